@@ -1,0 +1,122 @@
+"""Settings of the cores: plain frozen values in integer nanoseconds, each with its reason.
+
+`role.settings` makes these from a TOML file; tests and the simulator make them by hand.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .states import Kind
+from .units import HOUR, MILLISECOND, MINUTE, SECOND
+
+
+class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """When silence becomes suspicious. See `core.detector`."""
+
+    #: adaptive | phi | fixed
+    kind: str = "adaptive"
+    #: adaptive, fixed: how much later than expected a beat may come. A scheduler pause or one TCP retransmission
+    #: (200 ms at least) is longer than a small margin; a large one only delays SUSPECT, never DEAD.
+    margin_ns: int = 150 * MILLISECOND
+    #: phi: 8 is 10^-8 a beat if arrivals were normal, which they are not; Akka and Cassandra ship 8.
+    phi_threshold: float = 8.0
+    #: phi: how many inter-arrival times are kept.
+    window_samples: int = 1000
+    #: phi: deviation is never taken below this (Akka: 100 ms), else a quiet LAN makes every jitter a suspicion.
+    deviation_min_ns: int = 100 * MILLISECOND
+    #: phi: added to the mean (Akka: 3 s), the pause a healthy sender may take.
+    pause_ns: int = 0
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of `core.agent.AgentCore`."""
+
+    node: str
+    leaders: tuple[str, ...]
+    version: str = ""
+    interval_ns: int = SECOND
+    #: Facts are sent when they change and at least this often.
+    report_interval_ns: int = 30 * SECOND
+    #: How often facts are read, so that a change is noticed.
+    facts_interval_ns: int = 10 * SECOND
+    #: Hello is repeated from this on, doubling with jitter up to `hello_max_ns`, until admitted.
+    hello_min_ns: int = SECOND
+    hello_max_ns: int = 60 * SECOND
+    #: How long a leaving agent waits for its leaders' acknowledgement.
+    farewell_ns: int = SECOND
+    echo_port: int = 0
+    boot_id: str = ""
+
+
+class LeaderConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of `core.leader.LeaderCore`."""
+
+    name: str
+    #: Expected nodes (full names) of each rack.
+    racks: dict[str, tuple[str, ...]]
+    root: str = "root"
+    version: str = ""
+    detector: DetectorConfig = DetectorConfig()
+    #: DEAD this many announced intervals after the last proof of life...
+    dead_after_intervals: int = 5
+    #: ...and never before this: five intervals of 100 ms would be half a second, less than many VM pauses.
+    dead_after_min_ns: int = 2500 * MILLISECOND
+    #: After a leader's start, a node that was known ALIVE and is not heard within this is DEAD; one that nobody
+    #: ever heard is UNKNOWN(never-seen). A reconnect takes up to 5 s on a rack of 500.
+    join_grace_ns: int = 30 * SECOND
+    summary_interval_ns: int = SECOND
+    #: Each report is passed on when it changes and at least this often.
+    report_interval_ns: int = 30 * SECOND
+    #: The loop is looked at this often to measure its own lag.
+    tick_ns: int = 20 * MILLISECOND
+    #: Unacknowledged transitions are sent again after this.
+    resend_ns: int = 2 * SECOND
+    #: Transitions kept for a root that is away. 10,000 are about 4 MB; beyond, the oldest of a node with newer
+    #: ones are folded away and counted.
+    outbox_max: int = 10_000
+    #: Beats a second allowed of one node, as a multiple of its announced rate (and at least 20).
+    noisy_factor: int = 10
+    #: A node that stays LEFT this long is a WARNING.
+    left_warn_after_ns: int = HOUR
+
+
+class HookConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One hook: a script for events. Paths come only from the local config."""
+
+    name: str
+    argv: tuple[str, ...]
+    #: Event kinds that it is told of.
+    on: tuple[Kind, ...] = (Kind.NODE_DEAD, Kind.NODE_RECOVERED, Kind.LEADER_LOST, Kind.LEADER_RECOVERED)
+    timeout_ns: int = 30 * SECOND
+
+
+class RackConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One rack as the root knows it."""
+
+    name: str
+    leaders: tuple[str, ...]
+
+
+class RootConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of `core.root.RootCore`."""
+
+    name: str
+    racks: tuple[RackConfig, ...]
+    version: str = ""
+    hooks: tuple[HookConfig, ...] = ()
+    #: A leader that sends no summary for this long has lost its right to speak. Five summaries; never under 2.5 s.
+    lease_ns: int = 5 * SECOND
+    #: After the root's own start, leaders get this long to be heard.
+    start_grace_ns: int = 10 * SECOND
+    join_grace_ns: int = 30 * SECOND
+    #: How long a summary that is ahead of the transitions is held before it is believed.
+    patience_ns: int = 2 * SECOND
+    #: Hook processes at once.
+    hook_concurrency: int = 4
+    #: Waits before a failed hook is tried again; after the last it goes to the dead-letter table.
+    hook_retries_ns: tuple[int, ...] = (SECOND, 5 * SECOND, 30 * SECOND, 2 * MINUTE)
+    #: Hook runs waiting at most; beyond, the oldest of the same node are folded into the newest, and counted.
+    hook_queue_max: int = 10_000
+    #: Events kept in memory for `explain`, per node.
+    story_length: int = 20

@@ -1,0 +1,364 @@
+"""What the cores say to one another and what the driver tells them.
+
+The first half travels: `wire.codec` turns each of these into bytes and back. The second half is local: results of
+effects and signals, made by the driver (or the simulator) and never seen on a wire.
+
+Nothing here says who sent it. The sender is the authenticated name that the transport found, handed to
+`receive` beside the message; a name inside a message is never proof of anything.
+
+Times that end in `_mono_ns` are the *sender's* monotonic clock and may only be compared with one another.
+Fields may be added with a default; the meaning of a field never changes (see `wire.version`).
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+import msgspec
+
+from .states import Cause, Health, Kind, Liveness
+
+
+class Beat(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One heartbeat. Fixed size on the wire (`wire.beat`); the only message that proves life."""
+
+    #: 64 random bits chosen when the agent starts. Incarnations have no order: clocks of fresh hosts lie.
+    incarnation: int
+    #: Counts the beats of this incarnation, from 1. Only the agent raises it.
+    sequence: int
+    #: Sender's monotonic clock when the beat was handed to the socket.
+    sent_mono_ns: int
+    #: How long after `sent_mono_ns` the next beat is due.
+    due_in_ns: int
+    #: Configured beat interval.
+    interval_ns: int
+    #: Largest gap of the sender's own loop since its last beat: its share of the lateness.
+    loop_gap_ns: int = 0
+    #: Progress mark of the half that takes reports; stands still when that half is stuck.
+    progress: int = 0
+    #: Digest of the newest report's health part, so that a lost report is noticed.
+    health_digest: int = 0
+    #: The agent is leaving on purpose; this is its last beat.
+    leaving: bool = False
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """Agent to leader on the control path: who I am, until admitted and again after each reconnect."""
+
+    incarnation: int
+    interval_ns: int
+    version: str
+    boot_id: str = ""
+    echo_port: int = 0
+    #: Wire protocol majors that this agent can speak.
+    protocol_low: int = 1
+    protocol_high: int = 1
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """Leader to agent: the answer to `Hello`."""
+
+    accepted: bool
+    #: The leader's own start, so that an agent notices a restarted leader and sends everything again.
+    epoch: int
+    #: Why not, when not accepted; for a log line.
+    reason: str = ""
+    #: 32 random bytes agreed for signed echo requests; empty when this leader asks none.
+    echo_key: bytes = b""
+    #: Wire protocol major to speak to this leader.
+    protocol: int = 1
+
+
+class Farewell(msgspec.Struct, frozen=True, kw_only=True):
+    """Agent to leader on the control path: leaving on purpose. Repeated until acknowledged or time is up."""
+
+    incarnation: int
+    sequence: int
+
+
+class FarewellAck(msgspec.Struct, frozen=True, kw_only=True):
+    """Leader to agent: the farewell is in the table."""
+
+    incarnation: int
+
+
+class Disk(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One mounted filesystem."""
+
+    mount: str
+    total_bytes: int
+    used_percent: float
+
+
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host says of itself. A value that could not be read is None, never a guess."""
+
+    cpu_count: int | None = None
+    cpu_percent: float | None = None
+    load_1m: float | None = None
+    memory_total_bytes: int | None = None
+    memory_used_percent: float | None = None
+    swap_used_percent: float | None = None
+    disks: tuple[Disk, ...] = ()
+    #: Share of the last 10 s in which some task waited for CPU, memory, I/O (PSI "some avg10"), per cent.
+    psi_cpu: float | None = None
+    psi_memory: float | None = None
+    psi_io: float | None = None
+    uptime_s: int | None = None
+    hostname: str = ""
+    kernel: str = ""
+    #: Facts that failed to be read, with the reason.
+    errors: tuple[str, ...] = ()
+
+
+class ProbeResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One probe's newest outcome."""
+
+    name: str
+    health: Health
+    text: str = ""
+    #: Age of the result when the report was sent.
+    age_ns: int = 0
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Agent to leader over PUB, beside the beats: facts and probe results, on change and every `report_interval`."""
+
+    incarnation: int
+    #: Counts the reports of this incarnation, from 1.
+    number: int
+    facts: HostFacts | None = None
+    health: Health = Health.OK
+    probes: tuple[ProbeResult, ...] = ()
+    #: Equal to `Beat.health_digest` of beats sent after this report.
+    digest: int = 0
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a verdict was reached, in numbers an operator can check. All durations in nanoseconds."""
+
+    #: One sentence for people.
+    text: str
+    incarnation: int | None = None
+    sequence: int | None = None
+    #: Since the last proof of life, when the verdict was reached.
+    silent_ns: int | None = None
+    #: The interval that the sender had announced.
+    interval_ns: int | None = None
+    #: How much later than due a beat was allowed to be.
+    allowed_ns: int | None = None
+    #: Lag of the observer's own loop that was added to the deadline.
+    lag_credit_ns: int | None = None
+    detector: str = ""
+    #: Beats lost (by sequence gap) and late in this incarnation.
+    lost: int = 0
+    late: int = 0
+
+
+class NodeRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One node in a summary: its full state as one leader sees it."""
+
+    #: Short name within the rack.
+    node: str
+    liveness: Liveness
+    cause: Cause | None = None
+    health: Health = Health.UNKNOWN
+    #: How long the liveness has had this value.
+    since_ns: int = 0
+    #: Since the last proof of life; None when this leader never heard the node in its own life.
+    age_ns: int | None = None
+    incarnation: int | None = None
+    sequence: int | None = None
+    #: Number (`Transition.number`) of the transition that made this value; 0 when none did.
+    version: int = 0
+    lost: int = 0
+    late: int = 0
+    #: Largest loop gap that the agent reported in the last minute.
+    loop_gap_ns: int = 0
+
+
+class LeaderStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A leader's account of itself, in each summary."""
+
+    uptime_ns: int = 0
+    #: Largest lag of its own loop in the last minute.
+    lag_max_ns: int = 0
+    beats: int = 0
+    #: What was refused, by reason: forged-id, revoked, stale, duplicate, malformed, incompatible, noisy...
+    refused: dict[str, int] = {}
+    outbox: int = 0
+    #: "" or why promises are suspended (state directory not writable, ...).
+    degraded: str = ""
+    version: str = ""
+
+
+class RackSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Leader to root over PUB each second: the full state of one rack. State, not differences, is the truth.
+
+    A rack too large for one frame travels as several pages of one `number`; each page stands for itself.
+    """
+
+    rack: str
+    epoch: int
+    number: int
+    #: Newest transition number that this leader has given out; tells the root whether it has them all.
+    newest: int
+    page: int = 0
+    pages: int = 1
+    nodes: tuple[NodeRow, ...] = ()
+    stats: LeaderStats = LeaderStats()
+
+
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's newest report, passed on by its leader."""
+
+    node: str
+    report: Report
+    age_ns: int = 0
+
+
+class RackReports(msgspec.Struct, frozen=True, kw_only=True):
+    """Leader to root over PUB: reports that changed since the last time, and each of them every 30 s."""
+
+    rack: str
+    epoch: int
+    reports: tuple[NodeReport, ...] = ()
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of a node as one leader saw it, with its evidence."""
+
+    #: Counts the transitions of a leader's epoch, from 1, without a gap.
+    number: int
+    #: Full node name.
+    node: str
+    kind: Kind
+    before: Liveness
+    after: Liveness
+    cause: Cause | None
+    evidence: Evidence
+    incarnation: int | None = None
+    sequence: int | None = None
+    #: Leader's wall clock, Unix ns, for display only.
+    at_wall_ns: int = 0
+    #: Health before and after; equal unless kind is health-changed.
+    health_before: Health = Health.UNKNOWN
+    health_after: Health = Health.UNKNOWN
+
+
+class Transitions(msgspec.Struct, frozen=True, kw_only=True):
+    """Leader to root on the acknowledged path: the oldest unacknowledged transitions of one epoch, in order."""
+
+    epoch: int
+    #: Everything below this number has been acknowledged (or fell out of a full outbox: see `dropped`).
+    base: int
+    items: tuple[Transition, ...] = ()
+    #: Transitions that a full outbox had to coalesce away since the leader started.
+    dropped: int = 0
+
+
+class TransitionsAck(msgspec.Struct, frozen=True, kw_only=True):
+    """Root to leader: everything of `epoch` up to and including `number` is on the root's disk."""
+
+    epoch: int
+    number: int
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Console to root or leader on the query socket."""
+
+    #: Chosen by the asker; comes back on every page of the answer.
+    id: int
+    #: status | nodes | racks | events | explain | ping
+    what: str
+    node: str = ""
+    rack: str = ""
+    #: For events: newest first, at most this many, and only those with a sequence above `after`.
+    limit: int = 100
+    after: int = 0
+
+
+class AnswerPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of an answer: a slice of a JSON document."""
+
+    id: int
+    page: int
+    last: bool
+    body: bytes
+    #: Not empty: the query failed, and this is why.
+    error: str = ""
+
+
+WireMessage = Union[
+    Hello, Admission, Farewell, FarewellAck, Report, RackSummary, RackReports, Transitions, TransitionsAck,
+    Query, AnswerPage,
+]
+
+
+# ---- local: made by a driver, never on a wire ------------------------------------------------------------
+
+
+class WallTime(msgspec.Struct, frozen=True, gc=False):
+    """The wall clock, told about once a second. For display, silences and TTLs; liveness never looks at it."""
+
+    wall_ns: int
+
+
+class Linked(msgspec.Struct, frozen=True, gc=False):
+    """A connection to `peer` was authenticated (up) or lost or refused (not up)."""
+
+    peer: str
+    up: bool
+    #: True when the peer refused our key.
+    refused: bool = False
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A frame was refused before it became a message; counted, and `incompatible` shown for its sender."""
+
+    sender: str
+    #: A `wire.refusal.Reason` value.
+    reason: str
+    detail: str = ""
+
+
+class FactsTaken(msgspec.Struct, frozen=True):
+    """The worker read the host's facts."""
+
+    facts: HostFacts
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """The journal has entries up to `token` on disk."""
+
+    token: int
+
+
+class KeepFailed(msgspec.Struct, frozen=True, gc=False):
+    """The journal or the store could not write; `reason` is for people. The effect may be tried again."""
+
+    token: int
+    reason: str
+
+
+class HookFinished(msgspec.Struct, frozen=True, kw_only=True):
+    """A hook process ended, was killed, or could not be started."""
+
+    run_id: str
+    #: Exit status; None when it was killed by the time limit, by a signal, or never started.
+    exit_code: int | None
+    #: "" or why it counts as failed: "timeout", "signal 9", "not started: ...", "exit 3".
+    error: str = ""
+    duration_ns: int = 0
+    output: bytes = b""
+    truncated: bool = False
+
+
+class Terminate(msgspec.Struct, frozen=True, gc=False):
+    """SIGTERM or SIGINT: leave cleanly."""
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """The expected nodes of each rack, from the config: at start by the constructor, at a reload by this."""
+
+    racks: dict[str, tuple[str, ...]]

@@ -1,0 +1,93 @@
+"""The words for what is known of a node: two axes, a cause, and the kinds of event that a change makes.
+
+Liveness asks "can anyone reach the node's agent?", health asks "do its applications make progress?". They never
+mix: no health value moves liveness, and no liveness value is a health value.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Liveness(str, enum.Enum):
+    """Can anyone reach the node's agent?"""
+
+    ALIVE = "ALIVE"
+    SUSPECT = "SUSPECT"
+    DEAD = "DEAD"
+    LEFT = "LEFT"
+    UNKNOWN = "UNKNOWN"
+
+
+class Health(str, enum.Enum):
+    """Do the node's applications make progress?"""
+
+    OK = "OK"
+    WARNING = "WARNING"
+    CRITICAL = "CRITICAL"
+    STALLED = "STALLED"
+    DEADLOCKED = "DEADLOCKED"
+    UNKNOWN = "UNKNOWN"
+
+
+class Cause(str, enum.Enum):
+    """Why a liveness value is not a plain ALIVE."""
+
+    PROCESS_EXIT = "process-exit"
+    HOST_GONE = "host-gone"
+    PROCESS_FROZEN = "process-frozen"
+    SILENCE = "silence"
+    LINK_CUT = "link-cut"
+    LEADER_LOST = "leader-lost"
+    OBSERVER_STALLED = "observer-stalled"
+    RACK_DARK = "rack-dark"
+    ROOT_ISOLATED = "root-isolated"
+    NEVER_SEEN = "never-seen"
+    INCOMPATIBLE = "incompatible"
+    DUPLICATE_ID = "duplicate-id"
+    LEFT = "left"
+
+
+class Kind(str, enum.Enum):
+    """What an event tells. Every kind but NODE_JOINED may stand in a hook's `on` list."""
+
+    NODE_SUSPECT = "node-suspect"
+    NODE_DEAD = "node-dead"
+    NODE_RECOVERED = "node-recovered"
+    NODE_RESTARTED = "node-restarted"
+    NODE_LEFT = "node-left"
+    NODE_JOINED = "node-joined"
+    NODE_UNKNOWN = "node-unknown"
+    HEALTH_CHANGED = "health-changed"
+    RACK_DARK = "rack-dark"
+    RACK_RECOVERED = "rack-recovered"
+    LEADER_LOST = "leader-lost"
+    LEADER_RECOVERED = "leader-recovered"
+    ROOT_ISOLATED = "root-isolated"
+    WATCHDOG = "watchdog"
+    SUMMARY = "summary"
+
+
+class RackState(str, enum.Enum):
+    """A rack in one word."""
+
+    OK = "OK"
+    DEGRADED = "DEGRADED"
+    DARK = "DARK"
+    LEADER_LOST = "LEADER-LOST"
+    UNKNOWN = "UNKNOWN"
+
+
+#: What each liveness may turn into, as one observer sees it. A pair that is not here is a defect of the caller.
+#: The state diagram in the documentation is printed from this table.
+NEXT: dict[Liveness, tuple[Liveness, ...]] = {
+    Liveness.UNKNOWN: (Liveness.ALIVE, Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT),
+    Liveness.ALIVE: (Liveness.SUSPECT, Liveness.LEFT, Liveness.UNKNOWN),
+    Liveness.SUSPECT: (Liveness.ALIVE, Liveness.DEAD, Liveness.LEFT, Liveness.UNKNOWN),
+    Liveness.DEAD: (Liveness.ALIVE, Liveness.LEFT, Liveness.UNKNOWN),
+    Liveness.LEFT: (Liveness.ALIVE, Liveness.UNKNOWN),
+}
+
+#: Worst first: the order in which problems are listed.
+LIVENESS_ORDER = (Liveness.DEAD, Liveness.UNKNOWN, Liveness.SUSPECT, Liveness.LEFT, Liveness.ALIVE)
+HEALTH_ORDER = (Health.DEADLOCKED, Health.CRITICAL, Health.STALLED, Health.UNKNOWN, Health.WARNING, Health.OK)
