@@ -1,0 +1,127 @@
+"""What the root keeps: events for history, and the state that must outlive the root's process.
+
+The core builds a `Batch`, the store writes it in one transaction, and at the next start the store hands back a
+`Restored`. Between the two lies a disk, so everything here is plain data: frozen, comparable, and encodable as it is.
+Fields may be added with a default, so that a newer program reads an older file.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from .messages import Evidence
+from .states import Cause, Health, Kind, Liveness
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something happened to a node, a rack, a leader or the root: one line of history, one input for hooks."""
+
+    #: The same for every copy of this event, so that a receiver can drop duplicates.
+    event_id: str
+    #: Given out by the core, rising, never used twice, also across restarts (`Restored.newest_sequence`).
+    sequence: int
+    kind: Kind
+    #: Root's wall clock, Unix ns; for display, and for the age limit of the history.
+    at_wall_ns: int
+    #: Full node name; "" when the event is about a rack, a leader or the root itself.
+    node: str = ""
+    rack: str = ""
+    #: The leader that reported it, or that it is about; "" when the root found out by itself.
+    leader: str = ""
+    #: None for an event that is about no node.
+    liveness_from: Liveness | None = None
+    liveness_to: Liveness | None = None
+    health_from: Health | None = None
+    health_to: Health | None = None
+    cause: Cause | None = None
+    #: up | down | unknown: a dead agent on a living host is no reason to power-cycle it.
+    host: str = "unknown"
+    evidence: Evidence | None = None
+    #: It was reported so long after it happened that only history is told, no hook.
+    late: bool = False
+
+
+class NodeState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the root last believed of a node: where it takes up again after its own restart."""
+
+    #: Full node name.
+    node: str
+    rack: str
+    liveness: Liveness
+    cause: Cause | None = None
+    health: Health = Health.UNKNOWN
+    #: When the liveness got this value; Unix ns, for display.
+    since_wall_ns: int = 0
+    incarnation: int | None = None
+    sequence: int | None = None
+    #: Kind of the trouble that was told and has not been resolved yet; "" when there is none.
+    open: str = ""
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a leader's transitions are taken in: everything of `epoch` up to and including `number`."""
+
+    leader: str
+    epoch: int
+    number: int
+
+
+class RunState(str, enum.Enum):
+    """Where a hook run stands."""
+
+    #: Owed: not yet run, or to be tried again at `HookRun.due_wall_ns`.
+    PENDING = "pending"
+    #: The hook was told and answered with exit status 0.
+    DONE = "done"
+    #: Given up after the last retry: the dead-letter.
+    DEAD = "dead"
+
+
+class HookRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One event owed to one hook. Written before the hook starts, so that a crash can repeat but never lose it."""
+
+    run_id: str
+    event_id: str
+    hook: str
+    #: Runs of one node stay in order; "" for events about no node.
+    node: str = ""
+    #: Attempts made so far.
+    attempt: int = 0
+    state: RunState = RunState.PENDING
+    #: Not before this; Unix ns, because it must mean something after a reboot.
+    due_wall_ns: int = 0
+    #: The JSON document for the hook's standard input, as it is to be sent.
+    input: bytes = b""
+    #: Why the last attempt failed.
+    error: str = ""
+    #: Rising number that orders the runs of a queue.
+    queued: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction: all of it is on disk, or none."""
+
+    events: tuple[Event, ...] = ()
+    #: Replaces what is kept under the same `node`.
+    nodes: tuple[NodeState, ...] = ()
+    #: Replaces what is kept under the same `leader`.
+    marks: tuple[Mark, ...] = ()
+    #: Replaces what is kept under the same `run_id`.
+    runs: tuple[HookRun, ...] = ()
+    #: Full names of nodes whose kept state is deleted; their events stay.
+    forgotten: tuple[str, ...] = ()
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a start finds on disk."""
+
+    nodes: tuple[NodeState, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    #: Runs in state PENDING, in the order of `queued`.
+    runs: tuple[HookRun, ...] = ()
+    #: Largest `Event.sequence` ever written; 0 when there is none.
+    newest_sequence: int = 0
+    #: What was damaged and is therefore missing, one sentence for people each.
+    problems: tuple[str, ...] = ()
