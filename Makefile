@@ -1,0 +1,107 @@
+# One door for everything that is done with the tree. Nothing here writes outside of it, but for `make deps`.
+#
+#   make demo        a whole datacenter on loopback (ARGS="--for 10" and so on go to the command)
+#   make test        all checks and the fast tests; with CI=true the slow ones too
+#   make test-slow   the slow tests and those with real processes
+#   make lint        ruff and mypy alone
+#   make bench       the figures; bench-full: the long ones
+#   make deps        system packages that some tests need (apt, as root); without them those tests are skipped
+#   make pins        move the pinned dependencies to the newest versions
+#   make clean       take away what this file made
+
+# The first of these that is 3.10 or newer and can make a virtual environment.
+CANDIDATES = python3 python3.13 python3.12 python3.11 python3.10 python3.14
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+
+VENV = .venv
+BIN = $(VENV)/bin
+ARGS ?=
+
+# Packages without compiled bytecode cost an agent 5 MiB and half of its start time again.
+unexport PYTHONDONTWRITEBYTECODE
+unexport PYTHONPATH
+unexport PYTHONHOME
+# Scratch files of pip, the tests and the demo stay below the tree.
+export TMPDIR = $(CURDIR)/$(VENV)/tmp
+export PIP_NO_CACHE_DIR = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_NO_INPUT = 1
+PIP = $(BIN)/python -m pip --quiet --require-virtualenv
+
+# --basetemp and not pytest's own default, for its path is short: a unix socket's path ends at 107 bytes.
+PYTEST = $(BIN)/python -m pytest --basetemp $(VENV)/t
+
+.DEFAULT_GOAL = help
+# Tests that measure time do not share the machine with the type checker.
+.NOTPARALLEL:
+.PHONY: help demo test test-fast test-slow lint bench bench-full deps pins clean moved
+
+help:
+	@sed -n 's/^#  //p' Makefile
+
+demo: $(VENV)/installed
+	@$(BIN)/hbagent demo $(ARGS)
+
+test: lint test-fast
+ifeq ($(CI),true)
+test: test-slow
+endif
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-fast: $(VENV)/installed
+	$(PYTEST) $(ARGS)
+
+test-slow: $(VENV)/installed
+	$(PYTEST) -m "slow or e2e" $(ARGS)
+
+bench: $(VENV)/installed
+	@for name in intake agent sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done
+
+# Seeds of the simulator for each fault; the tests run fewer.
+bench-full: $(VENV)/installed
+	HBAGENT_SEEDS=1000 $(PYTEST) -m "slow and not e2e" $(ARGS)
+	@$(MAKE) bench
+
+# gcc builds small libraries that bend a clock or leak a lock; the rest cuts, slows and watches real processes.
+deps: TMPDIR = /tmp
+deps:
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+		gcc iproute2 libc6-dev nftables procps python3-venv tmux
+
+pins: $(VENV)/installed
+	$(BIN)/python tools/pin.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment holds its own path, and its Python may go away; then it is made again.
+HOME_OF_VENV := $(shell test -x $(BIN)/python && cat $(VENV)/made 2>/dev/null)
+ifneq ($(HOME_OF_VENV),$(CURDIR))
+$(VENV)/made: moved
+endif
+
+$(VENV)/made:
+	@test -n "$(PYTHON)" || { echo "make: no Python of 3.10 or newer that can make a virtual environment is here" \
+		"(on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@rm -rf $(VENV) && mkdir -p $(VENV)/tmp
+	@$(PYTHON) -m venv $(VENV)
+	@printf '%s\n' "$(CURDIR)" > $@
+
+$(VENV)/pinned: $(VENV)/made constraints.txt constraints-dev.txt
+	@echo "Installing what constraints-dev.txt pins"
+	@$(PIP) install --only-binary :all: --require-hashes -r constraints-dev.txt
+	@touch $@
+
+# Nothing is fetched here: the build backend is among the pins.
+$(VENV)/installed: $(VENV)/pinned pyproject.toml hbagent/__init__.py
+	@$(PIP) install --no-deps --no-index --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q hbagent
+	@touch $@
