@@ -1,0 +1,64 @@
+"""When silence becomes suspicious.
+
+Think of a train that has run every minute all morning. Nobody on the platform asks "how probable is this delay?";
+one asks "when will it be later than it has ever any reason to be?", and looks at the clock once, at that moment. So a
+detector answers each beat with one number, the instant at which the silence that follows turns suspicious, and
+between two beats there is nothing to compute and nothing to sweep.
+
+Three complications make the rules differ:
+
+- A beat proves life at the moment it was *sent*. A rule that counts from the arrival pays for each late beat twice
+  (`fixed`, `phi`); a rule that counts from the sender's own schedule does not (`adaptive`).
+- Lateness comes in bursts: a beat that was late makes the next one likely late, and a pause that is over says little.
+- A lost beat is one whole interval of silence. No passive rule can tell it from a death, so a margin shorter than the
+  interval suspects on each loss; that is for asking to clear, not for waiting.
+
+A suspicion computed from the deviation of arrivals (`phi`) reacts to one long pause by being slow for the whole length
+of its window: it is offered because people know it, and it is not the default.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .adaptive import Adaptive
+from .config import DetectorConfig
+from .fixed import Fixed
+from .phi import Phi
+
+
+class Detector(Protocol):
+    """The expectation of one sender's next beat. O(1) a beat; never raises."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in a config file and in evidence."""
+
+    @property
+    def allowed_ns(self) -> int:
+        """How far behind the moment the next beat is expected the last deadline lies; for evidence."""
+
+    def beat(self, sent_mono_ns: int, due_in_ns: int, interval_ns: int, now: int) -> int:
+        """A fresh beat arrived; returns the instant, on the clock of `now`, from which silence is suspicious.
+
+        `sent_mono_ns` is on the sender's own clock, `due_in_ns` counts from it. The caller passes only fresh beats,
+        in the order of their sequence.
+        """
+
+    def reset(self) -> None:
+        """Forget what was learned: the sender is another incarnation."""
+
+
+#: The words that `DetectorConfig.kind` may hold.
+KINDS = (Adaptive.name, Phi.name, Fixed.name)
+
+
+def make_detector(config: DetectorConfig) -> Detector:
+    """A new detector for one sender. Raises ValueError when `config.kind` is not one of `KINDS`."""
+    if config.kind == Adaptive.name:
+        return Adaptive(config.margin_ns)
+    if config.kind == Fixed.name:
+        return Fixed(config.margin_ns)
+    if config.kind == Phi.name:
+        return Phi(config.phi_threshold, config.window_samples, config.deviation_min_ns, config.pause_ns)
+    raise ValueError(f"detector kind {config.kind!r} is not one of {', '.join(KINDS)}")

@@ -1,0 +1,27 @@
+"""The rule everybody can explain: one interval and a margin after the last beat arrived.
+
+It learns nothing, so nothing can mislead it; it also pays for a late beat twice, since a beat that came 300 ms late
+moves the next deadline by 300 ms.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+class Fixed:
+    """suspect_at = arrival + interval + margin."""
+
+    __slots__ = ("allowed_ns",)
+
+    name: Final = "fixed"
+
+    def __init__(self, margin_ns: int) -> None:
+        self.allowed_ns = margin_ns
+
+    def beat(self, sent_mono_ns: int, due_in_ns: int, interval_ns: int, now: int) -> int:
+        """A fresh beat arrived; returns when silence is suspicious. The sender's clock is not looked at."""
+        return now + interval_ns + self.allowed_ns
+
+    def reset(self) -> None:
+        """Nothing was learned, so there is nothing to forget."""
