@@ -1,0 +1,223 @@
+"""Key files: one CURVE key pair to a name, the secret readable by its owner alone.
+
+A name is its key: whoever holds the secret file of `dc1/rack07/host12` can speak as that node, and as no other.
+So a secret that others could have read is refused rather than used, and nothing here ever prints one.
+
+Both kinds of file are one comment line and one line of three words::
+
+    # hbagent secret key. Whoever reads this can speak as the node below. Keep it at mode 0600.
+    curve-secret dc1/rack07/host12 <40 characters of Z85>
+
+The public half is not kept in the secret file: it is computed, so the two can never disagree.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+from zmq.utils import z85
+
+from hbagent.core.names import is_node, is_part, is_rack
+
+#: A Curve25519 key is 32 bytes, which Z85 writes as 40 characters.
+KEY_TEXT_LENGTH = 40
+
+#: A key file is about 200 bytes; anything much larger is something else and is not read.
+KEY_FILE_SIZE_MAX = 4096
+
+_SECRET_HEADER = "# hbagent secret key. Whoever reads this can speak as the name below. Keep it at mode 0600."
+_PUBLIC_HEADER = "# hbagent public key. May be shown to anyone."
+_SECRET_WORD = "curve-secret"
+_PUBLIC_WORD = "curve-public"
+
+
+class KeyFileError(Exception):
+    """A key file that cannot be used; the text names the file, the reason and the remedy."""
+
+
+class PublicKey(msgspec.Struct, frozen=True):
+    """A name and its public key in Z85."""
+
+    name: str
+    key: str
+
+
+class KeyPair(msgspec.Struct, frozen=True):
+    """A name with both halves of its key in Z85. Its `repr` leaves the secret out, so a log cannot hold it."""
+
+    name: str
+    public: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"KeyPair(name={self.name!r}, public={self.public!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("name", self.name), ("public", self.public)]
+
+
+def is_key(text: str) -> bool:
+    """True when `text` is a 32-byte key in Z85."""
+    return raw_key(text) is not None
+
+
+def raw_key(text: str) -> bytes | None:
+    """The 32 bytes of a key in Z85, or None when the text is not one."""
+    if len(text) != KEY_TEXT_LENGTH:
+        return None
+    try:
+        return z85.decode(text)
+    except (ValueError, KeyError, struct.error):
+        return None
+
+
+def key_text(raw: bytes) -> str:
+    """The Z85 text of the 32 bytes of a key."""
+    return z85.encode(raw).decode("ascii")
+
+
+def fingerprint(public: str) -> str:
+    """A short name of a public key for logs and people: 16 hexadecimal digits (BLAKE2s, 64 bits).
+
+    Enough to tell keys apart by eye; what is admitted is always decided by the whole key.
+    """
+    from hashlib import blake2s  # loads OpenSSL, 3 MB of memory that a running agent has no other use for
+
+    return blake2s(public.encode("ascii", "replace"), digest_size=8).hexdigest()
+
+
+def secret_path(name: str, directory: Path) -> Path:
+    """Where the secret key of `name` lies below `directory`."""
+    return directory / f"{name.replace('/', '.')}.key"
+
+
+def public_path(name: str, directory: Path) -> Path:
+    """Where the public key of `name` lies below `directory`."""
+    return directory / f"{name.replace('/', '.')}.pub"
+
+
+def generate(name: str, directory: Path) -> KeyPair:
+    """The key pair of `name` below `directory`; made and written durably when there is none, else the one there is.
+
+    An existing secret is never overwritten: a new key would lock the name out wherever the old one is enrolled.
+    A missing public file is written again. Raises KeyFileError, also when another name owns the file.
+    """
+    if not _is_name(name):
+        raise KeyFileError(f"{name!r}: not a name; write dc/rack/host for a node, dc/leader for a leader or root")
+    path = secret_path(name, directory)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.path.lexists(path):
+            _, secret = zmq.curve_keypair()
+            _write_new(path, f"{_SECRET_HEADER}\n{_SECRET_WORD} {name} {secret.decode()}\n", 0o600)
+        pair = load_secret(path)
+        if pair.name != name:
+            raise KeyFileError(f"{path}: holds the key of {pair.name}, whose file name is the same as that of {name}")
+        public = public_path(name, directory)
+        if not os.path.lexists(public):
+            _write_new(public, f"{_PUBLIC_HEADER}\n{_PUBLIC_WORD} {name} {pair.public}\n", 0o644)
+    except OSError as error:
+        raise KeyFileError(f"{error.filename or path}: {error.strerror or error}") from error
+    if load_public(public).key != pair.public:
+        raise KeyFileError(f"{public}: does not belong to {path}; remove it and run this again")
+    return pair
+
+
+def load_secret(path: Path) -> KeyPair:
+    """The key pair of a secret key file.
+
+    Raises KeyFileError when the file is missing, malformed, a symbolic link, readable or writable by group or
+    others, or owned by anybody but root and this user.
+    """
+    name, secret = _parse(path, _read(path, secret=True), _SECRET_WORD)
+    return KeyPair(name=name, public=zmq.curve_public(secret.encode()).decode(), secret=secret)
+
+
+def load_public(path: Path) -> PublicKey:
+    """The name and key of a public key file. Raises KeyFileError when it is missing or malformed."""
+    name, key = _parse(path, _read(path, secret=False), _PUBLIC_WORD)
+    return PublicKey(name=name, key=key)
+
+
+def _is_name(name: str) -> bool:
+    return is_node(name) or is_rack(name) or is_part(name)
+
+
+def _read(path: Path, *, secret: bool) -> str:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if secret else 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise KeyFileError(f"{path}: is a symbolic link; write the path of the file itself") from error
+        raise KeyFileError(f"{path}: {error.strerror}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError(f"{path}: is not a regular file")
+        if secret:
+            _check_private(path, status)
+        data = os.read(descriptor, KEY_FILE_SIZE_MAX + 1)
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+    if len(data) > KEY_FILE_SIZE_MAX:
+        raise KeyFileError(f"{path}: larger than {KEY_FILE_SIZE_MAX} bytes, so not a key file")
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise KeyFileError(f"{path}: not a key file") from error
+
+
+def _check_private(path: Path, status: os.stat_result) -> None:
+    if status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        raise KeyFileError(
+            f"{path}: mode {mode:04o} lets others read or change the secret; chmod 600 it, "
+            "and make a new key if others were on this machine"
+        )
+    if status.st_uid not in (0, os.geteuid()):
+        raise KeyFileError(f"{path}: owned by uid {status.st_uid}; chown it to uid {os.geteuid()} or to root")
+
+
+def _parse(path: Path, text: str, word: str) -> tuple[str, str]:
+    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("# ")]
+    if len(lines) != 1 or len(lines[0]) != 3:
+        raise KeyFileError(f'{path}: not a key file; it should hold one line "{word} NAME KEY"')
+    found, name, key = lines[0]
+    if found != word:
+        raise KeyFileError(f'{path}: should start with "{word}"; is this the other half of the pair?')
+    if not _is_name(name):
+        raise KeyFileError(f"{path}: {name!r} is not a name")
+    if not is_key(key):
+        raise KeyFileError(f"{path}: the third word is not a key of {KEY_TEXT_LENGTH} Z85 characters")
+    return name, key
+
+
+def _write_new(path: Path, text: str, mode: int) -> None:
+    """Write `text` to a file that must not exist yet: whole and on disk, or not there at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        try:
+            os.fchmod(descriptor, mode)
+            os.write(descriptor, text.encode("ascii"))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.link(draft, path)
+    finally:
+        os.unlink(draft)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
