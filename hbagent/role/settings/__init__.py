@@ -1,0 +1,37 @@
+"""What a daemon is told by its config file: frozen settings, or every problem of the file at once.
+
+`load` makes the settings and knows what must fit together; `schema` says what each file may hold; `document` walks
+one parsed file and notes what is wrong; `values` reads single values; `lines` finds the line of each; `problems`
+puts it into words.
+"""
+
+from .load import (
+    AgentSettings,
+    Endpoint,
+    LeaderSettings,
+    Logging,
+    RootSettings,
+    Security,
+    Settings,
+    load_agent,
+    load_any,
+    load_leader,
+    load_root,
+)
+from .problems import ConfigError, Problem
+
+__all__ = [
+    "AgentSettings",
+    "ConfigError",
+    "Endpoint",
+    "LeaderSettings",
+    "Logging",
+    "Problem",
+    "RootSettings",
+    "Security",
+    "Settings",
+    "load_agent",
+    "load_any",
+    "load_leader",
+    "load_root",
+]

@@ -1,0 +1,333 @@
+"""Config files to settings: the tables of a file, read one by one, and what must fit together across them.
+
+Defaults are those of `core.config` and of the Structs here: a key that is not written is not passed on, so no
+default is written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Union
+
+import msgspec
+
+from hbagent.core.config import AgentConfig, DetectorConfig, HookConfig, LeaderConfig, RackConfig, RootConfig
+from hbagent.core.units import SECOND
+
+from . import values
+from .document import Document, parse, read_text
+from .lines import Place
+from .problems import ConfigError, Problem, did_you_mean
+from .schema import AGENT_SHAPES, LEADER_SHAPES, LEADERS_MAX, ROOT_SHAPES
+
+DEFAULT_ECHO_PORT = 5703
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Someone to connect to: a leader, for an agent; the root, for a leader."""
+
+    name: str
+    publish: str
+    control: str
+    #: 40 characters of Z85; empty on a plain-text connection.
+    public_key: str
+
+
+class Security(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this daemon is and who may speak to it."""
+
+    #: File of the own secret key; None only with `plain`.
+    key: Path | None = None
+    #: File of the allow-list; None for an agent, which accepts no connection, or with `plain`.
+    allow: Path | None = None
+    #: No encryption and no authentication; every address is then on this host.
+    plain: bool = False
+
+
+class Logging(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes to standard error, and how."""
+
+    level: str = "info"
+    #: text | json
+    format: str = "text"
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in an agent's config file."""
+
+    core: AgentConfig
+    leaders: tuple[Endpoint, ...]
+    security: Security
+    logging: Logging
+    #: Address of the echo responder; empty when it is off, and `core.echo_port` is then 0.
+    echo_bind: str
+    echo_port: int
+    #: A connection that broke is tried again after a wait drawn from this range once per process, so that a leader
+    #: that restarts is not met by its whole rack at once.
+    reconnect_ns: tuple[int, int]
+
+
+class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in a leader's config file."""
+
+    core: LeaderConfig
+    #: Where agents' beats and reports come in.
+    publish: str
+    #: Where agents' control connections come in.
+    control: str
+    #: Unix socket for the command line.
+    query: str
+    state_dir: Path
+    root: Endpoint
+    security: Security
+    logging: Logging
+
+
+class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in the root's config file."""
+
+    core: RootConfig
+    #: Where leaders' summaries come in.
+    publish: str
+    #: Where leaders' control connections come in.
+    control: str
+    #: Unix socket for the command line.
+    query: str
+    state_dir: Path
+    security: Security
+    logging: Logging
+
+
+Settings = Union[AgentSettings, LeaderSettings, RootSettings]
+
+
+def load_agent(path: Path | str) -> AgentSettings:
+    """The settings in an agent's config file. Raises ConfigError with every problem of the file."""
+    return read_agent(Path(path), read_text(Path(path)))
+
+
+def load_leader(path: Path | str) -> LeaderSettings:
+    """The settings in a leader's config file. Raises ConfigError with every problem of the file."""
+    return read_leader(Path(path), read_text(Path(path)))
+
+
+def load_root(path: Path | str) -> RootSettings:
+    """The settings in the root's config file. Raises ConfigError with every problem of the file."""
+    return read_root(Path(path), read_text(Path(path)))
+
+
+def load_any(path: Path | str) -> Settings:
+    """The settings in a config file of whichever daemon. Raises ConfigError with every problem of the file."""
+    return read_any(Path(path), read_text(Path(path)))
+
+
+def read_any(path: Path, text: str) -> Settings:
+    """As `load_any`, from `text` that was read from `path`."""
+    readers: dict[str, Callable[[Path, str], Settings]] = {
+        "agent": read_agent,
+        "leader": read_leader,
+        "root": read_root,
+    }
+    content = parse(path, text)
+    for name, read in readers.items():
+        # An agent's file has [[leader]] and a leader's has [root]: the first that fits in this order decides.
+        if isinstance(content.get(name), dict):
+            return read(path, text)
+    if "leader" in content:
+        return read_agent(path, text)
+    near = [did_you_mean(name, readers) for name in content]
+    hint = next(filter(None, near), "")
+    text = f"whose file is this? It has no section [agent], [leader] or [root]{hint}"
+    raise ConfigError([Problem(file=str(path), line=0, where="", text=text)])
+
+
+def read_agent(path: Path, text: str) -> AgentSettings:
+    """As `load_agent`, from `text` that was read from `path`."""
+    document = Document(path, text, AGENT_SHAPES)
+    core = document.table("agent")
+    logging = document.table("log")
+    echo = document.table("echo")
+    network = document.table("network")
+    security = _security(document, needed=("key",))
+    leaders = _leaders(document, security)
+    reconnect = network.get("reconnect_min", SECOND), network.get("reconnect_max", 3 * SECOND)
+    if reconnect[0] > reconnect[1]:
+        document.say(("network",), "reconnect_min is longer than reconnect_max")
+    document.finish()
+    echo_bind = echo.get("bind", "0.0.0.0") if echo.get("enabled", True) else ""
+    echo_port = echo.get("port", DEFAULT_ECHO_PORT) if echo_bind else 0
+    return AgentSettings(
+        core=AgentConfig(leaders=tuple(leader.name for leader in leaders), echo_port=echo_port, **core),
+        leaders=leaders,
+        security=security,
+        logging=Logging(**logging),
+        echo_bind=echo_bind,
+        echo_port=echo_port,
+        reconnect_ns=reconnect,
+    )
+
+
+def read_leader(path: Path, text: str) -> LeaderSettings:
+    """As `load_leader`, from `text` that was read from `path`."""
+    document = Document(path, text, LEADER_SHAPES)
+    core = document.table("leader")
+    logging = document.table("log")
+    detector = document.table("detector")
+    racks = document.tables("rack")
+    security = _security(document, needed=("key", "allow"))
+    place = _server(document, "leader", core, security, ports=(5701, 5702))
+    root = _endpoint(document, ("root",), document.table("root"), security)
+    if core.get("name") and root and root.name == core["name"]:
+        document.say(("root", "name"), "the root has the name of this leader")
+    document.finish()
+    assert root is not None
+    return LeaderSettings(
+        core=LeaderConfig(
+            racks={rack["name"]: tuple(f"{rack['name']}/{node}" for node in rack["nodes"]) for rack in racks},
+            root=root.name,
+            detector=DetectorConfig(**detector),
+            **core,
+        ),
+        root=root,
+        security=security,
+        logging=Logging(**logging),
+        **place,
+    )
+
+
+def read_root(path: Path, text: str) -> RootSettings:
+    """As `load_root`, from `text` that was read from `path`."""
+    document = Document(path, text, ROOT_SHAPES)
+    core = document.table("root")
+    logging = document.table("log")
+    racks = document.tables("rack")
+    hooks = document.tables("hook")
+    security = _security(document, needed=("key", "allow"))
+    place = _server(document, "root", core, security, ports=(5711, 5712))
+    _check_root_name(document, core, racks)
+    for at, hook in enumerate(hooks):
+        _check_command(document, ("hook", at, "command"), hook)
+    document.finish()
+    return RootSettings(
+        core=RootConfig(
+            racks=tuple(RackConfig(**rack) for rack in racks),
+            hooks=tuple(HookConfig(**hook) for hook in hooks),
+            **core,
+        ),
+        security=security,
+        logging=Logging(**logging),
+        **place,
+    )
+
+
+def _security(document: Document, needed: Iterable[str]) -> Security:
+    security = document.table("security")
+    plain = security.get("plain", False)
+    for name in needed:
+        if not plain and not document.has(("security", name)):
+            document.say(("security",), _MISSING_FILE[name])
+    files = {name: document.absolute(security[name]) for name in ("key", "allow") if name in security}
+    return Security(plain=plain, **files)
+
+
+_MISSING_FILE = {
+    "key": 'missing key "key", the file of the own secret key; "hbagent keys init" makes one',
+    "allow": 'missing key "allow", the file of who may connect; "hbagent keys init --allow" makes one',
+}
+
+
+def _leaders(document: Document, security: Security) -> tuple[Endpoint, ...]:
+    tables = document.tables("leader")
+    if len(tables) > LEADERS_MAX:
+        document.say(("leader", LEADERS_MAX), f"a rack has at most {LEADERS_MAX} leaders")
+    found = [_endpoint(document, ("leader", at), table, security) for at, table in enumerate(tables)]
+    return tuple(leader for leader in found if leader is not None)
+
+
+def _endpoint(document: Document, place: Place, table: dict[str, Any], security: Security) -> Endpoint | None:
+    """The endpoint in one table; None when it is not whole, which the document then knows."""
+    if not table:
+        return None
+    addresses = _addresses(document, place, table, security)
+    key = ""
+    if "public_key" in table and not security.plain:
+        key = _public_key(document, (*place, "public_key"), table["public_key"], table.get("name", ""))
+    elif not security.plain and not document.has((*place, "public_key")):
+        document.say(place, 'missing key "public_key"; "hbagent keys show" prints it')
+    if "name" not in table or len(addresses) < 2:
+        return None
+    return Endpoint(name=table["name"], public_key=key, **addresses)
+
+
+def _public_key(document: Document, place: Place, text: str, name: str) -> str:
+    """The key itself, or that in the named ".pub" file. A file that exists wins, should a key ever look like one."""
+    file = document.absolute(text)
+    try:
+        if text.endswith(".pub") and (file.is_file() or not values.is_z85_key(text)):
+            from hbagent.transport.keys import KeyFileError, load_public
+
+            try:
+                public = load_public(file)
+            except KeyFileError as error:
+                raise ValueError(str(error)) from error
+            if public.name != name:
+                raise ValueError(f"is the key of {public.name}, not of {name}")
+            return public.key
+        return values.z85_key(text)
+    except ValueError as error:
+        document.say_value(place, text, str(error))
+        return ""
+
+
+def _server(
+    document: Document, section: str, table: dict[str, Any], security: Security, ports: tuple[int, int]
+) -> dict[str, Any]:
+    """Takes what a daemon that listens needs out of its own table, and returns it."""
+    place = {
+        "publish": table.pop("publish", f"tcp://*:{ports[0]}"),
+        "control": table.pop("control", f"tcp://*:{ports[1]}"),
+        "query": table.pop("query", f"ipc:///run/hbagent/{section}.sock"),
+    }
+    place.update(_addresses(document, (section,), place, security))
+    place["state_dir"] = document.absolute(table.pop("state_dir", f"/var/lib/hbagent/{section}"))
+    return place
+
+
+def _addresses(document: Document, place: Place, table: dict[str, Any], security: Security) -> dict[str, str]:
+    """The addresses in a table, unix sockets with their whole path. Each may stand there once only."""
+    found: dict[str, str] = {}
+    for name in ("publish", "control", "query"):
+        if name not in table:
+            continue
+        address = _whole_address(document, table[name])
+        if security.plain and not values.is_local(address):
+            text = "plain text stays on this host: use an address in 127.0.0.0/8, [::1] or ipc://, or drop plain = true"
+            document.say_value((*place, name), table[name], text)
+        elif address.startswith("ipc://") and len(address.encode()) - len("ipc://") > values.SOCKET_PATH_MAX:
+            text = f"the whole path must be at most {values.SOCKET_PATH_MAX} bytes long: {address}"
+            document.say_value((*place, name), table[name], text)
+        elif address in found.values():
+            document.say_value((*place, name), table[name], "another key of this table has the same address")
+        found[name] = address
+    return found
+
+
+def _whole_address(document: Document, address: str) -> str:
+    path = address.removeprefix("ipc://")
+    return address if path == address else f"ipc://{document.absolute(path)}"
+
+
+def _check_root_name(document: Document, core: dict[str, Any], racks: list[dict[str, Any]]) -> None:
+    for at, rack in enumerate(racks):
+        if core.get("name") in rack.get("leaders", ()):
+            document.say(("rack", at, "leaders"), "the root's own name is among the leaders")
+
+
+def _check_command(document: Document, place: Place, hook: dict[str, Any]) -> None:
+    argv = hook.get("argv")
+    if not argv:
+        return
+    if not argv[0]:
+        document.say_value((*place, 0), argv[0], "must be the path of a program")
+    hook["argv"] = (str(document.absolute(argv[0])), *argv[1:])

@@ -1,0 +1,153 @@
+"""What each config file may hold: its tables, their keys, and the range of each value.
+
+Ranges are wide: they refuse what cannot work, not what is unusual. Defaults are not here (see `load`), nor is
+what must fit together across keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hbagent.core.states import Kind
+
+from . import values
+from .document import Items, Key, Shape
+
+#: A rack has one to three leaders: a second is a hot standby and a second observer, a third outvotes; each one more
+#: costs every agent of the rack one more connection and tells nothing new.
+LEADERS_MAX = 3
+#: Nodes of one rack; the largest rack that a leader's intake was sized for.
+NODES_MAX = 10_000
+#: Arguments of a hook's command; the rest of what a hook needs to know comes on its standard input.
+ARGUMENTS_MAX = 64
+
+_LOG = Shape(
+    {
+        "level": Key(values.word("debug", "info", "warning", "error")),
+        "format": Key(values.word("text", "json")),
+    }
+)
+_ENDPOINT = {
+    "name": Key(values.rack_name, required=True),
+    "publish": Key(values.connect_address, required=True),
+    "control": Key(values.connect_address, required=True),
+    "public_key": Key(values.text),
+}
+_SERVER_SECURITY = Shape({"key": Key(values.text), "allow": Key(values.text), "plain": Key(values.flag)})
+
+AGENT_SHAPES: Mapping[str, Shape] = {
+    "agent": Shape(
+        {
+            "node": Key(values.node_name, required=True),
+            "interval": Key(values.duration("50ms", "5m"), "interval_ns"),
+            "report_interval": Key(values.duration("1s", "1h"), "report_interval_ns"),
+            "facts_interval": Key(values.duration("1s", "1h"), "facts_interval_ns"),
+            "farewell": Key(values.duration("0s", "30s"), "farewell_ns"),
+        },
+        required=True,
+    ),
+    "security": Shape({"key": Key(values.text), "plain": Key(values.flag)}),
+    "log": _LOG,
+    "echo": Shape(
+        {
+            "enabled": Key(values.flag),
+            "bind": Key(values.ip_address),
+            "port": Key(values.whole(1, 65535)),
+        }
+    ),
+    "network": Shape(
+        {
+            "reconnect_min": Key(values.duration("100ms", "1m")),
+            "reconnect_max": Key(values.duration("100ms", "1m")),
+        }
+    ),
+    "leader": Shape(_ENDPOINT, required=True, repeated=True),
+}
+
+LEADER_SHAPES: Mapping[str, Shape] = {
+    "leader": Shape(
+        {
+            "name": Key(values.rack_name, required=True),
+            "publish": Key(values.bind_address),
+            "control": Key(values.bind_address),
+            "query": Key(values.query_address),
+            "state_dir": Key(values.text),
+            "summary_interval": Key(values.duration("100ms", "1m"), "summary_interval_ns"),
+            "report_interval": Key(values.duration("1s", "1h"), "report_interval_ns"),
+            "join_grace": Key(values.duration("100ms", "1h"), "join_grace_ns"),
+            "dead_after_intervals": Key(values.whole(2, 1000)),
+            "dead_after_min": Key(values.duration("100ms", "1h"), "dead_after_min_ns"),
+            "left_warn_after": Key(values.duration("1s", "365d"), "left_warn_after_ns"),
+            "outbox_max": Key(values.whole(100, 1_000_000)),
+        },
+        required=True,
+    ),
+    "security": _SERVER_SECURITY,
+    "log": _LOG,
+    "detector": Shape(
+        {
+            "kind": Key(values.word("adaptive", "phi", "fixed")),
+            "margin": Key(values.duration("1ms", "1m"), "margin_ns"),
+            "phi_threshold": Key(values.number(0.1, 100)),
+            "window_samples": Key(values.whole(10, 10_000)),
+            "deviation_min": Key(values.duration("1ms", "1m"), "deviation_min_ns"),
+            "pause": Key(values.duration("0s", "1m"), "pause_ns"),
+        }
+    ),
+    "root": Shape(_ENDPOINT, required=True),
+    "rack": Shape(
+        {
+            "name": Key(values.rack_name, required=True),
+            "nodes": Key(values.part_name, required=True, items=Items(0, NODES_MAX)),
+        },
+        required=True,
+        repeated=True,
+    ),
+}
+
+#: What a hook may be told of. A node that joins is no trouble; `hbagent events` shows it.
+_HOOK_KINDS = tuple(kind for kind in Kind if kind is not Kind.NODE_JOINED)
+
+
+def _hook_kind(value: Any) -> Kind:
+    return Kind(values.word(*(kind.value for kind in _HOOK_KINDS))(value))
+
+
+ROOT_SHAPES: Mapping[str, Shape] = {
+    "root": Shape(
+        {
+            "name": Key(values.rack_name, required=True),
+            "publish": Key(values.bind_address),
+            "control": Key(values.bind_address),
+            "query": Key(values.query_address),
+            "state_dir": Key(values.text),
+            # Below 2.5 s one lost summary and one pause of a virtual machine already make a leader-lost.
+            "lease": Key(values.duration("2500ms", "10m"), "lease_ns"),
+            "start_grace": Key(values.duration("100ms", "1h"), "start_grace_ns"),
+            "join_grace": Key(values.duration("100ms", "1h"), "join_grace_ns"),
+            "hook_concurrency": Key(values.whole(1, 64)),
+            "hook_queue_max": Key(values.whole(100, 1_000_000)),
+        },
+        required=True,
+    ),
+    "security": _SERVER_SECURITY,
+    "log": _LOG,
+    "rack": Shape(
+        {
+            "name": Key(values.rack_name, required=True),
+            "leaders": Key(values.rack_name, required=True, items=Items(1, LEADERS_MAX)),
+        },
+        required=True,
+        repeated=True,
+    ),
+    "hook": Shape(
+        {
+            "name": Key(values.part_name, required=True),
+            "command": Key(values.argument, "argv", required=True, items=Items(1, ARGUMENTS_MAX, distinct=False)),
+            "on": Key(_hook_kind, items=Items(1, len(_HOOK_KINDS))),
+            "timeout": Key(values.duration("100ms", "1h"), "timeout_ns"),
+        },
+        repeated=True,
+    ),
+}
