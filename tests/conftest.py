@@ -1,0 +1,88 @@
+"""Which tests run, what is missing here, and what a skip means.
+
+Slow tests and those with real processes run when asked for (`--slow`, or any `-m`). A test that needs a program or
+the rights of root says so by a marker, is skipped where they are missing, and each skip is named at the end. Under
+CI=true nothing may be missing: there a skip fails the run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+IN_CI = os.environ.get("CI") == "true"
+#: A unix socket's path ends at 107 bytes; this leaves room for a few directories below.
+SOCKET_DIRECTORY_MAX = 60
+
+# No deadline: a shared machine pauses any process for longer than the default of 200 ms. In CI the examples are the
+# same for the same code, so that what lands does not depend on luck.
+hypothesis.settings.register_profile("here", deadline=None, print_blob=True, derandomize=IN_CI)
+hypothesis.settings.load_profile("here")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know `--slow`."""
+    parser.addoption("--slow", action="store_true", help="run the slow tests and those with real processes too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the marker that names programs."""
+    config.addinivalue_line("markers", "needs(*programs): programs without which the test is skipped")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what was not asked for, and skip what cannot run here."""
+    if not config.option.slow and not config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("e2e")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+    for item in items:
+        reason = missing(item)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def missing(item: pytest.Item) -> str:
+    """Why `item` cannot run on this machine; "" when it can."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        return "needs the rights of root"
+    programs = [program for mark in item.iter_markers("needs") for program in mark.args]
+    absent = [program for program in programs if shutil.which(program) is None]
+    return f"needs {', '.join(absent)} (make deps)" if absent else ""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under CI=true a skip fails the run."""
+    if IN_CI and skipped(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many tests were skipped, and that this is no pass where everything must run."""
+    count = skipped(config)
+    if count:
+        verdict = "a failure under CI=true" if IN_CI else "these things were not tested here"
+        terminalreporter.write_line(f"{count} skipped: {verdict}", red=IN_CI, yellow=not IN_CI)
+
+
+def skipped(config: pytest.Config) -> int:
+    """How many tests were skipped in this run."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return len(reporter.stats.get("skipped", ())) if reporter else 0
+
+
+@pytest.fixture
+def socket_dir(tmp_path: Path) -> Iterator[Path]:
+    """A directory whose path is short enough for unix sockets, wherever the tree lies."""
+    if len(os.fsencode(tmp_path)) <= SOCKET_DIRECTORY_MAX:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as short:
+        yield Path(short)
