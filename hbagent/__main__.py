@@ -1,6 +1,4 @@
-"""`python -m hbagent` is the `hbagent` command."""
-
-from __future__ import annotations
+"""`python -m hbagent` is `hbagent`."""
 
 import sys
 

@@ -241,6 +241,11 @@ def _leaders(document: Document, security: Security) -> tuple[Endpoint, ...]:
     tables = document.tables("leader")
     if len(tables) > LEADERS_MAX:
         document.say(("leader", LEADERS_MAX), f"a rack has at most {LEADERS_MAX} leaders")
+    for key in ("publish", "control"):
+        seen: dict[str, int] = {}
+        for at, table in enumerate(tables):
+            if key in table and seen.setdefault(table[key], at) != at:
+                document.say_value(("leader", at, key), table[key], "another leader has this address")
     found = [_endpoint(document, ("leader", at), table, security) for at, table in enumerate(tables)]
     return tuple(leader for leader in found if leader is not None)
 
@@ -277,7 +282,9 @@ def _public_key(document: Document, place: Place, text: str, name: str) -> str:
         return values.z85_key(text)
     except ValueError as error:
         document.say_value(place, text, str(error))
-        return ""
+    except OSError as error:
+        document.say_value(place, text, f"cannot be read: {error.strerror or error}")
+    return ""
 
 
 def _server(
@@ -301,9 +308,10 @@ def _addresses(document: Document, place: Place, table: dict[str, Any], security
         if name not in table:
             continue
         address = _whole_address(document, table[name])
+        default = "" if document.has((*place, name)) else "(the default) "
         if security.plain and not values.is_local(address):
-            text = "plain text stays on this host: use an address in 127.0.0.0/8, [::1] or ipc://, or drop plain = true"
-            document.say_value((*place, name), table[name], text)
+            text = "plain text stays on this host: write tcp://127.0.0.1:PORT or ipc://PATH, or drop plain = true"
+            document.say_value((*place, name), table[name], default + text)
         elif address.startswith("ipc://") and len(address.encode()) - len("ipc://") > values.SOCKET_PATH_MAX:
             text = f"the whole path must be at most {values.SOCKET_PATH_MAX} bytes long: {address}"
             document.say_value((*place, name), table[name], text)

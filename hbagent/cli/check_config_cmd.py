@@ -1,0 +1,37 @@
+"""`hbagent check-config FILE...`: tells every mistake in config files, without touching anything that runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hbagent.cli import EXIT_USAGE
+from hbagent.role.settings import AgentSettings, ConfigError, LeaderSettings, Settings, load_any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `check-config`."""
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="config file of an agent, leader or root")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check each file. Returns 0 when all can be used, else `EXIT_USAGE`; problems go to standard error."""
+    code = 0
+    for file in args.files:
+        try:
+            settings = load_any(file)
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            code = EXIT_USAGE
+        else:
+            print(f"{file}: ok ({owner(settings)})")
+    return code
+
+
+def owner(settings: Settings) -> str:
+    """Whose settings these are: "leader dc1/rack07-leader1"."""
+    if isinstance(settings, AgentSettings):
+        return f"agent {settings.core.node}"
+    role = "leader" if isinstance(settings, LeaderSettings) else "root"
+    return f"{role} {settings.core.name}"
