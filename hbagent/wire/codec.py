@@ -1,0 +1,104 @@
+"""Messages to frames and back. All of `core.messages.WireMessage` goes through here; beats have `wire.beat`.
+
+A frame is the head of `wire.version` and a msgpack map with the field names of the message. Names cost bytes that
+positions would save, and they are what lets either side be older: a missing field has its default, an unknown one is
+skipped.
+
+Reading is total. Any bytes at all come out as a message or as a `Refusal`, in time and memory bounded by the frame:
+its size is looked at first, msgspec stops at a length that the frame cannot hold and at nesting deeper than the
+interpreter's stack, and what fits the schema is then held against `wire.rules`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hbagent.core import messages as m
+
+from . import newer, rules
+from .beat import BEAT_TYPE
+from .refusal import Reason, Refusal, refuse
+from .version import FRAME_SIZE_MAX, HEAD_SIZE, MAGIC, MINOR, Data, head, read_head
+
+#: The type byte of each message. A number is never used for anything else again.
+TYPES: dict[int, type[m.WireMessage]] = {
+    0x10: m.Hello,
+    0x11: m.Admission,
+    0x12: m.Farewell,
+    0x13: m.FarewellAck,
+    0x14: m.Report,
+    0x20: m.RackSummary,
+    0x21: m.RackReports,
+    0x22: m.Transitions,
+    0x23: m.TransitionsAck,
+    0x30: m.Query,
+    0x31: m.AnswerPage,
+}
+
+#: Everything that reading hostile msgpack can raise: bad text is a ValueError, deep nesting a RecursionError.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, MemoryError, TypeError)
+
+_ENCODER = msgspec.msgpack.Encoder()
+_HEADS = {message: head(code) for code, message in TYPES.items()}
+_DECODERS: dict[int, msgspec.msgpack.Decoder[m.WireMessage]] = {
+    code: msgspec.msgpack.Decoder(message) for code, message in TYPES.items()
+}
+_PLAIN: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
+
+
+def is_beat(data: Data) -> bool:
+    """True when a frame of any version calls itself a beat, so that `wire.beat` should read it."""
+    return data[:2] == MAGIC and len(data) >= HEAD_SIZE and data[4] == BEAT_TYPE
+
+
+def encode(message: m.WireMessage) -> bytes:
+    """The frame of a message.
+
+    Raises ValueError for what cannot travel: a frame over `FRAME_SIZE_MAX` (see `wire.pages`), an integer of more
+    than 64 bits, text with lone surrogates.
+    """
+    try:
+        frame = _HEADS[type(message)] + _ENCODER.encode(message)
+    except OverflowError as error:
+        raise ValueError(f"{type(message).__name__}: {error}") from error
+    if len(frame) > FRAME_SIZE_MAX:
+        raise ValueError(f"{type(message).__name__} of {len(frame)} bytes; a frame has {FRAME_SIZE_MAX} at most")
+    return frame
+
+
+def decode(data: Data) -> m.WireMessage | Refusal:
+    """The message in a frame, or why there is none. Total: never raises."""
+    found = read_head(data)
+    if isinstance(found, Refusal):
+        return found
+    decoder = _DECODERS.get(found.type)
+    if decoder is None:
+        return refuse(Reason.UNKNOWN_TYPE, f"type 0x{found.type:02x} of minor {found.minor}")
+    body = memoryview(data)[HEAD_SIZE:]
+    try:
+        message = decoder.decode(body)
+    except _UNREADABLE as error:
+        if found.minor <= MINOR or not isinstance(error, msgspec.ValidationError):
+            return _malformed(found.type, str(error))
+        return _decode_newer(found.type, body)
+    return _checked(found.type, message)
+
+
+def _decode_newer(type_code: int, body: memoryview) -> m.WireMessage | Refusal:
+    """A body of a newer minor that did not fit this version's schema: once more, without the words it added."""
+    try:
+        message = msgspec.convert(newer.translate(_PLAIN.decode(body)), TYPES[type_code])
+    except _UNREADABLE as error:
+        return _malformed(type_code, str(error))
+    return _checked(type_code, message)
+
+
+def _checked(type_code: int, message: m.WireMessage) -> m.WireMessage | Refusal:
+    fault = rules.broken(message)
+    return _malformed(type_code, fault) if fault else message
+
+
+def _malformed(type_code: int, why: str) -> Refusal:
+    return refuse(Reason.MALFORMED, f"{TYPES[type_code].__name__}: {why}")

@@ -1,0 +1,65 @@
+"""Reading the words of a newer minor: what is not known is said to be not known.
+
+A leader upgraded before its root may give a cause that the root has never heard of. Refusing the summary for it would
+silence the whole rack, and guessing would be a lie; so a word outside this version's vocabulary becomes the
+"don't know" of its axis. Liveness and health have UNKNOWN, a cause is left out, and an event is named after the
+liveness that it ends in.
+
+Only frames of a newer minor get this. From a version that should know better, a strange word is a malformed frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hbagent.core.states import Cause, Health, Kind, Liveness
+
+#: Every field of a wire message that holds a word, its vocabulary, and what stands in for a strange one.
+WORDS: dict[str, tuple[type[Liveness | Health | Cause | Kind], str | None]] = {
+    "liveness": (Liveness, Liveness.UNKNOWN.value),
+    "before": (Liveness, Liveness.UNKNOWN.value),
+    "after": (Liveness, Liveness.UNKNOWN.value),
+    "health": (Health, Health.UNKNOWN.value),
+    "health_before": (Health, Health.UNKNOWN.value),
+    "health_after": (Health, Health.UNKNOWN.value),
+    "cause": (Cause, None),
+    "kind": (Kind, None),
+}
+
+_VOCABULARY = {key: frozenset(word.value for word in words) for key, (words, _) in WORDS.items()}
+
+_KIND_OF_CHANGE = {
+    Liveness.ALIVE.value: Kind.NODE_RECOVERED,
+    Liveness.SUSPECT.value: Kind.NODE_SUSPECT,
+    Liveness.DEAD.value: Kind.NODE_DEAD,
+    Liveness.LEFT.value: Kind.NODE_LEFT,
+    Liveness.UNKNOWN.value: Kind.NODE_UNKNOWN,
+}
+
+
+def translate(value: Any) -> Any:
+    """`value`, as decoded from msgpack without a schema, with every strange word replaced.
+
+    Raises RecursionError for a value nested deeper than the interpreter's stack.
+    """
+    if isinstance(value, list):
+        return [translate(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    known = {key: _word(key, item) if key in WORDS else translate(item) for key, item in value.items()}
+    if "kind" in known and known["kind"] is None:
+        known["kind"] = _kind(known.get("before"), known.get("after"))
+    return known
+
+
+def _word(key: str, value: Any) -> Any:
+    if not isinstance(value, str) or value in _VOCABULARY[key]:
+        return value
+    return WORDS[key][1]
+
+
+def _kind(before: Any, after: Any) -> str:
+    """The kind of a change whose own name is strange. One that moved nothing must not read as a death."""
+    if before == after or not isinstance(after, str):
+        return Kind.HEALTH_CHANGED.value
+    return _KIND_OF_CHANGE[after].value

@@ -1,0 +1,159 @@
+"""What a message must hold beyond its types, before any core sees it.
+
+The schema says "an integer"; a rule says "a page below the number of pages". Two kinds of rule are kept here: names
+fit the grammar of `core.names`, so that none can hold a path, an escape sequence or a shell character; and numbers
+that an ordering, a division or a buffer rests on are in range. What a peer may merely lie about, such as its own
+age or lag, is no rule's business: refusing a rack's whole summary for one odd duration would cost more than it saves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hbagent.core import messages as m
+from hbagent.core.names import is_node, is_part, is_rack
+
+#: Pages of one summary. A page holds over 90 nodes, so this is a rack of some 90,000.
+PAGES_MAX = 1024
+#: A version, a boot id, a reason: kept by the receiver for each peer, so a peer must not choose how much.
+WORD_LENGTH_MAX = 256
+#: Length of an agreed key for signed echo requests.
+ECHO_KEY_SIZE = 32
+
+
+def broken(message: Any) -> str:
+    """Which rule a decoded message breaks, for a log; "" when none. Total: never raises for a `WireMessage`."""
+    return _RULES[type(message)](message)
+
+
+def _negative(*numbers: int | None) -> bool:
+    return any(number is not None and number < 0 for number in numbers)
+
+
+def _infinite(numbers: Iterable[float | None]) -> bool:
+    return any(number is not None and not math.isfinite(number) for number in numbers)
+
+
+def _hello(hello: m.Hello) -> str:
+    if _negative(hello.incarnation):
+        return "negative incarnation"
+    if hello.interval_ns <= 0:
+        return "interval is not above 0"
+    if not 0 <= hello.echo_port <= 65535:
+        return "echo port outside 0 to 65535"
+    if not 0 <= hello.protocol_low <= hello.protocol_high:
+        return "protocol range is empty"
+    if max(len(hello.version), len(hello.boot_id)) > WORD_LENGTH_MAX:
+        return f"version or boot id over {WORD_LENGTH_MAX} characters"
+    return ""
+
+
+def _admission(admission: m.Admission) -> str:
+    if _negative(admission.epoch, admission.protocol):
+        return "negative epoch or protocol"
+    if len(admission.echo_key) not in (0, ECHO_KEY_SIZE):
+        return f"echo key has not {ECHO_KEY_SIZE} bytes"
+    if len(admission.reason) > WORD_LENGTH_MAX:
+        return f"reason over {WORD_LENGTH_MAX} characters"
+    return ""
+
+
+def _farewell(farewell: m.Farewell) -> str:
+    return "negative incarnation or sequence" if _negative(farewell.incarnation, farewell.sequence) else ""
+
+
+def _farewell_ack(ack: m.FarewellAck) -> str:
+    return "negative incarnation" if _negative(ack.incarnation) else ""
+
+
+def _report(report: m.Report) -> str:
+    if _negative(report.incarnation):
+        return "negative incarnation"
+    if report.number < 1:
+        return "report number is not above 0"
+    if report.facts is not None and _infinite(_measures(report.facts)):
+        return "a fact is not a finite number"
+    return ""
+
+
+def _measures(facts: m.HostFacts) -> Iterable[float | None]:
+    yield from (facts.cpu_percent, facts.load_1m, facts.memory_used_percent, facts.swap_used_percent)
+    yield from (facts.psi_cpu, facts.psi_memory, facts.psi_io)
+    yield from (disk.used_percent for disk in facts.disks)
+
+
+def _rack_summary(summary: m.RackSummary) -> str:
+    if not is_rack(summary.rack):
+        return "rack is not a name"
+    if _negative(summary.epoch, summary.number, summary.newest):
+        return "negative epoch, number or newest"
+    if not 0 <= summary.page < summary.pages <= PAGES_MAX:
+        return f"page {summary.page} of {summary.pages}"
+    for row in summary.nodes:
+        if not is_part(row.node):
+            return "a node is not a name"
+        if _negative(row.incarnation, row.sequence, row.version):
+            return "a node has a negative incarnation, sequence or version"
+    return ""
+
+
+def _rack_reports(reports: m.RackReports) -> str:
+    if not is_rack(reports.rack):
+        return "rack is not a name"
+    if _negative(reports.epoch):
+        return "negative epoch"
+    for item in reports.reports:
+        if not is_part(item.node):
+            return "a node is not a name"
+        fault = _report(item.report)
+        if fault:
+            return fault
+    return ""
+
+
+def _transitions(transitions: m.Transitions) -> str:
+    if _negative(transitions.epoch, transitions.base, transitions.after):
+        return "negative epoch, base or after"
+    newest = transitions.after
+    for item in transitions.items:
+        if item.number <= newest:
+            return "transition numbers do not rise"
+        if not is_node(item.node):
+            return "a node is not a name"
+        if _negative(item.incarnation, item.sequence):
+            return "a transition has a negative incarnation or sequence"
+        newest = item.number
+    return ""
+
+
+def _transitions_ack(ack: m.TransitionsAck) -> str:
+    return "negative epoch or number" if _negative(ack.epoch, ack.number) else ""
+
+
+def _query(query: m.Query) -> str:
+    if query.node and not is_node(query.node):
+        return "node is not a name"
+    if query.rack and not is_rack(query.rack):
+        return "rack is not a name"
+    return "negative id, limit or after" if _negative(query.id, query.limit, query.after) else ""
+
+
+def _answer_page(page: m.AnswerPage) -> str:
+    return "negative id or page" if _negative(page.id, page.page) else ""
+
+
+_RULES: dict[type, Callable[[Any], str]] = {
+    m.Hello: _hello,
+    m.Admission: _admission,
+    m.Farewell: _farewell,
+    m.FarewellAck: _farewell_ack,
+    m.Report: _report,
+    m.RackSummary: _rack_summary,
+    m.RackReports: _rack_reports,
+    m.Transitions: _transitions,
+    m.TransitionsAck: _transitions_ack,
+    m.Query: _query,
+    m.AnswerPage: _answer_page,
+}

@@ -1,0 +1,177 @@
+"""One of each wire message, with every field away from its default, and frames that other versions would send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hbagent.core import messages as m
+from hbagent.core.states import Cause, Health, Kind, Liveness
+from hbagent.wire import beat, codec
+from hbagent.wire.version import MAGIC
+
+BEAT = m.Beat(
+    incarnation=0xFEDCBA9876543210,
+    sequence=81723,
+    sent_mono_ns=5_000_000_123,
+    due_in_ns=1_000_000_000,
+    interval_ns=1_000_000_000,
+    loop_gap_ns=1_234_000,
+    progress=77,
+    health_digest=0xDEADBEEF,
+    leaving=True,
+)
+
+FACTS = m.HostFacts(
+    cpu_count=8,
+    cpu_percent=12.5,
+    load_1m=0.75,
+    memory_total_bytes=64 * 2**30,
+    memory_used_percent=41.5,
+    swap_used_percent=0.0,
+    disks=(
+        m.Disk(mount="/", total_bytes=2**40, used_percent=73.25),
+        m.Disk(mount="/srv/ä", total_bytes=1, used_percent=0.0),
+    ),
+    psi_cpu=0.5,
+    psi_memory=None,
+    psi_io=1.25,
+    uptime_s=86_400,
+    hostname="host12",
+    kernel="6.1.0",
+    errors=("/proc/pressure/memory: permission denied",),
+)
+
+REPORT = m.Report(
+    incarnation=17,
+    number=3,
+    facts=FACTS,
+    health=Health.WARNING,
+    probes=(m.ProbeResult(name="pg", health=Health.STALLED, text="no progress for 12 s", age_ns=1_500_000_000),),
+    digest=0xDEADBEEF,
+)
+
+EVIDENCE = m.Evidence(
+    text="silent for 5.2 s, 5 intervals of 1.0 s are allowed",
+    incarnation=17,
+    sequence=81723,
+    silent_ns=5_200_000_000,
+    interval_ns=1_000_000_000,
+    allowed_ns=150_000_000,
+    lag_credit_ns=2_000_000,
+    detector="adaptive",
+    lost=2,
+    late=1,
+)
+
+ROW = m.NodeRow(
+    node="host12",
+    liveness=Liveness.DEAD,
+    cause=Cause.SILENCE,
+    health=Health.UNKNOWN,
+    since_ns=30_000_000_000,
+    age_ns=35_000_000_000,
+    incarnation=17,
+    sequence=81723,
+    version=9,
+    lost=2,
+    late=1,
+    loop_gap_ns=4_000_000,
+)
+
+STATS = m.LeaderStats(
+    uptime_ns=3_600_000_000_000,
+    lag_max_ns=3_000_000,
+    beats=36_000,
+    refused={"forged-id": 2, "stale": 1},
+    outbox=4,
+    degraded="state directory is not writable",
+    version="0.1.0",
+)
+
+TRANSITION = m.Transition(
+    number=9,
+    node="dc1/rack07/host12",
+    kind=Kind.NODE_DEAD,
+    before=Liveness.SUSPECT,
+    after=Liveness.DEAD,
+    cause=Cause.SILENCE,
+    evidence=EVIDENCE,
+    incarnation=17,
+    sequence=81723,
+    at_wall_ns=1_700_000_000_000_000_000,
+    health_before=Health.OK,
+    health_after=Health.UNKNOWN,
+)
+
+#: One of each, by the name of its golden vector.
+MESSAGES: dict[str, m.WireMessage] = {
+    "hello": m.Hello(
+        incarnation=17, interval_ns=250_000_000, version="0.1.0", boot_id="b00t", echo_port=5799, protocol_high=2
+    ),
+    "admission": m.Admission(accepted=True, epoch=4, reason="welcome", echo_key=bytes(range(32)), protocol=1),
+    "farewell": m.Farewell(incarnation=17, sequence=81724),
+    "farewell-ack": m.FarewellAck(incarnation=17),
+    "report": REPORT,
+    "rack-summary": m.RackSummary(
+        rack="dc1/rack07",
+        epoch=4,
+        number=360,
+        newest=9,
+        page=1,
+        pages=2,
+        nodes=(ROW, m.NodeRow(node="host13", liveness=Liveness.ALIVE, health=Health.OK)),
+        stats=STATS,
+    ),
+    "rack-reports": m.RackReports(
+        rack="dc1/rack07", epoch=4, reports=(m.NodeReport(node="host12", report=REPORT, age_ns=2_000_000),)
+    ),
+    "transitions": m.Transitions(epoch=4, base=7, after=8, items=(TRANSITION,), dropped=1),
+    "transitions-ack": m.TransitionsAck(epoch=4, number=9),
+    "query": m.Query(id=7, what="events", node="dc1/rack07/host12", rack="dc1/rack07", limit=20, after=1000),
+    "answer-page": m.AnswerPage(id=7, page=2, last=True, body=b'{"schema":1}', error="half of it is missing"),
+}
+
+#: A minor that this version will not reach: what a far newer peer of the same major would say.
+NEWER = 255
+
+
+def frame(type_code: int, body: Any, *, major: int = 1, minor: int = 0) -> bytes:
+    """A frame with any body, built without the codec."""
+    return MAGIC + bytes([major, minor, type_code]) + msgspec.msgpack.encode(body)
+
+
+def fields(message: Any) -> dict[str, Any]:
+    """The fields of a message as plain maps, lists and text, to be changed by hand."""
+    plain: dict[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(message))
+    return plain
+
+
+def code_of(message: m.WireMessage) -> int:
+    """The type byte of a message."""
+    return next(code for code, cls in codec.TYPES.items() if cls is type(message))
+
+
+def current() -> dict[str, bytes]:
+    """Golden frames of this version, by name."""
+    return {"beat": beat.encode(BEAT), **{name: codec.encode(message) for name, message in MESSAGES.items()}}
+
+
+def foreign() -> dict[str, bytes]:
+    """Golden frames of versions that do not exist yet, by name."""
+    hello = fields(MESSAGES["hello"])
+    summary = fields(MESSAGES["rack-summary"])
+    summary["nodes"][0] |= {"liveness": "DROWSY", "cause": "gremlins", "health": "GREAT", "mood": [1, {"x": None}]}
+    transitions = fields(MESSAGES["transitions"])
+    transitions["items"][0] |= {"kind": "node-evaporated", "cause": "gremlins"}
+    newer_beat = beat.HEAD[:3] + bytes([NEWER, beat.BEAT_TYPE]) + beat.encode(BEAT)[5:]
+    return {
+        "newer-hello-with-unknown-fields": frame(0x10, hello | {"colour": "blue", "more": {"a": [1, 2]}}, minor=NEWER),
+        "newer-summary-with-unknown-words": frame(0x20, summary, minor=NEWER),
+        "newer-transitions-with-unknown-words": frame(0x22, transitions, minor=NEWER),
+        "newer-type": frame(0xEE, {"anything": 1}, minor=NEWER),
+        "newer-beat-of-64-bytes": newer_beat + bytes(range(64 - len(newer_beat))),
+        "major-2-hello": frame(0x10, hello, major=2),
+        "major-2-beat": beat.encode(BEAT)[:2] + b"\x02" + beat.encode(BEAT)[3:],
+    }

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import typing
+from enum import Enum
+
+import msgspec
+import pytest
+
+from hbagent.core import messages as m
+from hbagent.core.states import Health, Kind, Liveness
+from hbagent.wire import codec
+from hbagent.wire.newer import WORDS, translate
+from hbagent.wire.refusal import Reason, Refusal
+
+from . import samples
+
+
+def structs_below(cls: type) -> typing.Iterator[type]:
+    """A message's struct and every struct inside it."""
+    yield cls
+    for hint in typing.get_type_hints(cls).values():
+        for inner in (hint, *typing.get_args(hint)):
+            if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                yield from structs_below(inner)
+
+
+def words_of(cls: type) -> typing.Iterator[tuple[str, type]]:
+    for name, hint in typing.get_type_hints(cls).items():
+        for inner in (hint, *typing.get_args(hint)):
+            if isinstance(inner, type) and issubclass(inner, Enum):
+                yield name, inner
+
+
+def test_every_word_of_every_message_has_a_stand_in() -> None:
+    found = {pair for message in codec.TYPES.values() for cls in structs_below(message) for pair in words_of(cls)}
+    assert found == {(name, vocabulary) for name, (vocabulary, _) in WORDS.items()}
+
+
+def test_known_words_and_everything_else_stay() -> None:
+    for message in samples.MESSAGES.values():
+        assert translate(samples.fields(message)) == samples.fields(message)
+
+
+def test_strange_words_of_a_newer_minor_are_read_as_not_known() -> None:
+    found = codec.decode(samples.foreign()["newer-summary-with-unknown-words"])
+    assert isinstance(found, m.RackSummary)
+    row = found.nodes[0]
+    assert (row.liveness, row.cause, row.health) == (Liveness.UNKNOWN, None, Health.UNKNOWN)
+    assert (row.node, row.sequence) == ("host12", 81723)
+
+
+@pytest.mark.parametrize("minor", [0, samples.NEWER])
+def test_a_strange_word_of_a_version_that_should_know_better_is_malformed(minor: int) -> None:
+    row = samples.fields(samples.MESSAGES["rack-summary"])
+    row["nodes"][0]["cause"] = "gremlins"
+    found = codec.decode(samples.frame(0x20, row, minor=minor))
+    assert (isinstance(found, Refusal) and found.reason is Reason.MALFORMED) == (minor == 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ("SUSPECT", "DEAD", Kind.NODE_DEAD),
+        ("DEAD", "ALIVE", Kind.NODE_RECOVERED),
+        ("ALIVE", "SUSPECT", Kind.NODE_SUSPECT),
+        ("ALIVE", "LEFT", Kind.NODE_LEFT),
+        ("ALIVE", "DROWSY", Kind.NODE_UNKNOWN),
+        ("DEAD", "DEAD", Kind.HEALTH_CHANGED),
+        ("DROWSY", "SLEEPY", Kind.HEALTH_CHANGED),
+    ],
+)
+def test_a_strange_event_is_named_after_what_it_changed(before: str, after: str, kind: Kind) -> None:
+    body = samples.fields(samples.MESSAGES["transitions"])
+    body["items"][0] |= {"kind": "node-evaporated", "before": before, "after": after}
+    found = codec.decode(samples.frame(0x22, body, minor=samples.NEWER))
+    assert isinstance(found, m.Transitions)
+    assert found.items[0].kind is kind
+
+
+def test_a_newer_minor_is_held_to_types_and_rules_all_the_same() -> None:
+    body = samples.fields(samples.MESSAGES["transitions"])
+    body["items"][0] |= {"kind": "node-evaporated", "node": "../../etc/passwd"}
+    strange = {"kind": "node-evaporated", "evidence": 5}
+    for broken in (
+        body,
+        {"epoch": 1, "base": 1, "after": 0, "items": [strange]},
+        {"epoch": 1, "base": 1, "after": 0, "items": [{"kind": []}]},
+    ):
+        found = codec.decode(samples.frame(0x22, broken, minor=samples.NEWER))
+        assert isinstance(found, Refusal)
+        assert found.reason is Reason.MALFORMED

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hbagent.wire import codec
+from hbagent.wire.refusal import Reason, Refusal
+from hbagent.wire.rules import PAGES_MAX, broken
+
+from . import samples
+
+INF = float("inf")
+NAN = float("nan")
+ESCAPE = "\x1b[2J"
+
+#: message, path to the field, a value that breaks a rule
+BREACHES: list[tuple[str, tuple[str | int, ...], Any]] = [
+    ("hello", ("incarnation",), -1),
+    ("hello", ("interval_ns",), 0),
+    ("hello", ("echo_port",), 65536),
+    ("hello", ("echo_port",), -1),
+    ("hello", ("protocol_low",), 3),
+    ("hello", ("version",), "1" * 257),
+    ("hello", ("boot_id",), "1" * 257),
+    ("admission", ("epoch",), -1),
+    ("admission", ("echo_key",), b"short"),
+    ("admission", ("reason",), "?" * 257),
+    ("farewell", ("sequence",), -1),
+    ("farewell-ack", ("incarnation",), -1),
+    ("report", ("incarnation",), -1),
+    ("report", ("number",), 0),
+    ("report", ("facts", "cpu_percent"), NAN),
+    ("report", ("facts", "psi_io"), INF),
+    ("report", ("facts", "disks", 1, "used_percent"), -INF),
+    ("rack-summary", ("rack",), "rack07"),
+    ("rack-summary", ("rack",), "dc1/.."),
+    ("rack-summary", ("epoch",), -1),
+    ("rack-summary", ("page",), 2),
+    ("rack-summary", ("page",), -1),
+    ("rack-summary", ("pages",), PAGES_MAX + 1),
+    ("rack-summary", ("nodes", 1, "node"), ESCAPE),
+    ("rack-summary", ("nodes", 1, "node"), "a/b"),
+    ("rack-summary", ("nodes", 0, "sequence"), -1),
+    ("rack-reports", ("rack",), ESCAPE),
+    ("rack-reports", ("epoch",), -1),
+    ("rack-reports", ("reports", 0, "node"), ""),
+    ("rack-reports", ("reports", 0, "report", "number"), 0),
+    ("transitions", ("base",), -1),
+    ("transitions", ("after",), -1),
+    ("transitions", ("after",), 9),
+    ("transitions", ("items", 0, "number"), 8),
+    ("transitions", ("items", 0, "node"), "dc1/rack07/host12\n"),
+    ("transitions", ("items", 0, "incarnation"), -1),
+    ("transitions-ack", ("number",), -1),
+    ("query", ("node",), "dc1/rack07"),
+    ("query", ("rack",), "$(reboot)"),
+    ("query", ("limit",), -1),
+    ("answer-page", ("page",), -1),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "value"), BREACHES)
+def test_a_message_that_breaks_a_rule_is_malformed(name: str, path: tuple[str | int, ...], value: Any) -> None:
+    message = samples.MESSAGES[name]
+    body = samples.fields(message)
+    place: Any = body
+    for step in path[:-1]:
+        place = place[step]
+    assert isinstance(codec.decode(samples.frame(samples.code_of(message), body)), type(message))
+    place[path[-1]] = value
+    found = codec.decode(samples.frame(samples.code_of(message), body))
+    assert isinstance(found, Refusal)
+    assert found.reason is Reason.MALFORMED
+
+
+def test_transitions_out_of_order_are_malformed() -> None:
+    body = samples.fields(samples.MESSAGES["transitions"])
+    body["items"] *= 2
+    assert isinstance(codec.decode(samples.frame(0x22, body)), Refusal)
+
+
+def test_every_message_has_rules_and_the_samples_keep_them() -> None:
+    assert {type(message) for message in samples.MESSAGES.values()} == set(codec.TYPES.values())
+    assert [broken(message) for message in samples.MESSAGES.values()] == [""] * len(samples.MESSAGES)
+
+
+def test_an_odd_duration_does_not_cost_a_rack_its_summary() -> None:
+    body = samples.fields(samples.MESSAGES["rack-summary"])
+    body["nodes"][0] |= {"age_ns": -5, "since_ns": -5, "loop_gap_ns": -1}
+    assert not isinstance(codec.decode(samples.frame(0x20, body)), Refusal)
