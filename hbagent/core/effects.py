@@ -86,6 +86,8 @@ class Fetch(msgspec.Struct, frozen=True):
     limit: int
     after: int
     node: str
+    #: When given, the events go into its `events` instead of making the answer.
+    view: Any = None
 
 
 class Note(msgspec.Struct, frozen=True):

@@ -252,6 +252,9 @@ class Transitions(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     #: Everything below this number has been acknowledged (or fell out of a full outbox: see `dropped`).
     base: int
+    #: Number of the transition sent just before the first of these. A root that has not got it answers nothing and
+    #: waits: the leader sends again from `base`.
+    after: int
     items: tuple[Transition, ...] = ()
     #: Transitions that a full outbox had to coalesce away since the leader started.
     dropped: int = 0
@@ -290,8 +293,17 @@ class AnswerPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 WireMessage = Union[
-    Hello, Admission, Farewell, FarewellAck, Report, RackSummary, RackReports, Transitions, TransitionsAck,
-    Query, AnswerPage,
+    Hello,
+    Admission,
+    Farewell,
+    FarewellAck,
+    Report,
+    RackSummary,
+    RackReports,
+    Transitions,
+    TransitionsAck,
+    Query,
+    AnswerPage,
 ]
 
 

@@ -44,7 +44,9 @@ def parse_duration(text: str) -> int:
             exact += int(number) * _UNITS[unit]
         end = match.end()
     if end == 0 or end != len(stripped):
-        raise ValueError(f"{text!r} is not a duration; write a number and a unit (ns us ms s m h d), as in \"250ms\" or \"1h30m\"")
+        raise ValueError(
+            f'{text!r} is not a duration; write a number and a unit (ns us ms s m h d), as in "250ms" or "1h30m"'
+        )
     return exact + round(total)
 
 

@@ -1,0 +1,180 @@
+"""What the root knows of each node: one view per leader, and one merged value over those that may speak.
+
+A leader speaks for a node while its lease is held and it has itself heard the node, or judged it, in its own life. A
+fresh leader vetoes nothing, and a wedged one loses its lease. Any observer that hears a node proves life; but a
+DEAD of one is contradicted only by a *later* (incarnation, sequence) of another, or an old ALIVE would raise the dead.
+
+`told` is what people were last told; it outlives the root's process. `merge` says what should be told now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from .messages import Evidence, NodeRow, Report, Transition
+from .states import Cause, Health, Liveness
+
+#: Among observers of which none says DEAD: who hears the node wins, then who heard it say goodbye.
+_RANK = {Liveness.ALIVE: 0, Liveness.LEFT: 1, Liveness.SUSPECT: 2, Liveness.UNKNOWN: 3, Liveness.DEAD: 4}
+
+
+class Seen:
+    """One node as one leader last described it; times on the root's clock."""
+
+    __slots__ = (
+        "ahead_since",
+        "cause",
+        "epoch",
+        "evidence",
+        "heard_at",
+        "incarnation",
+        "late",
+        "leader",
+        "liveness",
+        "loop_gap_ns",
+        "lost",
+        "sequence",
+        "since",
+        "version",
+    )
+
+    def __init__(self, leader: str, now: int) -> None:
+        self.leader = leader
+        self.epoch = 0
+        self.liveness = Liveness.UNKNOWN
+        self.cause: Cause | None = Cause.NEVER_SEEN
+        self.since = now
+        self.heard_at: int | None = None
+        self.incarnation: int | None = None
+        self.sequence: int | None = None
+        #: Number of the leader's transition that made this value, in `epoch`; 0 when none did.
+        self.version = 0
+        self.lost = 0
+        self.late = 0
+        self.loop_gap_ns = 0
+        self.evidence: Evidence | None = None
+        #: Since when summaries have been ahead of the transitions; None when they agree.
+        self.ahead_since: int | None = None
+
+    @property
+    def speaks(self) -> bool:
+        """True when the leader heard or judged the node in its own life."""
+        return self.heard_at is not None or self.version > 0
+
+    def follow(self, row: NodeRow, now: int) -> None:
+        """Take the numbers of a row that agrees in its version: age, sequence, counts."""
+        self.heard_at = None if row.age_ns is None else now - row.age_ns
+        self.incarnation = row.incarnation
+        self.sequence = row.sequence
+        self.lost = row.lost
+        self.late = row.late
+        self.loop_gap_ns = row.loop_gap_ns
+
+    def believe(self, row: NodeRow, epoch: int, now: int) -> None:
+        """Take a whole row: the summary is right and the transitions will not come, or not in time."""
+        self.follow(row, now)
+        self.epoch = epoch
+        self.version = row.version
+        self.liveness = row.liveness
+        self.cause = row.cause
+        self.since = now - row.since_ns
+        self.evidence = None
+        self.ahead_since = None
+
+    def apply(self, transition: Transition, epoch: int, now: int) -> bool:
+        """Take a transition; False when a summary already told as much or more."""
+        if epoch == self.epoch and transition.number <= self.version:
+            return False
+        self.epoch = epoch
+        self.version = transition.number
+        self.liveness = transition.after
+        self.cause = transition.cause
+        self.since = now
+        self.incarnation = transition.incarnation
+        self.sequence = transition.sequence
+        self.evidence = transition.evidence
+        self.ahead_since = None
+        if transition.after is Liveness.ALIVE:
+            self.heard_at = now
+        elif transition.evidence.silent_ns is not None:
+            self.heard_at = now - transition.evidence.silent_ns
+        return True
+
+
+class NodeRecord:
+    """One node at the root."""
+
+    __slots__ = (
+        "cause",
+        "health",
+        "incarnation",
+        "name",
+        "open",
+        "rack",
+        "report",
+        "report_at",
+        "seen",
+        "sequence",
+        "since_wall_ns",
+        "told",
+    )
+
+    def __init__(self, name: str, rack: str) -> None:
+        self.name = name
+        self.rack = rack
+        self.seen: dict[str, Seen] = {}
+        #: Merged liveness that was last told; None before anything was.
+        self.told: Liveness | None = None
+        self.cause: Cause | None = None
+        self.health = Health.UNKNOWN
+        self.since_wall_ns = 0
+        self.incarnation: int | None = None
+        self.sequence: int | None = None
+        #: Kinds of trouble told and not yet resolved, joined by a comma: what a recovery must be told to.
+        self.open = ""
+        self.report: Report | None = None
+        self.report_at = 0
+
+
+class Merged(msgspec.Struct, frozen=True):
+    """What the speaking observers say together."""
+
+    liveness: Liveness
+    cause: Cause | None
+    #: The view that decided; None when nobody spoke.
+    basis: Seen | None
+
+
+def is_later(one: Seen, other: Seen) -> bool:
+    """True when `one` knows of a later beat than `other`: by sequence within an incarnation, else by when heard."""
+    if one.incarnation == other.incarnation:
+        return (one.sequence or 0) > (other.sequence or 0)
+    if one.heard_at is None or other.heard_at is None:
+        return one.heard_at is not None
+    return one.heard_at > other.heard_at
+
+
+def merge(views: Iterable[Seen]) -> Merged | None:
+    """The merged value of those that speak; None when nobody does."""
+    speaking = [view for view in views if view.speaks]
+    if not speaking:
+        return None
+    if len(speaking) == 1:
+        only = speaking[0]
+        return Merged(only.liveness, only.cause, only)
+    dead = [view for view in speaking if view.liveness is Liveness.DEAD]
+    others = [view for view in speaking if view.liveness is not Liveness.DEAD]
+    if dead:
+        latest = dead[0]
+        for view in dead[1:]:
+            if is_later(view, latest):
+                latest = view
+        others = [view for view in others if view.liveness is not Liveness.UNKNOWN and is_later(view, latest)]
+        if not others:
+            return Merged(Liveness.DEAD, latest.cause, latest)
+    best = min(others, key=lambda view: _RANK[view.liveness])
+    deaf = any(view.liveness in (Liveness.SUSPECT, Liveness.DEAD) for view in speaking)
+    cause = Cause.LINK_CUT if best.liveness is Liveness.ALIVE and deaf else best.cause
+    return Merged(best.liveness, cause, best)

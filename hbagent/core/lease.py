@@ -1,0 +1,40 @@
+"""A leader's time-bounded right to speak for its racks.
+
+Nobody has to take it away: a leader that falls silent loses it by itself, so what it said last can never stay
+green. The root renews a lease with each summary, on its own clock.
+"""
+
+from __future__ import annotations
+
+
+class Lease:
+    """One leader's lease, as the root holds it."""
+
+    __slots__ = ("_length", "epoch", "expires_at", "held", "holder", "renewed_at")
+
+    def __init__(self, holder: str, length_ns: int, grace_until: int) -> None:
+        self.holder = holder
+        self._length = length_ns
+        #: Identifies one life of the leader's process.
+        self.epoch: int | None = None
+        self.expires_at = grace_until
+        self.renewed_at: int | None = None
+        #: True from the first summary until the lease lapses.
+        self.held = False
+
+    def renew(self, epoch: int, now: int) -> bool:
+        """A summary arrived; returns True when the leader had no lease before, or is another life of it."""
+        fresh = not self.held or epoch != self.epoch
+        self.epoch = epoch
+        self.expires_at = now + self._length
+        self.renewed_at = now
+        self.held = True
+        return fresh
+
+    def lapsed(self, now: int) -> bool:
+        """True once the lease has run out, or the grace for a leader that was never heard."""
+        return now >= self.expires_at
+
+    def drop(self) -> None:
+        """Take note that the lease lapsed."""
+        self.held = False

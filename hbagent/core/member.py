@@ -1,0 +1,168 @@
+"""One monitored node as one leader sees it.
+
+Two ways in. `beat` is the road that a hundred million beats a day take: a living node's next beat, fresh, from the
+incarnation that is known. It decides nothing and allocates nothing. Whatever is not that (a first beat, a restart, a
+beat of a suspect, an old one, a goodbye) is left untouched for `Roster.unusual`.
+
+A beat proves life at the time it was *sent*, which no common clock tells. But the smallest difference between
+arrival and sending in the last minute was that of a beat that hardly waited, so whatever a beat has above that
+smallest difference is time it spent on the way: its age. A process killed during a 2 s cut of its network was seen
+to deliver beats 3.3 s old when the cut ended; by their age they prove nothing.
+"""
+
+from __future__ import annotations
+
+from .detector import Detector
+from .messages import Evidence, Report
+from .order import Order
+from .states import Cause, Health, Liveness
+from .units import SECOND
+
+#: The smallest offset is that of the last half to whole minute: clocks of two hosts drift 100 ppm at worst,
+#: 6 ms a minute.
+FLOOR_TURN_NS = 30 * SECOND
+_FAR = 1 << 63
+
+
+class Member:
+    """State of one node; changed only by its `Roster`, and by `beat`."""
+
+    __slots__ = (
+        "beats",
+        "beats_limit",
+        "cause",
+        "detector",
+        "duplicate_until",
+        "floor_before",
+        "floor_now",
+        "floor_turn",
+        "fresh_ns",
+        "health",
+        "heard_at",
+        "incompatible",
+        "interval_ns",
+        "late",
+        "left_at",
+        "liveness",
+        "loop_gap_before",
+        "loop_gap_now",
+        "name",
+        "old_arrived_at",
+        "old_run",
+        "old_sent_ns",
+        "order",
+        "progress",
+        "queued_for",
+        "rack",
+        "report",
+        "report_at",
+        "retired_at",
+        "short",
+        "silent_from",
+        "since",
+        "suspect_at",
+        "verdict",
+        "version",
+    )
+
+    def __init__(self, name: str, detector: Detector, interval_ns: int, now: int) -> None:
+        self.name = name
+        self.rack, _, self.short = name.rpartition("/")
+        self.order = Order()
+        self.detector = detector
+        self.liveness = Liveness.UNKNOWN
+        self.cause: Cause | None = Cause.NEVER_SEEN
+        self.health = Health.UNKNOWN
+        self.since = now
+        #: Number of the transition that made the present liveness; 0 when this life of the leader made none.
+        self.version = 0
+        #: Last proof of life on the leader's clock; None until the node was heard in this life of the leader.
+        self.heard_at: int | None = None
+        #: When silence began that ends in DEAD: the last proof of life, or the leader's start.
+        self.silent_from = now
+        self.interval_ns = interval_ns
+        #: A beat older than this on arrival proves nothing.
+        self.fresh_ns = interval_ns
+        self.suspect_at = 0
+        #: The instant for which this member waits in the wheel; 0 when it does not.
+        self.queued_for = 0
+        self.floor_now = _FAR
+        self.floor_before = _FAR
+        self.floor_turn = 0
+        self.old_run = 0
+        self.old_arrived_at = 0
+        self.old_sent_ns = 0
+        self.loop_gap_now = 0
+        self.loop_gap_before = 0
+        self.late = 0
+        self.beats = 0
+        #: `beats` may not pass this before the next count; keeps one noisy node from costing more than its share.
+        self.beats_limit = _FAR
+        self.progress = 0
+        self.left_at: int | None = None
+        self.retired_at: int | None = None
+        self.duplicate_until = 0
+        self.incompatible = False
+        self.report: Report | None = None
+        self.report_at = 0
+        self.verdict: Evidence | None = None
+
+    def beat(
+        self,
+        incarnation: int,
+        sequence: int,
+        sent_ns: int,
+        due_in_ns: int,
+        interval_ns: int,
+        loop_gap_ns: int,
+        progress: int,
+        now: int,
+    ) -> bool:
+        """Take an ordinary beat; False, and nothing changed, when it is not one."""
+        order = self.order
+        if (
+            self.liveness is not Liveness.ALIVE
+            or incarnation != order.incarnation
+            or sequence <= order.sequence
+            or interval_ns != self.interval_ns
+            or self.heard_at is None
+            or self.beats >= self.beats_limit
+        ):
+            return False
+        age = self.age_of(now - sent_ns, now)
+        if age > self.fresh_ns:
+            return False
+        if sequence != order.sequence + 1:
+            order.lost += sequence - order.sequence - 1
+        order.sequence = sequence
+        self.beats += 1
+        self.old_run = 0
+        self.heard_at = self.silent_from = now - age
+        self.suspect_at = self.detector.beat(sent_ns, due_in_ns, interval_ns, now)
+        self.progress = progress
+        if loop_gap_ns > self.loop_gap_now:
+            self.loop_gap_now = loop_gap_ns
+        return True
+
+    def age_of(self, offset: int, now: int) -> int:
+        """Time that a beat with `offset` (arrival less sending) spent on the way, beyond the least of a minute."""
+        if now >= self.floor_turn:
+            self.floor_turn = now + FLOOR_TURN_NS
+            self.floor_before = self.floor_now
+            self.floor_now = offset
+            self.loop_gap_before, self.loop_gap_now = self.loop_gap_now, 0
+        elif offset < self.floor_now:
+            self.floor_now = offset
+        floor = self.floor_now if self.floor_now < self.floor_before else self.floor_before
+        return offset - floor
+
+    def forget_offsets(self) -> None:
+        """Another clock sends from now on: a new incarnation, or a host that slept."""
+        self.floor_now = self.floor_before = _FAR
+        self.floor_turn = 0
+        self.old_run = 0
+
+    @property
+    def loop_gap_ns(self) -> int:
+        """Largest loop gap that the agent reported in the last half to whole minute."""
+        return max(self.loop_gap_now, self.loop_gap_before)

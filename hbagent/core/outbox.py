@@ -1,0 +1,96 @@
+"""Transitions that the root has not acknowledged: in order, sent again until it has, bounded.
+
+The order is the leader's order of verdicts. The root acknowledges by number, so one number stands for all before it.
+Transitions of an earlier life of this leader (another epoch, from its journal) come first and keep their numbers:
+a number is never used for two things.
+
+When the root is away for so long that the box is full, the oldest transition of a node that has a newer one is
+folded away and counted: the newest state of each node is what must arrive.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import groupby, islice
+
+from .messages import Transition, Transitions
+
+#: Transitions in one message: at about 300 bytes each, below a page of 32 KiB.
+BATCH_MAX = 64
+
+
+class Outbox:
+    """Unacknowledged transitions, oldest first."""
+
+    __slots__ = ("_entries", "_limit", "_sent", "dropped")
+
+    def __init__(self, limit: int) -> None:
+        self._entries: deque[tuple[int, Transition]] = deque()
+        self._limit = limit
+        #: How many entries from the front are on their way.
+        self._sent = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entries(self) -> tuple[tuple[int, Transition], ...]:
+        """Everything unacknowledged as (epoch, transition), oldest first."""
+        return tuple(self._entries)
+
+    def add(self, epoch: int, transition: Transition) -> None:
+        """Append; folds one away when full."""
+        if len(self._entries) >= self._limit:
+            self._fold()
+        self._entries.append((epoch, transition))
+
+    def _fold(self) -> None:
+        """Drop the oldest entry whose node has a newer one; the very oldest when every node has but one."""
+        newest: dict[str, int] = {}
+        for index, (_, transition) in enumerate(self._entries):
+            newest[transition.node] = index
+        victim = next((i for i, (_, t) in enumerate(self._entries) if newest[t.node] != i), 0)
+        del self._entries[victim]
+        if victim < self._sent:
+            self._sent -= 1
+        self.dropped += 1
+
+    def acknowledge(self, epoch: int, number: int) -> bool:
+        """Forget everything of `epoch` up to `number`, and whatever stood before it; True when something went."""
+        count = 0
+        for position, (entry_epoch, transition) in enumerate(self._entries):
+            if entry_epoch == epoch and transition.number <= number:
+                count = position + 1
+            elif count:
+                break
+        for _ in range(count):
+            self._entries.popleft()
+        self._sent = max(0, self._sent - count)
+        return count > 0
+
+    def rewind(self) -> None:
+        """Count everything as not sent: the link was lost, or no acknowledgement came in time."""
+        self._sent = 0
+
+    def waiting(self) -> bool:
+        """True when something has been sent and not acknowledged."""
+        return self._sent > 0
+
+    def take(self) -> tuple[Transitions, ...]:
+        """Everything not yet sent, as messages of one epoch and at most `BATCH_MAX` each; marks it sent."""
+        first = max(0, self._sent - 1)
+        entries = list(islice(self._entries, first, None))
+        previous = entries.pop(0) if self._sent else None
+        self._sent = len(self._entries)
+        messages = []
+        for epoch, group in groupby(entries, key=lambda entry: entry[0]):
+            items = [transition for _, transition in group]
+            base = next(t.number for e, t in self._entries if e == epoch)
+            after = previous[1].number if previous is not None and previous[0] == epoch else base - 1
+            for start in range(0, len(items), BATCH_MAX):
+                batch = items[start : start + BATCH_MAX]
+                messages.append(
+                    Transitions(epoch=epoch, base=base, after=after, items=tuple(batch), dropped=self.dropped)
+                )
+                after = batch[-1].number
+        return tuple(messages)

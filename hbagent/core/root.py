@@ -1,0 +1,673 @@
+"""RootCore: what the whole datacenter looks like, what of it is news, and who must be told.
+
+The order of things is the promise: a change is first a row on disk (event, node state, hook runs, and how far the
+leader's transitions are taken in, all in one transaction), then an acknowledgement to the leader and a hook process.
+Whatever dies in between, the leader sends again or the next root finds the run still owed. One batch is on its way to
+the disk at a time; what happens meanwhile forms the next.
+
+A disk that fails does not silence alarms: hooks then run from memory, the leaders keep their transitions, and the
+status says that the promise is suspended.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from .config import HookConfig, RootConfig
+from .dispatch import Dispatch
+from .effects import Answer, Effect, Effects, Exit, Fetch, Happened, Note, Persist, Send
+from .fleet import Merged, NodeRecord, Seen, merge
+from .lease import Lease
+from .messages import (
+    Evidence,
+    HookFinished,
+    KeepFailed,
+    Kept,
+    LeaderStats,
+    NodeRow,
+    Query,
+    RackReports,
+    RackSummary,
+    Refused,
+    Terminate,
+    Transition,
+    Transitions,
+    TransitionsAck,
+    WallTime,
+)
+from .names import is_part
+from .records import Batch, Event, HookRun, Mark, NodeState, Restored, RunState
+from .rootviews import explain_view, status_view
+from .states import Cause, Health, Kind, Liveness
+from .units import SECOND, show_duration
+from .views import SCHEMA
+from .wallclock import WallClock, rfc3339
+
+#: After a failed transaction the store is tried again this often.
+STORE_RETRY_NS = SECOND
+#: A root that finds no observer for a node waits this much longer than the leader itself would.
+ABSENCE_SLACK_NS = 2 * SECOND
+NOTE_EVERY_NS = SECOND
+#: Nodes of one rack: beyond this a summary is refused rather than believed.
+NODES_MAX = 20_000
+
+_TROUBLE = {Liveness.SUSPECT: Kind.NODE_SUSPECT, Liveness.DEAD: Kind.NODE_DEAD, Liveness.LEFT: Kind.NODE_LEFT}
+
+
+class LeaderRecord:
+    """What the root knows of one leader."""
+
+    __slots__ = ("acknowledged", "lease", "lost_told", "marks", "name", "newest", "racks", "stats", "stats_at")
+
+    def __init__(self, name: str, racks: tuple[str, ...], lease: Lease) -> None:
+        self.name = name
+        self.racks = racks
+        self.lease = lease
+        self.stats = LeaderStats()
+        self.stats_at = 0
+        self.newest = 0
+        #: Transitions taken in, by epoch; and of these, what is on disk and may be acknowledged.
+        self.marks: dict[int, int] = {}
+        self.acknowledged: dict[int, int] = {}
+        self.lost_told = False
+
+
+class RootCore:
+    """The datacenter's root. Call `wake` no later than `deadline`, after all sockets have been drained."""
+
+    def __init__(self, config: RootConfig, rng: random.Random, now: int, restored: Restored | None = None) -> None:
+        self._config = config
+        self._rng = rng
+        self.started = now
+        self.wall = WallClock()
+        self._epoch = rng.getrandbits(32)
+        self.leaders: dict[str, LeaderRecord] = {}
+        self.racks: dict[str, tuple[str, ...]] = {rack.name: rack.leaders for rack in config.racks}
+        for rack in config.racks:
+            for leader in rack.leaders:
+                self._add_leader(leader, rack.name, now)
+        self.nodes: dict[str, NodeRecord] = {}
+        self.rack_nodes: dict[str, list[NodeRecord]] = {rack: [] for rack in self.racks}
+        self.dispatch = Dispatch(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
+        self.sequence = 0
+        self.degraded = ""
+        self.refused: dict[str, int] = {}
+        self._noted: dict[tuple[str, str], int] = {}
+        self._batch_token = 0
+        self._in_flight: Batch | None = None
+        self._retry_at: int | None = None
+        self._from_memory: dict[str, HookRun] = {}
+        self._events: list[Event] = []
+        self._node_states: dict[str, NodeState] = {}
+        self._marks: dict[tuple[str, int], Mark] = {}
+        self._runs: dict[str, HookRun] = {}
+        self._done = False
+        self._restore(restored or Restored(), now)
+
+    def _add_leader(self, leader: str, rack: str, now: int) -> None:
+        record = self.leaders.get(leader)
+        if record is None:
+            lease = Lease(leader, self._config.lease_ns, now + self._config.start_grace_ns)
+            self.leaders[leader] = LeaderRecord(leader, (rack,), lease)
+        else:
+            record.racks = (*record.racks, rack)
+
+    def _restore(self, restored: Restored, now: int) -> None:
+        self.sequence = restored.newest_sequence
+        for state in restored.nodes:
+            leader = self.leaders.get(state.node)
+            if leader is not None:
+                leader.lost_told = bool(state.open)
+            elif state.rack in self.racks:
+                record = self._record(state.node, state.rack)
+                record.told, record.cause, record.health = state.liveness, state.cause, state.health
+                record.since_wall_ns, record.open = state.since_wall_ns, state.open
+                record.incarnation, record.sequence = state.incarnation, state.sequence
+        for mark in restored.marks:
+            owner = self.leaders.get(mark.leader)
+            if owner is not None:
+                owner.marks[mark.epoch] = owner.acknowledged[mark.epoch] = mark.number
+        for run in restored.runs:
+            self._owe(run, now)
+
+    # ---- the crank ---------------------------------------------------------------------------------------
+
+    def receive(self, sender: str, message: object, now: int) -> Effects:
+        """Something arrived from the authenticated `sender`, or from the driver itself ("")."""
+        handler = self._HANDLERS.get(type(message))
+        if handler is None:
+            return self._refuse(sender, "unexpected-type", now)
+        return (*handler(self, sender, message, now), *self._progress(now))
+
+    def wake(self, now: int) -> Effects:
+        """The deadline came, and all sockets have been drained."""
+        if self._done:
+            return ()
+        effects: list[Effect] = []
+        for leader in self.leaders.values():
+            if leader.lease.lapsed(now) and (leader.lease.held or leader.lease.renewed_at is None):
+                effects.extend(self._lapse(leader, now))
+        if self._retry_at is not None and now >= self._retry_at and self._in_flight is not None:
+            self._retry_at = None
+            self._batch_token += 1
+            effects.append(Persist(self._batch_token, self._in_flight))
+        effects.extend(self._progress(now))
+        return tuple(effects)
+
+    def deadline(self) -> int | None:
+        """When `wake` wants to be called."""
+        if self._done:
+            return None
+        times = [
+            leader.lease.expires_at
+            for leader in self.leaders.values()
+            if leader.lease.held or (leader.lease.renewed_at is None and not leader.lost_told)
+        ]
+        if self._retry_at is not None:
+            times.append(self._retry_at)
+        due = self.dispatch.deadline()
+        if due is not None:
+            times.append(due)
+        return min(times, default=None)
+
+    def _progress(self, now: int) -> Effects:
+        """Start hooks whose turn it is, and send the next batch to disk when none is on its way."""
+        effects: list[Effect] = list(self.dispatch.ready(now))
+        if self._in_flight is None and (self._events or self._node_states or self._marks or self._runs):
+            self._in_flight = Batch(
+                events=tuple(self._events),
+                nodes=tuple(self._node_states.values()),
+                marks=tuple(self._marks.values()),
+                runs=tuple(self._runs.values()),
+            )
+            self._events, self._node_states, self._marks, self._runs = [], {}, {}, {}
+            self._batch_token += 1
+            effects.append(Persist(self._batch_token, self._in_flight))
+        return tuple(effects)
+
+    # ---- disk --------------------------------------------------------------------------------------------
+
+    def _kept(self, sender: str, kept: Kept, now: int) -> Effects:
+        batch, self._in_flight = self._in_flight, None
+        if batch is None or kept.token != self._batch_token:
+            self._in_flight = batch
+            return ()
+        effects: list[Effect] = []
+        if self.degraded:
+            self.degraded = ""
+            effects.append(Note("info", "store-works-again", {}))
+        for mark in batch.marks:
+            leader = self.leaders.get(mark.leader)
+            if leader is not None:
+                leader.acknowledged[mark.epoch] = mark.number
+                effects.append(Send(mark.leader, TransitionsAck(epoch=mark.epoch, number=mark.number)))
+        for run in batch.runs:
+            if run.state is RunState.PENDING and run.attempt == 0 and self._from_memory.pop(run.run_id, None) is None:
+                self._owe(run, now)
+        return tuple(effects)
+
+    def _keep_failed(self, sender: str, failed: KeepFailed, now: int) -> Effects:
+        if self._in_flight is None or failed.token != self._batch_token:
+            return ()
+        first = not self.degraded
+        self.degraded = f"store: {failed.reason}"
+        self._retry_at = now + STORE_RETRY_NS
+        for run in self._in_flight.runs:
+            if run.state is RunState.PENDING and run.attempt == 0 and run.run_id not in self._from_memory:
+                self._from_memory[run.run_id] = run
+                self._owe(run, now)
+        return (Note("error", "store-failed", {"reason": failed.reason}),) if first else ()
+
+    def _owe(self, run: HookRun, now: int) -> None:
+        for given_up in self.dispatch.add(run, now):
+            self._runs[given_up.run_id] = given_up
+
+    # ---- leaders -----------------------------------------------------------------------------------------
+
+    def _leader_of(self, sender: str, rack: str | None, now: int) -> LeaderRecord | None:
+        """The sender's record, if it is a leader and leads `rack`."""
+        leader = self.leaders.get(sender)
+        return leader if leader is not None and (rack is None or rack in leader.racks) else None
+
+    def _lapse(self, leader: LeaderRecord, now: int) -> Effects:
+        was_held = leader.lease.held
+        leader.lease.drop()
+        leader.lease.expires_at = now + self._config.lease_ns
+        if leader.lost_told:
+            return ()
+        leader.lost_told = True
+        silent = now - (leader.lease.renewed_at if leader.lease.renewed_at is not None else self.started)
+        text = f"no summary for {show_duration(silent)}; its lease was {show_duration(self._config.lease_ns)}"
+        if not was_held:
+            text = f"not heard in the {show_duration(silent)} since this root started"
+        evidence = Evidence(text=text, silent_ns=silent)
+        effects = self._leader_event(leader, Kind.LEADER_LOST, Cause.LEADER_LOST, evidence, now)
+        return (*effects, *self._judge_racks(leader, now))
+
+    def _renew(self, leader: LeaderRecord, summary: RackSummary, now: int) -> Effects:
+        leader.stats = summary.stats
+        leader.stats_at = now
+        if summary.epoch != leader.lease.epoch:
+            leader.newest = 0
+        leader.newest = max(leader.newest, summary.newest)
+        if not leader.lease.renew(summary.epoch, now):
+            return ()
+        if not leader.lost_told:
+            return ()
+        leader.lost_told = False
+        evidence = Evidence(text=f"summaries again; up for {show_duration(summary.stats.uptime_ns)}")
+        return self._leader_event(leader, Kind.LEADER_RECOVERED, None, evidence, now)
+
+    def _leader_event(
+        self, leader: LeaderRecord, kind: Kind, cause: Cause | None, evidence: Evidence, now: int
+    ) -> Effects:
+        lost = kind is Kind.LEADER_LOST
+        rack = leader.racks[0] if len(leader.racks) == 1 else ""
+        self._node_states[leader.name] = NodeState(
+            node=leader.name,
+            rack=rack,
+            liveness=Liveness.DEAD if lost else Liveness.ALIVE,
+            since_wall_ns=self.wall.at(now),
+            open=kind.value if lost else "",
+        )
+        event = self._event(kind, now, rack=rack, leader=leader.name, cause=cause, evidence=evidence)
+        self._record_event(event, None, "")
+        return (Happened(leader.name, kind, "", "", cause),)
+
+    # ---- summaries ---------------------------------------------------------------------------------------
+
+    def _summary(self, sender: str, summary: RackSummary, now: int) -> Effects:
+        leader = self._leader_of(sender, summary.rack, now)
+        if leader is None:
+            return self._refuse(sender, "forged-rack", now)
+        if len(self.rack_nodes[summary.rack]) > NODES_MAX:
+            return self._refuse(sender, "too-many-nodes", now)
+        effects = list(self._renew(leader, summary, now))
+        complete = leader.marks.get(summary.epoch, 0) >= summary.newest
+        for row in summary.nodes:
+            if not is_part(row.node):
+                effects.extend(self._refuse(sender, "malformed", now))
+                continue
+            effects.extend(self._row(leader, summary, row, complete, now))
+        return tuple(effects)
+
+    def _row(
+        self, leader: LeaderRecord, summary: RackSummary, row: NodeRow, complete: bool, now: int
+    ) -> Iterable[Effect]:
+        record = self._record(f"{summary.rack}/{row.node}", summary.rack)
+        seen = record.seen.get(leader.name)
+        if seen is None:
+            seen = record.seen[leader.name] = Seen(leader.name, now)
+        record.health = row.health
+        known = seen.version if seen.epoch == summary.epoch else 0
+        if row.version == known:
+            if seen.epoch != summary.epoch or (known == 0 and seen.liveness is not row.liveness):
+                seen.believe(row, summary.epoch, now)
+            else:
+                seen.follow(row, now)
+                seen.ahead_since = None
+        elif row.version > known:
+            if seen.ahead_since is None:
+                seen.ahead_since = now
+            if not complete and now - seen.ahead_since < self._config.patience_ns:
+                return ()
+            seen.believe(row, summary.epoch, now)
+        else:
+            return ()
+        if seen.liveness is record.told and seen.speaks and len(record.seen) == 1:
+            record.incarnation, record.sequence = seen.incarnation, seen.sequence
+            record.cause = seen.cause
+            return ()
+        return self._judge(record, None, leader, now)
+
+    def _reports(self, sender: str, reports: RackReports, now: int) -> Effects:
+        leader = self._leader_of(sender, reports.rack, now)
+        if leader is None:
+            return self._refuse(sender, "forged-rack", now)
+        for item in reports.reports:
+            record = self.nodes.get(f"{reports.rack}/{item.node}")
+            if record is not None:
+                record.report = item.report
+                record.report_at = now - item.age_ns
+                record.health = item.report.health
+        return ()
+
+    # ---- transitions -------------------------------------------------------------------------------------
+
+    def _transitions(self, sender: str, batch: Transitions, now: int) -> Effects:
+        leader = self._leader_of(sender, None, now)
+        if leader is None:
+            return self._refuse(sender, "forged-id", now)
+        mark = max(leader.marks.get(batch.epoch, 0), batch.base - 1)
+        if batch.after > mark:
+            return self._refuse(sender, "gap", now)
+        effects: list[Effect] = []
+        for transition in batch.items:
+            if transition.number <= mark:
+                continue
+            mark = transition.number
+            if transition.node.rpartition("/")[0] not in leader.racks:
+                effects.extend(self._refuse(sender, "forged-rack", now))
+                continue
+            effects.extend(self._transition(leader, transition, batch.epoch, now))
+        if mark > leader.marks.get(batch.epoch, 0):
+            leader.marks[batch.epoch] = mark
+            self._marks[leader.name, batch.epoch] = Mark(leader=leader.name, epoch=batch.epoch, number=mark)
+        elif leader.acknowledged.get(batch.epoch, 0) >= mark:
+            effects.append(Send(sender, TransitionsAck(epoch=batch.epoch, number=mark)))
+        return tuple(effects)
+
+    def _transition(self, leader: LeaderRecord, transition: Transition, epoch: int, now: int) -> Iterable[Effect]:
+        record = self._record(transition.node, transition.node.rpartition("/")[0])
+        seen = record.seen.get(leader.name)
+        if seen is None:
+            seen = record.seen[leader.name] = Seen(leader.name, now)
+        if not seen.apply(transition, epoch, now):
+            self._events.append(
+                self._event(
+                    transition.kind,
+                    now,
+                    node=record.name,
+                    rack=record.rack,
+                    leader=leader.name,
+                    before=transition.before,
+                    after=transition.after,
+                    cause=transition.cause,
+                    evidence=transition.evidence,
+                    at_wall_ns=transition.at_wall_ns,
+                    late=True,
+                )
+            )
+            return ()
+        return self._judge(record, transition, leader, now)
+
+    # ---- verdicts ----------------------------------------------------------------------------------------
+
+    def observers(self, record: NodeRecord) -> list[Seen]:
+        """The views of leaders that hold their lease, in the order of the config."""
+        return [
+            seen
+            for name in self.racks.get(record.rack, ())
+            if self.leaders[name].lease.held and (seen := record.seen.get(name)) is not None
+        ]
+
+    def shown(self, record: NodeRecord) -> Merged:
+        """What a console is told of `record` now: what was told last, unless nobody may speak for it."""
+        if not any(self.leaders[name].lease.held for name in self.racks.get(record.rack, ())):
+            return Merged(Liveness.UNKNOWN, Cause.LEADER_LOST, None)
+        if record.told is None:
+            return Merged(Liveness.UNKNOWN, Cause.NEVER_SEEN, None)
+        return Merged(record.told, record.cause, None)
+
+    def _judge_racks(self, leader: LeaderRecord, now: int) -> Effects:
+        effects: list[Effect] = []
+        for rack in leader.racks:
+            for record in self.rack_nodes[rack]:
+                effects.extend(self._judge(record, None, leader, now))
+        return tuple(effects)
+
+    def _judge(
+        self, record: NodeRecord, transition: Transition | None, leader: LeaderRecord, now: int
+    ) -> Iterable[Effect]:
+        """Merge the views of a node, and tell when that is news."""
+        views = self.observers(record)
+        merged = merge(views)
+        if merged is None:
+            merged = self._absent(record, views, now)
+            if merged is None:
+                return ()
+        basis = merged.basis
+        restarted = (
+            transition is not None
+            and transition.kind is Kind.NODE_RESTARTED
+            and merged.liveness is Liveness.ALIVE
+            and transition.incarnation != record.incarnation
+        )
+        record.cause = merged.cause
+        known = record.incarnation
+        if basis is not None:
+            record.incarnation, record.sequence = basis.incarnation, basis.sequence
+        if merged.liveness is record.told and not restarted:
+            return ()
+        if record.told is None and merged.liveness is Liveness.UNKNOWN:
+            return ()
+        if restarted:
+            kind = Kind.NODE_RESTARTED
+        elif merged.liveness is Liveness.ALIVE:
+            same = basis is not None and (known is None or known == basis.incarnation)
+            troubled = record.told in (Liveness.SUSPECT, Liveness.DEAD) or bool(record.open)
+            kind = Kind.NODE_JOINED if not troubled else Kind.NODE_RECOVERED if same else Kind.NODE_RESTARTED
+        else:
+            kind = _TROUBLE.get(merged.liveness, Kind.NODE_UNKNOWN)
+        evidence = transition.evidence if transition is not None else basis.evidence if basis is not None else None
+        if evidence is None:
+            age = None if basis is None or basis.heard_at is None else now - basis.heard_at
+            evidence = Evidence(text="told by a summary; the transition itself was lost", silent_ns=age)
+        return self._change(record, kind, merged, evidence, transition, leader.name, now)
+
+    def _absent(self, record: NodeRecord, views: list[Seen], now: int) -> Merged | None:
+        """Nobody may speak for the node. If it was alive and every leader has listened long enough, it is dead."""
+        if record.told not in (Liveness.ALIVE, Liveness.SUSPECT):
+            return None
+        held = [self.leaders[name] for name in self.racks.get(record.rack, ()) if self.leaders[name].lease.held]
+        patience = self._config.join_grace_ns + ABSENCE_SLACK_NS
+        if not held or any(leader.stats.uptime_ns < patience or now - self.started < patience for leader in held):
+            return None
+        return Merged(Liveness.DEAD, Cause.SILENCE, None)
+
+    def _change(
+        self,
+        record: NodeRecord,
+        kind: Kind,
+        merged: Merged,
+        evidence: Evidence,
+        transition: Transition | None,
+        leader: str,
+        now: int,
+    ) -> Effects:
+        before = record.told
+        event = self._event(
+            kind,
+            now,
+            node=record.name,
+            rack=record.rack,
+            leader=leader,
+            before=before or Liveness.UNKNOWN,
+            after=merged.liveness,
+            cause=merged.cause,
+            evidence=evidence,
+            health=record.health,
+            at_wall_ns=transition.at_wall_ns if transition is not None else 0,
+        )
+        was_open = record.open
+        if merged.liveness in (Liveness.SUSPECT, Liveness.DEAD):
+            record.open = ",".join(dict.fromkeys([*filter(None, was_open.split(",")), kind.value]))
+        elif merged.liveness in (Liveness.ALIVE, Liveness.LEFT):
+            record.open = ""
+        record.told = merged.liveness
+        record.since_wall_ns = event.at_wall_ns
+        self._node_states[record.name] = NodeState(
+            node=record.name,
+            rack=record.rack,
+            liveness=merged.liveness,
+            cause=merged.cause,
+            health=record.health,
+            since_wall_ns=record.since_wall_ns,
+            incarnation=record.incarnation,
+            sequence=record.sequence,
+            open=record.open,
+        )
+        self._record_event(event, record, was_open)
+        before_word = before.value if before is not None else Liveness.UNKNOWN.value
+        return (Happened(record.name, kind, before_word, merged.liveness.value, merged.cause),)
+
+    # ---- events and hooks --------------------------------------------------------------------------------
+
+    def _event(
+        self,
+        kind: Kind,
+        now: int,
+        *,
+        node: str = "",
+        rack: str = "",
+        leader: str = "",
+        before: Liveness | None = None,
+        after: Liveness | None = None,
+        cause: Cause | None = None,
+        evidence: Evidence | None = None,
+        health: Health | None = None,
+        at_wall_ns: int = 0,
+        late: bool = False,
+    ) -> Event:
+        self.sequence += 1
+        return Event(
+            event_id=f"{self._epoch:08x}-{self.sequence}",
+            sequence=self.sequence,
+            kind=kind,
+            at_wall_ns=at_wall_ns or self.wall.at(now),
+            node=node,
+            rack=rack,
+            leader=leader,
+            liveness_from=before,
+            liveness_to=after,
+            health_from=health,
+            health_to=health,
+            cause=cause,
+            host="up" if after is Liveness.ALIVE else "unknown",
+            evidence=evidence,
+            late=late,
+        )
+
+    def _record_event(self, event: Event, record: NodeRecord | None, was_open: str) -> None:
+        """Into the next batch: the event, and one run for each hook that wants it."""
+        self._events.append(event)
+        document: bytes | None = None
+        for hook in self._config.hooks:
+            if not _wants(hook, event, was_open):
+                continue
+            document = document or msgspec.json.encode(self._hook_input(event, record))
+            run_id = f"{event.event_id}-{hook.name}"
+            self._runs[run_id] = HookRun(
+                run_id=run_id,
+                event_id=event.event_id,
+                hook=hook.name,
+                node=event.node or event.leader,
+                due_wall_ns=event.at_wall_ns,
+                input=document,
+                queued=event.sequence,
+            )
+
+    def _hook_input(self, event: Event, record: NodeRecord | None) -> dict[str, Any]:
+        health = record.health.value if record is not None else None
+        return {
+            "schema": SCHEMA,
+            "event_id": event.event_id,
+            "attempt": 0,
+            "kind": event.kind.value,
+            "at": rfc3339(event.at_wall_ns),
+            "node": event.node or None,
+            "rack": event.rack or None,
+            "leader": event.leader or None,
+            "liveness": {
+                "from": event.liveness_from.value if event.liveness_from is not None else None,
+                "to": event.liveness_to.value if event.liveness_to is not None else None,
+            },
+            "health": {"from": health, "to": health},
+            "cause": event.cause.value if event.cause is not None else None,
+            "host": event.host,
+            "evidence": msgspec.to_builtins(event.evidence) if event.evidence is not None else {},
+        }
+
+    def _hook_finished(self, sender: str, result: HookFinished, now: int) -> Effects:
+        run = self.dispatch.finished(result, now, self.wall.at(now))
+        if run is None:
+            return ()
+        self._runs[run.run_id] = run
+        fields = {"hook": run.hook, "event": run.event_id, "attempt": run.attempt}
+        if run.state is RunState.DONE:
+            return (Note("info", "hook-done", {**fields, "took": show_duration(result.duration_ns)}),)
+        fields |= {"error": run.error, "output": result.output[-500:].decode("utf-8", "replace")}
+        if run.state is RunState.DEAD:
+            return (Note("error", "hook-given-up", fields),)
+        return (Note("warning", "hook-failed", fields),)
+
+    # ---- the rest ----------------------------------------------------------------------------------------
+
+    def _record(self, node: str, rack: str) -> NodeRecord:
+        record = self.nodes.get(node)
+        if record is None:
+            record = self.nodes[node] = NodeRecord(node, rack)
+            self.rack_nodes[rack].append(record)
+        return record
+
+    def _refused(self, sender: str, refused: Refused, now: int) -> Effects:
+        return self._refuse(refused.sender, refused.reason, now)
+
+    def _refuse(self, sender: str, reason: str, now: int) -> Effects:
+        """Count it, and say so at most once a second for each sender and reason."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        if now < self._noted.get((sender, reason), 0):
+            return ()
+        if len(self._noted) > 1000:
+            self._noted.clear()
+        self._noted[sender, reason] = now + NOTE_EVERY_NS
+        return (Note("warning", "refused", {"sender": sender, "reason": reason, "count": self.refused[reason]}),)
+
+    def _wall_time(self, sender: str, wall: WallTime, now: int) -> Effects:
+        step = self.wall.tell(wall.wall_ns, now)
+        return (Note("warning", "wall-jump", {"step": show_duration(step)}),) if step else ()
+
+    def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:
+        self._done = True
+        return (Exit(),)
+
+    def _query(self, sender: str, query: Query, now: int) -> Effects:
+        asker = sender.encode("latin-1")
+        if query.what == "ping":
+            return (Answer(asker, query.id, {"name": self._config.name, "role": "root"}),)
+        if query.what == "status":
+            return (Answer(asker, query.id, status_view(self, self._config, now)),)
+        if query.what == "events":
+            return (Fetch(asker, query.id, min(query.limit, 10_000), query.after, query.node),)
+        if query.what == "explain":
+            record = self.nodes.get(query.node)
+            if record is None:
+                return (Answer(asker, query.id, None, f"no node {query.node!r} is known; see: hbagent nodes"),)
+            view = explain_view(self, record, now)
+            return (Fetch(asker, query.id, self._config.story_length, 0, query.node, view),)
+        return (Answer(asker, query.id, None, f"cannot answer {query.what!r}"),)
+
+    _HANDLERS: dict[type, Callable[[Any, str, Any, int], Effects]] = {
+        RackSummary: _summary,
+        RackReports: _reports,
+        Transitions: _transitions,
+        Kept: _kept,
+        KeepFailed: _keep_failed,
+        HookFinished: _hook_finished,
+        Refused: _refused,
+        WallTime: _wall_time,
+        Terminate: _terminate,
+        Query: _query,
+    }
+
+
+def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
+    """True when `hook` is told of `event`.
+
+    The end of a trouble is told to whoever was told of its beginning: a recovery to hooks that had the SUSPECT or
+    the DEAD, also when the node came back by a restart.
+    """
+    if event.kind is Kind.NODE_JOINED or event.late:
+        return False
+    begun = {Kind(kind) for kind in was_open.split(",") if kind}
+    told = bool(begun.intersection(hook.on))
+    listens_to_trouble = Kind.NODE_DEAD in hook.on or Kind.NODE_SUSPECT in hook.on
+    if event.kind is Kind.NODE_RECOVERED:
+        return Kind.NODE_RECOVERED in hook.on and (told or not listens_to_trouble)
+    if event.kind is Kind.NODE_RESTARTED:
+        return Kind.NODE_RESTARTED in hook.on or (told and Kind.NODE_RECOVERED in hook.on)
+    return event.kind in hook.on
