@@ -35,7 +35,7 @@ class LinkEvent(enum.Enum):
 
 
 _EVENTS = {event.value: event for event in LinkEvent}
-_MASK = LinkEvent.UP.value | LinkEvent.REFUSED.value | LinkEvent.LOST.value
+_MASK = sum(event.value for event in LinkEvent) | zmq.EVENT_MONITOR_STOPPED
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):

@@ -130,6 +130,9 @@ def is_local(endpoint: str) -> bool:
 
 
 # ---- the calling side --------------------------------------------------------------------------------------
+#
+# A socket made without targets may be given to a `transport.monitor` before it is connected, so that no event is
+# missed.
 
 
 def beat_publisher(context: Context, caller: Caller, targets: Sequence[Target]) -> Socket:
@@ -151,12 +154,15 @@ def report_publisher(
     return _connected(socket, caller, targets)
 
 
-def control_dealer(context: Context, caller: Caller, target: Target) -> Socket:
-    """DEALER to one leader's or root's control socket. Send without waiting: zmq.Again means not connected."""
+def control_dealer(context: Context, caller: Caller, targets: Sequence[Target]) -> Socket:
+    """DEALER to the control socket of a leader or root. Send without waiting: zmq.Again means not connected.
+
+    Use one for each leader: a DEALER with several takes turns among them.
+    """
     socket = _calling(context, zmq.DEALER, caller)
     socket.setsockopt(zmq.SNDHWM, CONTROL_QUEUE_MAX)
     socket.setsockopt(zmq.RCVHWM, CONTROL_QUEUE_MAX)
-    return _connected(socket, caller, [target])
+    return _connected(socket, caller, targets)
 
 
 def query_dealer(context: Context, endpoint: str) -> Socket:

@@ -15,6 +15,7 @@ Protocol: ZeroMQ RFC 27 (ZAP).
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -151,4 +152,5 @@ class ZapServer:
             fields["address"] = request[3].decode("ascii", "replace")
         if len(request) > _FRAMES_MIN and request[5] == b"CURVE" and len(request[6]) == 32:
             fields["key"] = key_text(request[6])
-        self._note("handshake-refused", fields)
+        with contextlib.suppress(Exception):
+            self._note("handshake-refused", fields)
