@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from hbagent.transport.allow import AllowList, Role
 from hbagent.transport.keys import KeyPair
-from hbagent.transport.sockets import Context
-from tests.transport.doors import ANY_PORT, CallersContext, Door, OpenDoor, new_keys
+from hbagent.transport.monitor import Link, Monitor
+from hbagent.transport.sockets import Context, Socket
+from tests.transport.doors import ANY_PORT, CallersContext, Door, OpenDoor, Watch, new_keys
 
 
 @pytest.fixture
@@ -41,3 +42,17 @@ def context() -> Iterator[Context]:
     made = CallersContext()
     yield made
     made.destroy(linger=0)
+
+
+@pytest.fixture
+def watch(context: Context) -> Iterator[Watch]:
+    """Starts monitors, stopped after the test and before the sockets are closed."""
+    monitors: list[Monitor] = []
+
+    def start(sockets: Mapping[str, Socket], callback: Callable[[Link], None]) -> Monitor:
+        monitors.append(Monitor(sockets, callback))
+        return monitors[-1]
+
+    yield start
+    for monitor in monitors:
+        monitor.stop()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import zmq
 
 from hbagent.transport.allow import AllowList, Role
 from hbagent.transport.keys import KeyPair
+from hbagent.transport.monitor import Link, Monitor
 from hbagent.transport.sockets import Caller, Context, Host, Socket, Target, control_router, intake_subscriber
 from hbagent.transport.zap import ZapServer
 
@@ -86,6 +87,7 @@ class Door:
 
 
 OpenDoor = Callable[..., Door]
+Watch = Callable[[Mapping[str, Socket], Callable[[Link], None]], Monitor]
 
 
 def caller(keys: KeyPair | None, name: str = "") -> Caller:
