@@ -60,6 +60,9 @@ _NOT_DAMAGE = (
     "out of memory",
 )
 
+#: What SQLite raises. Its message may quote a damaged schema, which Python then fails to decode.
+_SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
 
 class HistoryError(Exception):
     """The store could not be read or written; the message names the file and the reason."""
@@ -268,7 +271,14 @@ class History:
     def _open(self, path: Path) -> sqlite3.Connection:
         """A connection to the sound file at `path`, which is made when it is missing. Raises _Damaged."""
         # SQLite would make the file readable for everybody, and would name every failure alike.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            head = os.pread(fd, 20, 0)
+        finally:
+            os.close(fd)
+        # Read and write version: with any other, SQLite reads the file but refuses the first write.
+        if len(head) == 20 and head[18:] not in (b"\1\1", b"\2\2"):
+            raise _Damaged("its header is not that of an SQLite file")
         connection = self._connect(path)
         try:
             self._examine(connection)
@@ -392,7 +402,7 @@ class History:
                     if _record(table, row) is not None:
                         yield row
                 break
-            except sqlite3.Error:
+            except _SQLITE_ERRORS:
                 continue
 
     def _discard(self, place: Path) -> None:
@@ -416,7 +426,7 @@ class History:
         """Turn what SQLite says of a damaged file into _Damaged."""
         try:
             yield
-        except sqlite3.Error as error:
+        except _SQLITE_ERRORS as error:
             if str(error).startswith(_NOT_DAMAGE):
                 raise
             raise _Damaged(f"SQLite says: {error!s:.200}") from error
@@ -431,10 +441,11 @@ class History:
             raise HistoryError(f"{self.path}: {error}") from error
         except _Damaged as error:
             raise HistoryError(f"{self.path}: {error}") from error
-        except sqlite3.Error as error:
-            # The class itself is SQLite's word for a damaged file, unlike a full disk or a lock. That, or a
+        except _SQLITE_ERRORS as error:
+            # The class itself is SQLite's word for a damaged file; a full disk or a lock is a subclass. That, or a
             # transaction that cannot be taken back, is left to the next call, which opens the file anew.
-            if type(error) is sqlite3.DatabaseError or (self._connection and self._connection.in_transaction):
+            damaged = type(error) in (sqlite3.DatabaseError, UnicodeDecodeError)
+            if damaged or (self._connection and self._connection.in_transaction):
                 self._disconnect()
             raise HistoryError(f"{self.path}: {error}") from error
 
