@@ -44,7 +44,7 @@ class Link(msgspec.Struct, frozen=True, gc=False):
     #: The label that the socket was given.
     socket: str
     event: LinkEvent
-    #: Numeric: libzmq tells an address, not the name that was resolved to it.
+    #: As it was given to `connect`; of a bound socket, its own.
     endpoint: str
     #: LOST: the descriptor that the connection had. REFUSED: the ZAP status.
     value: int
