@@ -7,6 +7,7 @@
 #   make bench       the figures; bench-full: the long ones
 #   make deps        system packages that some tests need (apt, as root); without them those tests are skipped
 #   make pins        move the pinned dependencies to the newest versions
+#   make wheelhouse  dist/wheelhouse: what hosts without a network install from
 #   make clean       take away what this file made
 
 # The first of these that is 3.10 or newer and can make a virtual environment.
@@ -35,7 +36,7 @@ PYTEST = $(BIN)/python -m pytest --basetemp $(VENV)/t
 .DEFAULT_GOAL = help
 # Tests that measure time do not share the machine with the type checker.
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-slow lint bench bench-full deps pins clean moved
+.PHONY: help demo test test-fast test-slow lint bench bench-full deps pins wheelhouse clean moved
 
 help:
 	@sed -n 's/^#  //p' Makefile
@@ -72,10 +73,16 @@ deps: TMPDIR = /tmp
 deps:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-		gcc iproute2 libc6-dev nftables procps python3-venv tmux
+		gcc iproute2 libc6-dev nftables procps python3-venv systemd tmux
 
 pins: $(VENV)/installed
 	$(BIN)/python tools/pin.py
+
+wheelhouse: $(VENV)/installed
+	rm -rf dist/wheelhouse && mkdir -p dist/wheelhouse
+	$(PIP) download --only-binary :all: --require-hashes -r constraints.txt -d dist/wheelhouse
+	$(PIP) wheel --no-deps --no-index --no-build-isolation -w dist/wheelhouse .
+	cp constraints.txt dist/wheelhouse
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
