@@ -53,10 +53,10 @@ def test_a_daemon_is_never_given_up(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_systemd_accepts_the_unit_and_finds_it_closed(role: str) -> None:
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", unit(role)], capture_output=True, text=True, timeout=30
+        ["systemd-analyze", "verify", "--man=no", str(unit(role))], capture_output=True, text=True, timeout=30
     )
     complaints = [line for line in done.stderr.splitlines() if unit(role).name in line]
     assert [line for line in complaints if "is not executable: No such file" not in line] == []
-    security = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", unit(role)]
+    security = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", str(unit(role))]
     closed = subprocess.run(security, capture_output=True, text=True, timeout=30)
     assert closed.returncode == 0, closed.stdout
