@@ -91,8 +91,8 @@ def batch(number: int) -> Batch:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "root.db"
+def path(quick_disk: Path) -> Path:
+    return quick_disk / "state" / "root.db"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -43,8 +44,8 @@ while len(kept) < int(sys.argv[2]):
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "leader.journal"
+def path(quick_disk: Path) -> Path:
+    return quick_disk / "state" / "leader.journal"
 
 
 def write(path: Path, entries: list[dict[str, Any]]) -> bytes:
@@ -288,6 +289,67 @@ def test_kill_9_in_the_middle_of_the_work_loses_nothing_that_was_promised(path: 
         assert numbers[: len(promised)] == sorted(set(promised))
         assert numbers == list(range(len(numbers)))
         promised = numbers
+
+
+def test_a_promise_is_made_after_the_sync_and_a_new_name_is_synced_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test can pull the plug; this one watches the order of the real calls."""
+    journal = Journal(path)
+    journal.load()
+    calls: list[str] = []
+    for name in ("write", "fdatasync", "fsync", "rename"):
+        watch(monkeypatch, name, calls)
+    journal.append(ENTRIES)
+    assert calls == ["write", "fdatasync"]
+    calls.clear()
+    journal.rewrite(ENTRIES)
+    assert calls == ["write", "fsync", "rename", "fsync"]
+    journal.close()
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]) -> None:
+    call = getattr(os, name)
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        calls.append(name)
+        return call(*arguments, **options)
+
+    monkeypatch.setattr(os, name, watched)
+
+
+def test_after_a_failed_sync_the_bytes_are_written_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(path)
+    journal.load()
+    journal.append(ENTRIES[:1])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(JournalError, match="Input/output error"):
+            journal.append(ENTRIES[1:2])
+    assert scan(path.read_bytes()).entries == ENTRIES[:1]
+    journal.append(ENTRIES[1:])
+    journal.close()
+    assert load(path) == (ENTRIES, [])
+
+
+def test_after_a_failed_sync_of_the_directory_it_is_synced_before_the_next_promise(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(path)
+    journal.load()
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module, "sync_directory", fail)
+        with pytest.raises(JournalError, match="Input/output error"):
+            journal.rewrite(ENTRIES[:1])
+        with pytest.raises(JournalError, match="Input/output error"):
+            journal.append(ENTRIES[1:])
+    journal.append(ENTRIES[1:])
+    journal.close()
+    assert load(path) == (ENTRIES, [])
+
+
+def fail(*_: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 # ---- a full disk ---------------------------------------------------------------------------------------------

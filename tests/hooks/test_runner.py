@@ -1,0 +1,293 @@
+"""A hook may do anything; the runner's promises hold all the same. Real processes, each bounded by seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hbagent.core.messages import HookFinished
+from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.hooks import runner
+from hbagent.hooks.runner import OUTPUT_MAX, check, run
+
+LONG_NS = 20 * SECOND
+
+
+@pytest.fixture
+def quick_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time from SIGTERM to SIGKILL that a test can afford."""
+    monkeypatch.setattr(runner, "GRACE_NS", 200 * MILLISECOND)
+
+
+def shell(script: str, input: bytes = b"", timeout_ns: int = LONG_NS, run_id: str = "run-1") -> HookFinished:
+    return run(["/bin/sh", "-c", script], input, timeout_ns, {}, run_id)
+
+
+def is_gone(pid: int) -> bool:
+    """True when no such process runs, or it has ended and nobody has waited for it yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until_gone(pid: int) -> None:
+    """SIGKILL takes effect when the kernel gets to it; the bound is for a hang, not for speed."""
+    deadline = time.monotonic() + 10
+    pause = threading.Event()
+    while not is_gone(pid):
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        pause.wait(0.005)
+
+
+# ---- what a hook gets ------------------------------------------------------------------------------------------
+
+
+def test_a_hook_gets_its_input_and_its_output_comes_back() -> None:
+    finished = run(["/bin/cat"], b'{"schema":1}', LONG_NS, {}, "run-7")
+    assert (finished.run_id, finished.exit_code, finished.error) == ("run-7", 0, "")
+    assert (finished.output, finished.truncated) == (b'{"schema":1}', False)
+    assert 0 < finished.duration_ns < LONG_NS
+
+
+def test_output_and_errors_come_in_one_stream() -> None:
+    assert shell("echo one; echo two >&2; echo three").output == b"one\ntwo\nthree\n"
+
+
+def test_a_hook_sees_only_the_environment_made_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "leak")
+    extra = {"HBAGENT_EVENT_ID": "event-1", "HBAGENT_KIND": "node-dead"}
+    finished = run(["/usr/bin/env"], b"", LONG_NS, extra, "run-1")
+    assert sorted(finished.output.decode().split()) == [
+        "HBAGENT_EVENT_ID=event-1",
+        "HBAGENT_KIND=node-dead",
+        "HBAGENT_RUN_ID=run-1",
+        "HBAGENT_SCHEMA=1",
+        "LANG=C.UTF-8",
+        "PATH=/usr/bin:/bin",
+    ]
+
+
+def test_a_hook_runs_in_the_root_directory_and_its_own_session() -> None:
+    words = shell("pwd; echo $$; ps -o sid= -p $$ 2>/dev/null || cut -d' ' -f6 /proc/$$/stat").output.split()
+    assert words[0] == b"/"
+    assert words[1] == words[2]
+
+
+def test_a_hook_inherits_no_open_file() -> None:
+    with Path("/dev/null").open("rb") as file:
+        os.set_inheritable(file.fileno(), True)
+        listing = shell("ls /proc/self/fd").output.split()
+    # 3 is the directory that `ls` reads.
+    assert listing == [b"0", b"1", b"2", b"3"]
+
+
+# ---- how a hook may end ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "exit_code", "error"),
+    [("exit 0", 0, ""), ("exit 3", 3, "exit 3"), ("kill -9 $$", None, "signal 9"), ("kill -15 $$", None, "signal 15")],
+)
+def test_the_end_of_a_hook_is_told(script: str, exit_code: int | None, error: str) -> None:
+    finished = shell(script)
+    assert (finished.exit_code, finished.error) == (exit_code, error)
+
+
+def test_a_hook_that_is_missing_is_a_failure_and_no_exception() -> None:
+    finished = run(["/nonexistent/hook"], b"", LONG_NS, {}, "run-1")
+    assert (finished.exit_code, finished.error) == (None, "not started: No such file or directory")
+
+
+def test_a_hook_that_cannot_be_executed_is_a_failure_and_no_exception(tmp_path: Path) -> None:
+    hook = tmp_path / "hook"
+    hook.write_text("#!/bin/sh\n")
+    assert run([str(hook)], b"", LONG_NS).error == "not started: Permission denied"
+    hook.write_bytes(b"\x7fELFnot")
+    hook.chmod(0o755)
+    assert run([str(hook)], b"", LONG_NS).error == "not started: Exec format error"
+
+
+def test_a_value_that_no_environment_can_hold_is_a_failure_and_no_exception() -> None:
+    assert run(["/bin/true"], b"", LONG_NS, {"HBAGENT_KIND": "a\0b"}).error.startswith("not started: ")
+
+
+def test_a_hook_that_closes_its_output_early_is_waited_for() -> None:
+    finished = shell("exec >&- 2>&-; read line; sleep 0.1; exit 5", b"x\n")
+    assert (finished.exit_code, finished.error) == (5, "exit 5")
+    assert finished.duration_ns >= 100 * MILLISECOND
+
+
+# ---- what a hook may try ---------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_hangs_is_ended_at_its_time_limit() -> None:
+    finished = shell("echo begun; exec sleep 300", timeout_ns=200 * MILLISECOND)
+    assert (finished.exit_code, finished.error) == (None, "timeout")
+    assert finished.output == b"begun\n"
+    assert 200 * MILLISECOND <= finished.duration_ns < 2 * SECOND
+
+
+def test_a_hook_can_tidy_up_when_its_time_is_over() -> None:
+    script = "trap 'echo tidied; exit 0' TERM; echo begun; while :; do sleep 0.01; done"
+    finished = shell(script, timeout_ns=300 * MILLISECOND)
+    assert (finished.exit_code, finished.error) == (None, "timeout")
+    assert finished.output.endswith(b"tidied\n")
+
+
+@pytest.mark.usefixtures("quick_grace")
+def test_a_hook_that_ignores_sigterm_is_killed() -> None:
+    finished = shell("trap '' TERM; echo $$; while :; do sleep 1; done", timeout_ns=200 * MILLISECOND)
+    assert finished.error == "timeout"
+    assert finished.duration_ns >= 400 * MILLISECOND
+    wait_until_gone(int(finished.output))
+
+
+@pytest.mark.usefixtures("quick_grace")
+def test_a_flood_of_output_is_cut_and_costs_little() -> None:
+    spent = time.thread_time()
+    finished = shell("exec yes", timeout_ns=SECOND)
+    assert finished.error == "timeout"
+    assert finished.output == b"y\n" * (OUTPUT_MAX // 2)
+    assert finished.truncated
+    assert time.thread_time() - spent < 0.5
+
+
+def test_a_hook_that_prints_much_is_not_held_up() -> None:
+    finished = shell("head -c 3000000 /dev/zero; exit 6")
+    assert (finished.exit_code, len(finished.output), finished.truncated) == (6, OUTPUT_MAX, True)
+
+
+def test_output_up_to_the_cap_is_whole() -> None:
+    finished = shell(f"head -c {OUTPUT_MAX} /dev/zero")
+    assert (len(finished.output), finished.truncated, finished.error) == (OUTPUT_MAX, False, "")
+
+
+def test_a_hook_that_never_reads_its_input_blocks_nobody() -> None:
+    finished = shell("exit 0", b"x" * 5_000_000)
+    assert finished.error == ""
+
+
+def test_a_large_input_arrives_whole() -> None:
+    assert shell("wc -c", b"x" * 5_000_000).output.strip() == b"5000000"
+
+
+def test_a_child_that_holds_the_output_open_is_neither_waited_for_nor_left() -> None:
+    finished = shell("sleep 300 & echo $!")
+    assert (finished.exit_code, finished.error) == (0, "")
+    assert finished.duration_ns < 10 * SECOND
+    wait_until_gone(int(finished.output))
+
+
+@pytest.mark.usefixtures("quick_grace")
+def test_the_whole_tree_of_a_hook_that_hangs_is_killed() -> None:
+    script = "trap '' TERM; (trap '' TERM; sleep 300 & echo $!; wait) & echo $!; wait"
+    finished = shell(script, timeout_ns=300 * MILLISECOND)
+    assert finished.error == "timeout"
+    pids = [int(word) for word in finished.output.split()]
+    assert len(pids) == 2
+    for pid in pids:
+        wait_until_gone(pid)
+
+
+@pytest.mark.usefixtures("quick_grace")
+def test_a_child_that_left_the_group_of_a_hook_that_hangs_is_killed() -> None:
+    finished = shell("setsid sleep 300 & sleep 0.2; echo $!; wait", timeout_ns=SECOND, run_id="run-of-the-escapee")
+    assert finished.error == "timeout"
+    wait_until_gone(int(finished.output))
+
+
+@pytest.mark.usefixtures("quick_grace")
+def test_the_children_of_another_run_are_left_alone() -> None:
+    with subprocess.Popen(["/bin/sleep", "300"], env={"HBAGENT_RUN_ID": "run-12"}) as other:
+        try:
+            assert shell("sleep 300", timeout_ns=50 * MILLISECOND, run_id="run-1").error == "timeout"
+            assert shell("sleep 300", timeout_ns=50 * MILLISECOND, run_id="").error == "timeout"
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+def test_hooks_do_not_hold_up_one_another() -> None:
+    slow = threading.Thread(target=shell, args=("sleep 2",))
+    slow.start()
+    assert shell("exit 0").duration_ns < SECOND
+    slow.join(10)
+
+
+def test_no_run_leaves_a_descriptor_or_a_zombie() -> None:
+    def count() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(psutil.Process().children())
+
+    shell("exit 0")
+    before = count()
+    for script in ("exit 0", "exit 1", "kill -9 $$", "sleep 300 & exit 0"):
+        shell(script)
+    shell("sleep 300", timeout_ns=10 * MILLISECOND)
+    run(["/nonexistent/hook"], b"", LONG_NS)
+    assert count() == before
+
+
+# ---- which files may be hooks ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hook(tmp_path: Path) -> Path:
+    path = tmp_path / "hook.sh"
+    path.write_text("#!/bin/sh\nexit 0\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_an_executable_file_of_ours_may_be_a_hook(hook: Path) -> None:
+    assert check([str(hook), "with", "arguments"]) == ""
+    assert check([sys.executable]) == ""
+
+
+@pytest.mark.parametrize(("mode", "reason"), [(0o775, "writable by group"), (0o757, "writable"), (0o644, "executable")])
+def test_a_file_with_the_wrong_mode_may_not(hook: Path, mode: int, reason: str) -> None:
+    hook.chmod(mode)
+    assert reason in check([str(hook)])
+
+
+def test_a_command_without_a_full_path_may_not() -> None:
+    for argv in ([], ["hook.sh"], ["./hook.sh"], [""]):
+        assert check(argv) == "the command must be an absolute path"
+
+
+def test_what_is_no_regular_file_may_not(hook: Path, tmp_path: Path) -> None:
+    assert "not a regular file" in check([str(tmp_path)])
+    assert "not a regular file" in check(["/dev/null"])
+    assert "No such file" in check([str(tmp_path / "absent")])
+    assert "null byte" in check([f"{hook}\0"])
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert check([str(loop)]) != ""
+
+
+def test_a_link_is_judged_by_what_it_leads_to(hook: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(hook)
+    assert check([str(link)]) == ""
+    hook.chmod(0o777)
+    assert "writable" in check([str(link)])
+
+
+def test_a_file_that_anybody_could_replace_may_not(hook: Path) -> None:
+    hook.parent.chmod(0o777)
+    assert "its directory is writable by everybody" in check([str(hook)])
+    hook.parent.chmod(0o1777)
+    assert check([str(hook)]) == ""
+
+
+@pytest.mark.root
+def test_a_file_of_another_user_may_not(hook: Path) -> None:
+    os.chown(hook, 65534, -1)
+    assert "owned by user 65534" in check([str(hook)])
