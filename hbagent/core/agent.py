@@ -23,6 +23,7 @@ from .messages import (
     Hello,
     HostFacts,
     Linked,
+    Reconfigured,
     Report,
     Terminate,
     WallTime,
@@ -51,13 +52,14 @@ _NOISE = {
 class _Greeting:
     """Where the agent stands with one leader."""
 
-    __slots__ = ("admitted", "backoff_ns", "farewelled", "hello_at", "leader")
+    __slots__ = ("admitted", "backoff_ns", "echo_key", "farewelled", "hello_at", "leader")
 
     def __init__(self, leader: str, hello_at: int, backoff_ns: int) -> None:
         self.leader = leader
         self.hello_at = hello_at
         self.backoff_ns = backoff_ns
         self.admitted: int | None = None
+        self.echo_key = b""
         self.farewelled = False
 
 
@@ -101,6 +103,8 @@ class AgentCore:
             return self._linked(message, now)
         if isinstance(message, Terminate):
             return self._terminate(now)
+        if isinstance(message, Reconfigured):
+            return self._reconfigured(message.config, now)
         if isinstance(message, WallTime):
             return ()
         return (Note("warning", "unexpected-message", {"sender": sender, "type": type(message).__name__}),)
@@ -221,6 +225,7 @@ class AgentCore:
             return (Note("warning", "not-admitted", {"leader": sender, "reason": admission.reason}),)
         known = greeting.admitted == admission.epoch
         greeting.admitted = admission.epoch
+        greeting.echo_key = admission.echo_key
         greeting.backoff_ns = self._config.hello_min_ns
         greeting.hello_at = now + HELLO_AGAIN_FACTOR * self._config.hello_max_ns
         if known:
@@ -234,9 +239,32 @@ class AgentCore:
         return tuple(g.leader for g in self._greetings.values() if g.admitted is not None)
 
     @property
+    def echo_keys(self) -> tuple[bytes, ...]:
+        """Keys agreed with leaders, for signed echo requests."""
+        return tuple(g.echo_key for g in self._greetings.values() if g.echo_key)
+
+    @property
+    def config(self) -> AgentConfig:
+        """The settings in force."""
+        return self._config
+
+    @property
     def sequence(self) -> int:
         """Beats sent so far."""
         return self._sequence
+
+    # ---- reload ------------------------------------------------------------------------------------------
+
+    def _reconfigured(self, config: AgentConfig, now: int) -> Effects:
+        """Go on with other settings; incarnation and sequence stay, so no leader takes it for a restart."""
+        self._config = config
+        self._next_beat = min(self._next_beat, now + config.interval_ns)
+        self._facts_at = min(self._facts_at, now + config.facts_interval_ns)
+        kept = {leader: g for leader, g in self._greetings.items() if leader in config.leaders}
+        self._greetings = {
+            leader: kept.get(leader) or _Greeting(leader, now, config.hello_min_ns) for leader in config.leaders
+        }
+        return ()
 
     # ---- leaving -----------------------------------------------------------------------------------------
 

@@ -37,6 +37,15 @@ class Dispatch:
         self.folded = 0
         self.dead = 0
 
+    def reconfigure(
+        self, hooks: tuple[HookConfig, ...], concurrency: int, retries_ns: tuple[int, ...], limit: int
+    ) -> None:
+        """Go on with other settings. A waiting run of a hook that is gone keeps the command it was owed to."""
+        self._hooks |= {hook.name: hook for hook in hooks}
+        self._concurrency = concurrency
+        self._retries_ns = retries_ns
+        self._limit = limit
+
     def add(self, run: HookRun, due: int) -> tuple[HookRun, ...]:
         """Owe `run`, from the monotonic instant `due` on; returns runs that are given up instead, as they now are."""
         if run.hook not in self._hooks:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -29,12 +29,12 @@ from .messages import (
     Kept,
     LeaderStats,
     Linked,
-    Membership,
     NodeReport,
     NodeRow,
     Query,
     RackReports,
     RackSummary,
+    Reconfigured,
     Refused,
     Report,
     Terminate,
@@ -144,7 +144,8 @@ class LeaderCore:
         handler = self._HANDLERS.get(type(message))
         if handler is None:
             return self._refuse(sender, "unexpected-type", now)
-        return handler(self, sender, message, now)
+        effects: Effects = handler(self, sender, message, now)
+        return effects
 
     def wake(self, now: int) -> Effects:
         """The deadline came, and all sockets have been drained."""
@@ -464,23 +465,24 @@ class LeaderCore:
         step = self._wall.tell(wall.wall_ns, now)
         return (Note("warning", "wall-jump", {"step": show_duration(step)}),) if step else ()
 
-    def _membership(self, sender: str, membership: Membership, now: int) -> Effects:
-        """The expected nodes changed (a reload): new ones start never-seen, the others keep all they have."""
-        wanted = {node for nodes in membership.racks.values() for node in nodes}
+    def _reconfigured(self, sender: str, message: Reconfigured, now: int) -> Effects:
+        """The config was read again: new nodes start never-seen, the others keep all they have."""
+        config: LeaderConfig = message.config
+        wanted = {node: None for nodes in config.racks.values() for node in nodes}
         gone = [node for node in self._members if node not in wanted]
-        added = [node for nodes in membership.racks.values() for node in nodes if node not in self._members]
+        added = [node for node in wanted if node not in self._members]
+        self._config = config
+        self.roster.reconfigure(config)
         for node in gone:
             self.roster.remove(node)
             self._stories.pop(node, None)
+            self._echo_keys.pop(node, None)
         for node in added:
             self.roster.add(node, now)
-        self._config = msgspec.structs.replace(self._config, racks=membership.racks)
-        for rack in membership.racks:
-            self._summary_at.setdefault(rack, now)
-            self._reports_due.setdefault(rack, {})
-            self._reports_all_at.setdefault(rack, now + self._config.report_interval_ns)
-        for rack in [rack for rack in self._summary_at if rack not in membership.racks]:
-            del self._summary_at[rack], self._reports_due[rack], self._reports_all_at[rack]
+        self._summary_at = {rack: self._summary_at.get(rack, now) for rack in config.racks}
+        self._reports_due = {rack: self._reports_due.get(rack, {}) for rack in config.racks}
+        all_at = now + config.report_interval_ns
+        self._reports_all_at = {rack: self._reports_all_at.get(rack, all_at) for rack in config.racks}
         self._summary_next = now
         return (Note("info", "membership", {"added": len(added), "removed": len(gone)}), self._rewrite())
 
@@ -575,7 +577,7 @@ class LeaderCore:
         ]
         return ExplainView(node=self._node_view(member, now), rack=self._rack_view(member.rack, now), story=story)
 
-    _HANDLERS: dict[type, Callable[[Any, str, Any, int], Effects]] = {
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, str, Any, int], Effects]]] = {
         TransitionsAck: _acknowledged,
         Linked: _linked,
         Kept: _kept,
@@ -585,7 +587,7 @@ class LeaderCore:
         Farewell: _farewell,
         Refused: _refused,
         WallTime: _wall_time,
-        Membership: _membership,
+        Reconfigured: _reconfigured,
         Terminate: _terminate,
         Query: _query,
     }

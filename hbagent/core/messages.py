@@ -12,7 +12,7 @@ Fields may be added with a default; the meaning of a field never changes (see `w
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Any, Union
 
 import msgspec
 
@@ -370,7 +370,7 @@ class Terminate(msgspec.Struct, frozen=True, gc=False):
     """SIGTERM or SIGINT: leave cleanly."""
 
 
-class Membership(msgspec.Struct, frozen=True):
-    """The expected nodes of each rack, from the config: at start by the constructor, at a reload by this."""
+class Reconfigured(msgspec.Struct, frozen=True):
+    """The config file was read again and is valid; `config` is the core's own kind of config."""
 
-    racks: dict[str, tuple[str, ...]]
+    config: Any

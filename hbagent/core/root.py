@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -32,6 +32,7 @@ from .messages import (
     Query,
     RackReports,
     RackSummary,
+    Reconfigured,
     Refused,
     Terminate,
     Transition,
@@ -105,6 +106,7 @@ class RootCore:
         self._node_states: dict[str, NodeState] = {}
         self._marks: dict[tuple[str, int], Mark] = {}
         self._runs: dict[str, HookRun] = {}
+        self._forgotten: list[str] = []
         self._done = False
         self._restore(restored or Restored(), now)
 
@@ -177,14 +179,16 @@ class RootCore:
     def _progress(self, now: int) -> Effects:
         """Start hooks whose turn it is, and send the next batch to disk when none is on its way."""
         effects: list[Effect] = list(self.dispatch.ready(now))
-        if self._in_flight is None and (self._events or self._node_states or self._marks or self._runs):
+        waiting = self._events or self._node_states or self._marks or self._runs or self._forgotten
+        if self._in_flight is None and waiting:
             self._in_flight = Batch(
                 events=tuple(self._events),
                 nodes=tuple(self._node_states.values()),
                 marks=tuple(self._marks.values()),
                 runs=tuple(self._runs.values()),
+                forgotten=tuple(self._forgotten),
             )
-            self._events, self._node_states, self._marks, self._runs = [], {}, {}, {}
+            self._events, self._node_states, self._marks, self._runs, self._forgotten = [], {}, {}, {}, []
             self._batch_token += 1
             effects.append(Persist(self._batch_token, self._in_flight))
         return tuple(effects)
@@ -621,6 +625,28 @@ class RootCore:
         step = self.wall.tell(wall.wall_ns, now)
         return (Note("warning", "wall-jump", {"step": show_duration(step)}),) if step else ()
 
+    def _reconfigured(self, sender: str, message: Reconfigured, now: int) -> Effects:
+        """The config was read again: other hooks, other racks. A leader that stays keeps its lease and its marks."""
+        config: RootConfig = message.config
+        self._config = config
+        self.dispatch.reconfigure(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
+        known, self.leaders = self.leaders, {}
+        self.racks = {rack.name: rack.leaders for rack in config.racks}
+        for rack in config.racks:
+            for name in rack.leaders:
+                self._add_leader(name, rack.name, now)
+        for name, leader in self.leaders.items():
+            if name in known:
+                known[name].racks = leader.racks
+                self.leaders[name] = known[name]
+        self.rack_nodes = {rack: self.rack_nodes.get(rack, []) for rack in self.racks}
+        gone = [node for node, record in self.nodes.items() if record.rack not in self.racks]
+        for node in gone:
+            del self.nodes[node]
+            self._node_states.pop(node, None)
+            self._forgotten.append(node)
+        return (Note("info", "membership", {"racks": len(self.racks), "forgotten": len(gone)}),)
+
     def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:
         self._done = True
         return (Exit(),)
@@ -641,7 +667,7 @@ class RootCore:
             return (Fetch(asker, query.id, self._config.story_length, 0, query.node, view),)
         return (Answer(asker, query.id, None, f"cannot answer {query.what!r}"),)
 
-    _HANDLERS: dict[type, Callable[[Any, str, Any, int], Effects]] = {
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, str, Any, int], Effects]]] = {
         RackSummary: _summary,
         RackReports: _reports,
         Transitions: _transitions,
@@ -650,6 +676,7 @@ class RootCore:
         HookFinished: _hook_finished,
         Refused: _refused,
         WallTime: _wall_time,
+        Reconfigured: _reconfigured,
         Terminate: _terminate,
         Query: _query,
     }

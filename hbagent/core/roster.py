@@ -92,6 +92,14 @@ class Roster:
         if member is not None:
             member.queued_for = -1
 
+    def reconfigure(self, config: LeaderConfig) -> None:
+        """Judge by other settings from now on; a detector of another kind starts without a memory."""
+        old, self._config = self._config, config
+        for member in self.members.values():
+            member.fresh_ns = member.interval_ns + config.detector.margin_ns
+            if config.detector != old.detector:
+                member.detector = make_detector(config.detector)
+
     def recall(
         self, node: str, liveness: Liveness, cause: Cause | None, incarnation: int | None, sequence: int, now: int
     ) -> None:

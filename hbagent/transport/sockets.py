@@ -187,13 +187,18 @@ def connect(socket: Socket, caller: Caller, target: Target) -> None:
     _or_explained(target.endpoint, lambda: socket.connect(target.endpoint))
 
 
-def reconnect(socket: Socket, caller: Caller, target: Target) -> None:
-    """Call a target again that refused us, which libzmq never does by itself. Other targets are not disturbed."""
+def disconnect(socket: Socket, target: Target) -> None:
+    """Call a target no longer; harmless when it was not called."""
     try:
         socket.disconnect(target.endpoint)
     except zmq.ZMQError as error:
         if error.errno != errno.ENOENT:
             raise
+
+
+def reconnect(socket: Socket, caller: Caller, target: Target) -> None:
+    """Call a target again that refused us, which libzmq never does by itself. Other targets are not disturbed."""
+    disconnect(socket, target)
     connect(socket, caller, target)
 
 

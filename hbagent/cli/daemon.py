@@ -1,0 +1,47 @@
+"""Starting a daemon: what goes wrong before its loop runs becomes one clear line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from . import EXIT_UNAVAILABLE, EXIT_USAGE
+
+
+def run_daemon(role: str, config: Path) -> int:
+    """Run `role` with the config file until it ends; returns the exit code. Raises ConfigError for a bad file."""
+    # loguru imports asyncio, which imports ssl: 4 MiB of every host, and CURVE does not need it (measured).
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    from hbagent.transport.allow import AllowError
+    from hbagent.transport.keys import KeyFileError
+    from hbagent.transport.sockets import EndpointError, require_libzmq
+
+    try:
+        require_libzmq()
+        _make(role, config).run()
+    except (AllowError, KeyFileError) as error:
+        return _fail(error, EXIT_USAGE)
+    except (EndpointError, RuntimeError, OSError) as error:
+        return _fail(error, EXIT_UNAVAILABLE)
+    return 0
+
+
+def _make(role: str, config: Path):  # type: ignore[no-untyped-def]
+    """The process object of a role; only its own modules are loaded."""
+    if role == "agent":
+        from hbagent.role.agent import Agent
+
+        return Agent(config)
+    if role == "leader":
+        from hbagent.role.leader import Leader
+
+        return Leader(config)
+    from hbagent.role.root import Root
+
+    return Root(config)
+
+
+def _fail(error: BaseException, code: int) -> int:
+    for line in str(error).splitlines() or [repr(error)]:
+        print(f"hbagent: {line}", file=sys.stderr)
+    return code

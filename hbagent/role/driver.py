@@ -1,0 +1,208 @@
+"""THE loop: the one place with sockets and a clock.
+
+    wait until something arrives or the core's deadline comes
+    drain every port that has something           -> core.receive(...)
+    if the deadline has come: drain once more     -> core.wake(...)
+    perform the effects
+
+It never waits for anything else: disks, `/proc` and hooks live in workers, and their results come back through the
+mailbox like messages. Draining comes before judging, always: what has arrived must be known before its absence is
+held against anybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import heapq
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType
+from typing import Any, Protocol
+
+import zmq
+
+from hbagent.core.effects import Effect, Exit
+from hbagent.core.messages import Terminate, WallTime
+from hbagent.core.units import MILLISECOND, SECOND
+
+from .mailbox import Mailbox
+from .sdnotify import Notifier
+
+#: Rounds of draining before a verdict. A flood that is still coming in after so many must not put verdicts off.
+DRAIN_ROUNDS_MAX = 50
+#: Without any deadline the loop still looks at itself this often.
+IDLE_NS = SECOND
+
+
+class Core(Protocol):
+    """What the three cores have in common."""
+
+    def receive(self, sender: str, message: Any, now: int) -> Iterable[Effect]: ...
+
+    def wake(self, now: int) -> Iterable[Effect]: ...
+
+    def deadline(self) -> int | None: ...
+
+
+class Port(Protocol):
+    """Something the loop polls."""
+
+    @property
+    def source(self) -> Any:
+        """A ZeroMQ socket or a file descriptor."""
+
+    def drain(self) -> int:
+        """Take in what waits, up to a bound; returns how many messages there were."""
+
+
+class Driver:
+    """Turns the crank of one core."""
+
+    def __init__(self, core: Core, performers: Mapping[type, Callable[[Any], None]], notifier: Notifier) -> None:
+        self.core = core
+        self._performers = dict(performers)
+        self._performers[Exit] = self._exit
+        self._notifier = notifier
+        self._poller = zmq.Poller()
+        self._ports: dict[Any, Port] = {}
+        self.mailbox = Mailbox()
+        self._poller.register(self.mailbox.fileno(), zmq.POLLIN)
+        self._wall_at = 0
+        self._watchdog_at = 0
+        self._status_at = 0
+        self._done = False
+        #: Called on SIGHUP.
+        self.on_reload: Callable[[], None] = lambda: None
+        #: One line for `systemctl status`.
+        self.status: Callable[[], str] = lambda: ""
+        self._signals: tuple[int, int] | None = None
+        self._timers: list[tuple[int, int, Callable[[], None]]] = []
+        self._timers_made = 0
+
+    # ---- wiring ------------------------------------------------------------------------------------------
+
+    def add(self, port: Port) -> None:
+        """Poll one more port."""
+        self._ports[port.source] = port
+        self._poller.register(port.source, zmq.POLLIN)
+
+    def remove(self, port: Port) -> None:
+        """Poll this port no longer."""
+        self._ports.pop(port.source, None)
+        with contextlib.suppress(KeyError):
+            self._poller.unregister(port.source)
+
+    def post(self, message: object, sender: str = "") -> None:
+        """From any thread: give the core a message of its own process."""
+        self.mailbox.post(lambda: self.feed(sender, message))
+
+    def feed(self, sender: str, message: object) -> None:
+        """In the loop's thread: give the core a message and perform what comes of it."""
+        self.perform(self.core.receive(sender, message, time.monotonic_ns()))
+
+    def perform(self, effects: Iterable[Effect]) -> None:
+        """Carry out a core's orders."""
+        for effect in effects:
+            self._performers[type(effect)](effect)
+
+    def call_later(self, at: int, call: Callable[[], None]) -> None:
+        """In the loop's thread: make `call` once the monotonic instant `at` has passed."""
+        self._timers_made += 1
+        heapq.heappush(self._timers, (at, self._timers_made, call))
+
+    def catch_signals(self) -> None:
+        """SIGTERM and SIGINT leave cleanly, SIGHUP reloads. In the main thread only."""
+        read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, _ignore)
+        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+        self._signals = (read_fd, write_fd)
+        self._poller.register(read_fd, zmq.POLLIN)
+
+    # ---- the loop ----------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Go round until the core says `Exit`."""
+        # What exists now lives as long as the process: a full collection of it would be a pause of the loop.
+        gc.collect()
+        gc.freeze()
+        while not self._done:
+            self.turn()
+
+    def turn(self) -> None:
+        """Once round."""
+        self._drain(self._poller.poll(self._timeout_ms()))
+        now = time.monotonic_ns()
+        deadline = self.core.deadline()
+        if deadline is not None and now >= deadline:
+            for _ in range(DRAIN_ROUNDS_MAX):
+                if not self._drain(self._poller.poll(0)):
+                    break
+            self.perform(self.core.wake(time.monotonic_ns()))
+        if now >= self._wall_at:
+            self._wall_at = now + SECOND
+            self.perform(self.core.receive("", WallTime(time.time_ns()), now))
+        while self._timers and now >= self._timers[0][0]:
+            heapq.heappop(self._timers)[2]()
+        if self._notifier.watchdog_ns and now >= self._watchdog_at:
+            self._watchdog_at = now + self._notifier.watchdog_ns
+            self._notifier.alive()
+        if now >= self._status_at:
+            self._status_at = now + 5 * SECOND
+            self._notifier.status(self.status())
+
+    def _timeout_ms(self) -> int:
+        now = time.monotonic_ns()
+        at = self._wall_at
+        deadline = self.core.deadline()
+        if deadline is not None and deadline < at:
+            at = deadline
+        if self._timers and self._timers[0][0] < at:
+            at = self._timers[0][0]
+        if self._notifier.watchdog_ns and self._watchdog_at < at:
+            at = self._watchdog_at
+        # Rounded up: rounded down, the last millisecond before a deadline would be spent spinning.
+        return max(0, min(at - now, IDLE_NS) + MILLISECOND - 1) // MILLISECOND
+
+    def _drain(self, ready: list[tuple[Any, int]]) -> int:
+        count = 0
+        for source, _ in ready:
+            port = self._ports.get(source)
+            if port is not None:
+                count += port.drain()
+            elif source == self.mailbox.fileno():
+                count += self.mailbox.drain()
+            elif self._signals is not None and source == self._signals[0]:
+                self._take_signals()
+        return count
+
+    def _take_signals(self) -> None:
+        assert self._signals is not None
+        with contextlib.suppress(BlockingIOError):
+            numbers = os.read(self._signals[0], 64)
+            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+                self._notifier.stopping()
+                self.feed("", Terminate())
+            if signal.SIGHUP in numbers:
+                self._notifier.reloading()
+                self.on_reload()
+                self._notifier.ready(self.status())
+
+    def _exit(self, effect: Exit) -> None:
+        self._done = True
+
+    def close(self) -> None:
+        """Close what the driver itself opened."""
+        self.mailbox.close()
+        if self._signals is not None:
+            signal.set_wakeup_fd(-1)
+            for fd in self._signals:
+                os.close(fd)
+            self._signals = None
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """A Python-level handler must exist for the wake-up descriptor to be written."""

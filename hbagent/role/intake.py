@@ -1,0 +1,129 @@
+"""Frames in from a bound SUB, each from an authenticated key, at tens of thousands a second.
+
+The key that libzmq put on a frame is looked up in the list of those who may speak *now*: a revoked key's connection
+may live, its next frame is dropped. A beat is unpacked here and handed on as numbers; nothing is made of it. Every
+other frame goes through the codec.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import zmq
+
+from hbagent.core.effects import Effect
+from hbagent.core.messages import Beat, Refused
+from hbagent.transport.sockets import Socket
+from hbagent.wire import codec
+from hbagent.wire.beat import BEAT_SIZE, HEAD, LAYOUT, LEAVING, SEQUENCE_MAX
+from hbagent.wire.beat import decode as decode_beat
+from hbagent.wire.refusal import Refusal
+
+#: Frames taken before the loop looks at its deadlines again: about ten milliseconds' worth.
+DRAIN_MAX = 2_000
+_HEAD_SIZE = len(HEAD)
+_MICRO = 1_000
+
+
+Perform = Callable[[Iterable[Effect]], None]
+
+
+class Intake:
+    """The port of a bound SUB. `senders` maps the user id of a connection to the name it stands for."""
+
+    def __init__(
+        self,
+        socket: Socket,
+        feed: Callable[[str, object], None],
+        senders: dict[str, str],
+        beat: Callable[..., Iterable[Effect]] | None = None,
+        perform: Perform | None = None,
+    ) -> None:
+        self.source = socket
+        self._feed = feed
+        self._beat = beat if beat is not None else self._no_beats_here
+        self._perform = perform if perform is not None else _nothing
+        self.senders = senders
+
+    def drain(self) -> int:
+        """Take in what waits, at most `DRAIN_MAX` frames."""
+        receive = self.source.recv
+        senders = self.senders
+        beat = self._beat
+        unpack = LAYOUT.unpack_from
+        clock = time.monotonic_ns
+        flags = zmq.NOBLOCK
+        count = 0
+        try:
+            while count < DRAIN_MAX:
+                frame = receive(flags, False)
+                count += 1
+                try:
+                    name = senders[frame.get(b"User-Id")]
+                except (KeyError, zmq.ZMQError):
+                    self._refuse("", "unknown-sender")
+                    continue
+                data = frame.bytes
+                if len(data) == BEAT_SIZE and data[:_HEAD_SIZE] == HEAD:
+                    _, bits, incarnation, sequence, sent, due_in, interval, gap, progress, _ = unpack(data)
+                    if 0 < sequence <= SEQUENCE_MAX and interval and sent <= SEQUENCE_MAX:
+                        effects = beat(
+                            name,
+                            incarnation,
+                            sequence,
+                            sent,
+                            due_in * _MICRO,
+                            interval * _MICRO,
+                            gap * _MICRO,
+                            progress,
+                            bits & LEAVING == LEAVING,
+                            clock(),
+                        )
+                        if effects:
+                            self._perform(effects)
+                        continue
+                self._other(name, data)
+        except zmq.Again:
+            pass
+        return count
+
+    def _other(self, name: str, data: bytes) -> None:
+        """A frame that is no plain beat of this version."""
+        message: object
+        if codec.is_beat(data):
+            message = decode_beat(data)
+            if isinstance(message, Beat):
+                self._perform(self._beat(name, *_numbers(message), time.monotonic_ns()))
+                return
+        else:
+            message = codec.decode(data)
+        if isinstance(message, Refusal):
+            self._refuse(name, message.reason.value, message.detail)
+        else:
+            self._feed(name, message)
+
+    def _no_beats_here(self, name: str, *numbers: int) -> Iterable[Effect]:
+        self._refuse(name, "unexpected-type")
+        return ()
+
+    def _refuse(self, name: str, reason: str, detail: str = "") -> None:
+        self._feed("", Refused(name, reason, detail))
+
+
+def _nothing(effects: Iterable[Effect]) -> None:
+    """What a port without beats performs."""
+
+
+def _numbers(beat: Beat) -> tuple[int, int, int, int, int, int, int, bool]:
+    """A beat in the order in which a core takes it."""
+    return (
+        beat.incarnation,
+        beat.sequence,
+        beat.sent_mono_ns,
+        beat.due_in_ns,
+        beat.interval_ns,
+        beat.loop_gap_ns,
+        beat.progress,
+        beat.leaving,
+    )
