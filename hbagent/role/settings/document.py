@@ -189,8 +189,10 @@ class Document:
         if not place or place[0] not in self._shapes:
             return ""
         section = str(place[0])
+        if not self._shapes[section].repeated:
+            return f"[{section}]" if section in self.content else ""
         if len(place) == 1 or not isinstance(place[1], int):
-            return f"[{section}]" if isinstance(self.content.get(section), dict) else ""
+            return ""
         name = self.content[section][place[1]].get("name")
         return f"{section} {show(name) if isinstance(name, str) and name else place[1] + 1}"
 

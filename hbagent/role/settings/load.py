@@ -276,7 +276,7 @@ def _public_key(document: Document, place: Place, text: str, name: str) -> str:
                 public = load_public(file)
             except KeyFileError as error:
                 raise ValueError(str(error)) from error
-            if public.name != name:
+            if name and public.name != name:
                 raise ValueError(f"is the key of {public.name}, not of {name}")
             return public.key
         return values.z85_key(text)

@@ -1,0 +1,46 @@
+"""`hbagent check-config` says everything, and its exit code says whether a daemon would start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hbagent.cli import main
+
+ETC = Path(__file__).parents[2] / "etc"
+
+
+def test_files_that_can_be_used_are_named_with_their_owners(capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(ETC / name) for name in ("agent.toml", "leader.toml", "root.toml")]
+    assert main(["check-config", *files]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines() == [
+        f"{files[0]}: ok (agent dc1/rack07/host12)",
+        f"{files[1]}: ok (leader dc1/rack07-leader1)",
+        f"{files[2]}: ok (root dc1/root)",
+    ]
+
+
+def test_all_problems_of_all_files_come_at_once_and_the_right_ones_are_still_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    leader = (ETC / "leader.toml").read_text()
+    right = leader.splitlines().index("[detector]") + 1
+    wrong = leader.replace("[detector]\n", '[detector]\nmargn = "20ms"\nkind = "adaptiv"\n')
+    Path("leader.toml").write_text(wrong)
+    root = (ETC / "root.toml").read_text()
+    Path("root.toml").write_text(root.replace("[[hook]]\n", '[[hook]]\ntiemout = "3s"\n', 1))
+    hook = Path("root.toml").read_text().splitlines().index('tiemout = "3s"') + 1
+    assert main(["check-config", "leader.toml", str(ETC / "agent.toml"), "root.toml", "none.toml"]) == 64
+    out, err = capsys.readouterr()
+    assert out == f"{ETC / 'agent.toml'}: ok (agent dc1/rack07/host12)\n"
+    assert err.splitlines() == [
+        f'leader.toml:{right + 1}: [detector]: unknown key "margn", did you mean "margin"?',
+        f'leader.toml:{right + 2}: [detector]: kind = "adaptiv": must be one of adaptive, phi, fixed, '
+        'did you mean "adaptive"?',
+        f'root.toml:{hook}: hook "syslog": unknown key "tiemout", did you mean "timeout"?',
+        "none.toml: cannot be read: No such file or directory",
+    ]
