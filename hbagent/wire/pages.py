@@ -90,7 +90,7 @@ def fit_report(report: Report, size_max: int = PAGE_SIZE_MAX - 1024) -> Report:
 
 def answer_pages(id: int, document: bytes, error: str = "") -> Iterator[AnswerPage]:
     """The pages of one answer, in order; an empty document is one empty page. `error` is escaped and cut."""
-    reason = error[:ERROR_LENGTH_MAX].encode("utf-8", "backslashreplace").decode()[:ERROR_LENGTH_MAX]
+    reason = error.encode("utf-8", "backslashreplace").decode()[:ERROR_LENGTH_MAX]
     pages = max(1, -(-len(document) // _ANSWER_ROOM))
     for page in range(pages):
         body = document[page * _ANSWER_ROOM : (page + 1) * _ANSWER_ROOM]

@@ -94,7 +94,7 @@ def _rack_summary(summary: m.RackSummary) -> str:
     for row in summary.nodes:
         if not is_part(row.node):
             return "a node is not a name"
-        if _negative(row.incarnation, row.sequence, row.version):
+        if (row.incarnation or 0) < 0 or (row.sequence or 0) < 0 or row.version < 0:
             return "a node has a negative incarnation, sequence or version"
     return ""
 

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -172,7 +170,7 @@ TREES = st.recursive(
         st.lists(inner, max_size=4),
         st.dictionaries(st.sampled_from(FIELD_NAMES) | st.text(max_size=3), inner, max_size=6),
     ),
-    max_leaves=20,
+    max_leaves=8,
 )
 TYPE_CODES = st.one_of(st.sampled_from(sorted(codec.TYPES)), st.integers(0, 255))
 MINORS = st.sampled_from([MINOR, MINOR + 1, samples.NEWER])
@@ -224,18 +222,15 @@ def test_any_bytes_are_a_message_or_a_refusal(data: bytes) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@settings(max_examples=100_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.timeout(300)
+@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(INPUTS)
-def test_any_of_very_many_bytes_are_a_message_or_a_refusal(data: bytes) -> None:
+def test_any_of_more_bytes_are_a_message_or_a_refusal(data: bytes) -> None:
     check_total(data)
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096
-
-
 def mangle(pick: random.Random) -> bytes:
+    """What `mangled` makes, at a hundredth of its price."""
     data = bytearray(pick.choice(FRAMES))
     for _ in range(pick.randint(1, 4)):
         at = pick.randrange(len(data))
@@ -243,15 +238,16 @@ def mangle(pick: random.Random) -> bytes:
     return bytes(data)
 
 
-def feed(count: int, seed: int, make: Callable[[random.Random], Any] = mangle) -> int:
-    """Decode `count` mangled frames; how many were refused."""
-    pick = random.Random(seed)
-    return sum(isinstance(codec.decode(make(pick)), Refusal) for _ in range(count))
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096
 
 
 @pytest.mark.slow
-def test_a_flood_of_garbage_leaves_no_memory_behind() -> None:
-    feed(5_000, seed=1)
+def test_a_hundred_thousand_mangled_frames_raise_nothing_and_leave_no_memory_behind() -> None:
+    pick = random.Random(1)
+    for _ in range(5_000):
+        check_total(mangle(pick))
     before = resident_bytes()
-    assert feed(100_000, seed=2) > 50_000
+    for _ in range(100_000):
+        check_total(mangle(pick))
     assert resident_bytes() - before < 5 * 2**20

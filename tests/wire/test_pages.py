@@ -56,6 +56,12 @@ def test_stats_that_fill_a_page_are_a_defect() -> None:
         pages.summary_pages(msgspec.structs.replace(summary(1), stats=m.LeaderStats(degraded="x" * PAGE_SIZE_MAX)))
 
 
+def test_a_row_that_no_page_can_hold_is_a_defect() -> None:
+    endless = msgspec.structs.replace(samples.ROW, node="n" * PAGE_SIZE_MAX)
+    with pytest.raises(ValueError, match="a page has room for"):
+        pages.summary_pages(msgspec.structs.replace(summary(1), nodes=(samples.ROW, endless)))
+
+
 def test_a_rack_beyond_all_pages_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "PAGES_MAX", 2)
     with pytest.raises(ValueError, match="2 at most"):
