@@ -1,0 +1,505 @@
+"""Answers as text: pure functions from an answer and a `Screen` to lines.
+
+Meaning is in a word and a symbol; colour only repeats it. On a screen of some height what is well is folded away
+first, so that what is wrong stays on it; on a pipe every rack and node has its line, so that `grep` finds it.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hbagent.core.names import short_of
+from hbagent.core.states import Liveness, RackState
+from hbagent.core.units import seconds, show_duration
+
+from .answers import (
+    TROUBLES,
+    Row,
+    data_age_s,
+    health_of,
+    liveness_of,
+    number,
+    row,
+    rows,
+    seconds_between,
+    state_of,
+    troubled,
+    word,
+)
+from .grid import Cell, Column, Grid, Screen, clean, paint
+
+#: Data older than this is marked: a leader tells its state each second and loses its lease after five.
+STALE_S = 5.0
+#: Lines that are kept for racks, and for problems, however small the screen is.
+LINES_MIN = 3
+
+_SYMBOLS = {"bad": ("✗", "x"), "warn": ("!", "!"), "unknown": ("?", "?"), "good": ("✓", "+"), "away": ("-", "-")}
+_TONES = {
+    **dict.fromkeys(("ALIVE", "OK"), "good"),
+    **dict.fromkeys(("SUSPECT", "WARNING", "STALLED", "DEGRADED"), "warn"),
+    **dict.fromkeys(("DEAD", "CRITICAL", "DEADLOCKED", "DARK"), "bad"),
+    **dict.fromkeys(("UNKNOWN", "LEADER-LOST"), "unknown"),
+    "LEFT": "away",
+}
+_VERDICTS = {0: "OK", 1: "WARNING", 2: "CRITICAL", 3: "UNKNOWN"}
+
+
+# ---- pieces --------------------------------------------------------------------------------------------------
+
+
+def state_cell(state: str, screen: Screen) -> Cell:
+    """A state as symbol and word: "✗ DEAD"."""
+    tone = _TONES.get(state, "unknown")
+    return Cell(f"{_symbol(tone, screen)} {clean(state, screen)}", tone)
+
+
+def _symbol(tone: str, screen: Screen) -> str:
+    return _SYMBOLS[tone][0 if screen.unicode else 1]
+
+
+def age(value_s: float | None, missing: str = "never") -> str:
+    """Seconds for people: "85ms", "1.2s", "3m05s"."""
+    return missing if value_s is None else show_duration(seconds(max(0.0, value_s)))
+
+
+def clock(at: str, now: str, screen: Screen) -> str:
+    """An RFC 3339 time as short as it can be told: "12:00:03Z" on the day of `now`, else "2026-11-20 12:00Z"."""
+    if seconds_between(at, at) is None:
+        return clean(at, screen) or "-"
+    return f"{at[11:19]}Z" if at[:10] == now[:10] else f"{at[:10]} {at[11:16]}Z"
+
+
+def as_json(document: Any) -> str:
+    """A document for programs, indented. Everything beyond ASCII is escaped, for it may end up on a terminal."""
+    return json.dumps(document, indent=2).replace("\x7f", "\\u007f")
+
+
+def as_json_line(document: Any) -> str:
+    """The same on one line."""
+    return json.dumps(document, separators=(",", ":")).replace("\x7f", "\\u007f")
+
+
+# ---- status --------------------------------------------------------------------------------------------------
+
+
+def status_lines(
+    document: Row, code: int, screen: Screen, wide: bool = False, nodes: Sequence[Row] | None = None
+) -> list[str]:
+    """The whole answer to "what is wrong?": verdict, racks, then problems with the worst first, or other `nodes`."""
+    head = [*_verdict_lines(document, code, screen), *_about_lines(document, screen)]
+    racks = rows(document, "racks")
+    problems = [node for node, _ in troubled(document)] if nodes is None else nodes
+    room = None if screen.height is None else screen.height - len(head) - 1
+    rack_room, problem_room = _shares(room, len(racks), len(problems))
+    lines = head
+    if racks:
+        lines = [*lines, "", *_rack_lines(racks, screen, wide, rack_room)]
+    if problems:
+        lines = [*lines, "", *_problem_lines(problems, document, screen, wide, problem_room)]
+    return lines
+
+
+def _shares(room: int | None, racks: int, problems: int) -> tuple[int | None, int | None]:
+    """Lines for the rows of each of the two tables. Both have a blank line and titles above them."""
+    if room is None:
+        return None, None
+    room -= 2 * (racks > 0) + 2 * (problems > 0)
+    if racks + problems <= room:
+        return None, None
+    for_racks = max(LINES_MIN, min(racks, room // 3 if problems else room), room - problems)
+    return for_racks, max(LINES_MIN, room - min(racks, for_racks))
+
+
+def _verdict_lines(document: Row, code: int, screen: Screen) -> list[str]:
+    verdict = _VERDICTS[code]
+    text = f"{state_cell(verdict, screen).text}: {_summary(document, screen)}"
+    lines = textwrap.wrap(text, screen.width, subsequent_indent="  ") if screen.width else [text]
+    return [paint(line, _TONES[verdict], screen) for line in lines]
+
+
+def _summary(document: Row, screen: Screen) -> str:
+    """ "1 of 8 nodes DEAD, 1 SUSPECT; 1 of 2 racks DEGRADED; 1 of 2 leaders DEAD"."""
+    nodes, racks = rows(document, "nodes"), rows(document, "racks")
+    counts = dict.fromkeys(TROUBLES, 0)
+    for _, trouble in troubled(document):
+        counts[trouble] += 1
+    parts = [_counted(counts, len(nodes), "node") or _all_well(nodes)]
+    states = dict.fromkeys((state.value for state in reversed(RackState)), 0)
+    for rack in racks:
+        states[state_of(rack)] += 1
+    del states[RackState.OK.value]
+    parts.append(_counted(states, len(racks), "rack"))
+    leaders = {word(leader, "leader"): word(leader, "state") for rack in racks for leader in rows(rack, "leaders")}
+    fallen = [state for state in leaders.values() if state != Liveness.ALIVE.value]
+    parts.append(_counted({state: fallen.count(state) for state in fallen}, len(leaders), "leader"))
+    return clean("; ".join(filter(None, parts)), screen)
+
+
+def _all_well(nodes: Sequence[Row]) -> str:
+    if len(nodes) < 2:
+        return "the one node is ALIVE" if nodes else "no node is known"
+    return f"all {len(nodes)} nodes ALIVE"
+
+
+def _counted(counts: dict[str, int], total: int, noun: str) -> str:
+    """ "2 of 8 nodes DEAD, 1 SUSPECT"; "" when nothing was counted."""
+    found = [(count, what) for what, count in counts.items() if count]
+    if not found:
+        return ""
+    (first, what), *others = found
+    return ", ".join(
+        [f"{first} of {total} {noun}{'s' * (total != 1)} {what}", *(f"{count} {other}" for count, other in others)]
+    )
+
+
+def _about_lines(document: Row, screen: Screen) -> list[str]:
+    """Who answers, how old what it knows is, and what it says of itself."""
+    root, racks = row(document, "root"), rows(document, "racks")
+    role = clean(word(root, "role") or "root", screen)
+    ages = [data_age_s(rack) for rack in racks]
+    heard = [value for value in ages if value is not None]
+    oldest = max(heard, default=None)
+    told = f"data at most {age(oldest)} old" if oldest is not None else "no data yet"
+    if oldest is not None and oldest > STALE_S:
+        told += " (STALE)"
+    if len(heard) < len(racks) and heard:
+        told += f", none from {len(racks) - len(heard)} of {len(racks)} racks"
+    parts = [f"{role} {clean(word(root, 'name'), screen)} {clean(word(root, 'version'), screen)}".rstrip()]
+    parts.append(f"up {age(number(root, 'uptime_s'), '?')}")
+    parts.append(clean(word(root, "at"), screen))
+    lines = [paint(f"  {', '.join(filter(None, parts))}; {told}", "dim", screen)]
+    return [*lines, *_warning_lines(root, racks, screen)]
+
+
+def _warning_lines(root: Row, racks: Sequence[Row], screen: Screen) -> list[str]:
+    said = []
+    if word(root, "degraded"):
+        said.append(f"{word(root, 'name')} is degraded: {word(root, 'degraded')}")
+    dead, waiting = number(root, "hooks_dead") or 0, number(root, "hooks_waiting") or 0
+    if dead:
+        said.append(f"{dead:.0f} hook runs were given up, {waiting:.0f} wait")
+    leaders = {word(leader, "leader"): leader for rack in racks for leader in rows(rack, "leaders")}
+    for name, leader in leaders.items():
+        if word(leader, "state") not in (Liveness.ALIVE.value, ""):
+            heard = number(leader, "age_s")
+            since = "never heard" if heard is None else f"last heard {age(heard)} ago"
+            said.append(f"leader {name} is {word(leader, 'state')}, {since}")
+        if word(leader, "degraded") and name != word(root, "name"):
+            said.append(f"leader {name} is degraded: {word(leader, 'degraded')}")
+    return [paint(f"  ! {clean(text, screen)}", "warn", screen) for text in said]
+
+
+# ---- racks ---------------------------------------------------------------------------------------------------
+
+_RACK_COLUMNS = (
+    Column("RACK"),
+    Column("STATE"),
+    Column("ALIVE", 1, right=True),
+    Column("SUSPECT", right=True),
+    Column("DEAD", right=True),
+    Column("LEFT", 4, right=True),
+    Column("UNKNOWN", right=True),
+    Column("LEADERS", 3),
+    Column("AGE", 2, right=True),
+)
+_RACK_WIDE = (Column("EACH LEADER", 5),)
+
+
+def racks_grid(screen: Screen, wide: bool = False) -> Grid:
+    """An empty table of racks, for `rack_cells`."""
+    return Grid((*_RACK_COLUMNS, *(_RACK_WIDE if wide else ())), screen)
+
+
+def rack_cells(rack: Row, screen: Screen, wide: bool = False) -> list[Cell]:
+    """One rack as a line of its table."""
+    counts = row(rack, "counts")
+    leaders = rows(rack, "leaders")
+    alive = sum(word(leader, "state") == Liveness.ALIVE.value for leader in leaders)
+    old = data_age_s(rack)
+    cells = [
+        Cell(clean(word(rack, "rack"), screen) or "-"),
+        state_cell(state_of(rack), screen),
+        *(_count_cell(counts, liveness) for liveness in ("ALIVE", "SUSPECT", "DEAD", "LEFT", "UNKNOWN")),
+        Cell(f"{alive}/{len(leaders)}", "" if alive == len(leaders) else "warn"),
+        Cell(age(old), "warn" if old is None or old > STALE_S else ""),
+    ]
+    if wide:
+        cells.append(Cell("; ".join(_leader_text(leader, screen) for leader in leaders) or "-"))
+    return cells
+
+
+def _count_cell(counts: Row, liveness: str) -> Cell:
+    count = number(counts, liveness) or 0
+    tone = _TONES[liveness] if count and liveness != "ALIVE" else "dim" if not count else ""
+    return Cell(f"{count:.0f}", tone)
+
+
+def _leader_text(leader: Row, screen: Screen) -> str:
+    lag = number(leader, "lag_max_ms")
+    parts = [
+        word(leader, "leader"),
+        word(leader, "state"),
+        age(number(leader, "age_s")),
+        f"up {age(number(leader, 'uptime_s'), '?')}",
+        f"lag {'?' if lag is None else age(lag / 1000)}",
+        f"outbox {number(leader, 'outbox') or 0:.0f}",
+        *(f"{reason}={count}" for reason, count in row(leader, "refused").items()),
+    ]
+    return clean(" ".join(parts), screen)
+
+
+def _rack_lines(racks: Sequence[Row], screen: Screen, wide: bool, room: int | None) -> list[str]:
+    if room is None or len(racks) <= room:
+        return racks_grid(screen, wide).lines([rack_cells(rack, screen, wide) for rack in racks])
+    worst_first = sorted(racks, key=lambda rack: state_of(rack) == RackState.OK.value)
+    shown, folded = worst_first[: room - 1], worst_first[room - 1 :]
+    lines = racks_grid(screen, wide).lines([rack_cells(rack, screen, wide) for rack in shown])
+    words = "all OK" if state_of(folded[0]) == RackState.OK.value else "not all OK"
+    return [*lines, f"and {len(folded)} more, {words}: hbagent racks"]
+
+
+# ---- nodes ---------------------------------------------------------------------------------------------------
+
+_NODE_COLUMNS = (
+    Column("NODE"),
+    Column("LIVENESS"),
+    Column("HEALTH"),
+    Column("CAUSE", 1),
+    Column("AGE", 2, right=True),
+    Column("SINCE", 3),
+)
+_NODE_WIDE = (
+    Column("LOST", 6, right=True),
+    Column("LATE", 7, right=True),
+    Column("OBSERVERS", 4),
+    Column("PROBES", 5),
+    Column("HOST", 8),
+)
+
+
+def nodes_grid(screen: Screen, wide: bool = False) -> Grid:
+    """An empty table of nodes, for `node_cells`."""
+    return Grid((*_NODE_COLUMNS, *(_NODE_WIDE if wide else ())), screen)
+
+
+def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[Cell]:
+    """One node as a line of its table; `now` is the wall time of the answer."""
+    since = word(node, "since")
+    cells = [
+        Cell(clean(word(node, "node"), screen) or "-"),
+        state_cell(liveness_of(node), screen),
+        state_cell(health_of(node), screen),
+        Cell(clean(word(node, "cause"), screen) or "-"),
+        Cell(age(number(node, "age_s"))),
+        Cell(clean(since, screen) if wide else clock(since, now, screen)),
+    ]
+    if wide:
+        cells += [
+            Cell(f"{number(node, 'lost') or 0:.0f}"),
+            Cell(f"{number(node, 'late') or 0:.0f}"),
+            Cell(", ".join(_observer_text(observer, screen) for observer in rows(node, "observers")) or "-"),
+            Cell(_probes_text(node, screen)),
+            Cell(_facts_text(row(node, "facts"))),
+        ]
+    return cells
+
+
+def _observer_text(observer: Row, screen: Screen) -> str:
+    """ "rack1-leader1:ALIVE/250ms"; in brackets when it has no right to speak."""
+    leader = short_of(word(observer, "leader"))
+    text = clean(f"{leader}:{word(observer, 'liveness')}/{age(number(observer, 'age_s'))}", screen)
+    return text if observer.get("speaks", True) else f"({text})"
+
+
+def _probes_text(node: Row, screen: Screen) -> str:
+    probes = rows(node, "probes")
+    bad = [f"{word(probe, 'name')}={health_of(probe)}" for probe in probes if health_of(probe) != "OK"]
+    return clean(", ".join(bad) or (f"{len(probes)} OK" if probes else "-"), screen)
+
+
+def _facts_text(facts: Row) -> str:
+    shown = (("cpu", "cpu_percent", "%"), ("mem", "memory_used_percent", "%"), ("load", "load_1m", ""))
+    parts = [f"{name} {value:.4g}{unit}" for name, key, unit in shown if (value := number(facts, key)) is not None]
+    return ", ".join(parts) or "-"
+
+
+def _problem_lines(nodes: Sequence[Row], document: Row, screen: Screen, wide: bool, room: int | None) -> list[str]:
+    now = word(row(document, "root"), "at")
+    shown = nodes if room is None or len(nodes) <= room else nodes[: room - 1]
+    lines = nodes_grid(screen, wide).lines([node_cells(node, now, screen, wide) for node in shown])
+    folded = len(nodes) - len(shown)
+    return [*lines, f"and {folded} more: hbagent nodes"] if folded else lines
+
+
+# ---- events --------------------------------------------------------------------------------------------------
+
+_EVENT_COLUMNS = (
+    Column("AT"),
+    Column("KIND"),
+    Column("ABOUT"),
+    Column("CHANGE", 2),
+    Column("CAUSE", 1),
+    Column("WHY", cut=True),
+)
+#: A screen narrower than this shows events without their year and milliseconds.
+_FULL_TIME_WIDTH = 100
+
+
+def events_grid(screen: Screen) -> Grid:
+    """An empty table of events, for `event_cells`."""
+    return Grid(_EVENT_COLUMNS, screen)
+
+
+def event_cells(event: Row, screen: Screen) -> list[Cell]:
+    """One event, as the contract writes it, as a line of its table."""
+    kind = word(event, "kind")
+    about = word(event, "node") or word(event, "leader") or word(event, "rack") or "-"
+    evidence = word(row(event, "evidence"), "text")
+    late = "(told late) " if event.get("late") else ""
+    at = clean(word(event, "at"), screen)
+    if screen.width is not None and screen.width < _FULL_TIME_WIDTH and seconds_between(at, at) is not None:
+        at = f"{at[5:10]} {at[11:19]}Z"
+    return [
+        Cell(at),
+        Cell(clean(kind, screen), _event_tone(event)),
+        Cell(clean(about, screen)),
+        Cell(_change_text(event, screen)),
+        Cell(clean(word(event, "cause"), screen) or "-"),
+        Cell(clean(late + evidence, screen)),
+    ]
+
+
+def _event_tone(event: Row) -> str:
+    axis = "health" if word(event, "kind") == "health-changed" else "liveness"
+    return _TONES.get(word(row(event, axis), "to"), "")
+
+
+def _change_text(event: Row, screen: Screen) -> str:
+    axis = row(event, "health" if word(event, "kind") == "health-changed" else "liveness")
+    before, after = word(axis, "from"), word(axis, "to")
+    if not before and not after:
+        return "-"
+    arrow = "→" if screen.unicode else "->"
+    return f"{clean(before, screen) or '?'} {arrow} {clean(after, screen) or '?'}"
+
+
+# ---- explain -------------------------------------------------------------------------------------------------
+
+
+def explain_lines(document: Row, screen: Screen, now: str = "") -> list[str]:
+    """Why a node is in its state, for a reader who has a minute: state, who observes, verdicts, last events."""
+    node, rack = row(document, "node"), row(document, "rack")
+    lines = [*_state_lines(node, rack, screen, now)]
+    observers = rows(node, "observers")
+    lines += ["", paint("Who observes", "bold", screen)]
+    lines += [f"  {_observer_line(observer, screen)}" for observer in observers] or ["  nobody has heard of it"]
+    probes = rows(node, "probes")
+    if probes:
+        lines += ["", paint("Probes", "bold", screen), *(f"  {_probe_line(probe, screen)}" for probe in probes)]
+    story = rows(document, "story")
+    if story:
+        lines += ["", paint("Verdicts, newest first", "bold", screen)]
+        lines += [line for verdict in story for line in _story_lines(verdict, screen)]
+    events = rows(document, "events")
+    if events:
+        lines += ["", paint("Events, newest first", "bold", screen)]
+        lines += [f"  {line}" for event in events for line in _event_lines(event, screen)]
+    return lines
+
+
+def _state_lines(node: Row, rack: Row, screen: Screen, now: str) -> list[str]:
+    liveness = state_cell(liveness_of(node), screen)
+    cause = clean(word(node, "cause"), screen)
+    since = word(node, "since")
+    ago = seconds_between(since, now)
+    text = f"{clean(word(node, 'node'), screen)} is {paint(*liveness, screen)}{f' ({cause})' if cause else ''}"
+    text += f" since {clean(since, screen) or '?'}{f', {age(ago)} ago' if ago is not None else ''}"
+    heard = number(node, "age_s")
+    proof = "no proof of life yet" if heard is None else f"last proof of life {age(heard)} ago"
+    counts = f"{number(node, 'lost') or 0:.0f} beats lost, {number(node, 'late') or 0:.0f} late"
+    alive = number(row(rack, "counts"), "ALIVE") or 0
+    total = sum(number(row(rack, "counts"), liveness.value) or 0 for liveness in Liveness)
+    facts = _facts_text(row(node, "facts"))
+    lines = [
+        text,
+        f"  health {state_cell(health_of(node), screen).text}; {proof}; {counts}",
+        f"  rack {clean(word(rack, 'rack'), screen)} is {state_cell(state_of(rack), screen).text}, "
+        f"{alive:.0f} of {total:.0f} nodes ALIVE",
+    ]
+    return lines if facts == "-" else [*lines, f"  host: {facts}"]
+
+
+def _observer_line(observer: Row, screen: Screen) -> str:
+    state = state_cell(word(observer, "liveness") or "UNKNOWN", screen)
+    cause = clean(word(observer, "cause"), screen)
+    heard = number(observer, "age_s")
+    proof = "never heard it in its own life" if heard is None else f"heard it {age(heard)} ago"
+    silent = "" if observer.get("speaks", True) else "; has no say now"
+    name = clean(word(observer, "leader"), screen)
+    return f"{name}: {paint(*state, screen)}{f' ({cause})' if cause else ''}, {proof}{silent}"
+
+
+def _probe_line(probe: Row, screen: Screen) -> str:
+    state = state_cell(health_of(probe), screen)
+    return (
+        f"{clean(word(probe, 'name'), screen)}: {paint(*state, screen)} {clean(word(probe, 'text'), screen)}".rstrip()
+    )
+
+
+def _story_lines(verdict: Row, screen: Screen) -> list[str]:
+    """One verdict: of a leader with the change and its evidence in numbers, of the root as each leader's last word."""
+    leader = clean(word(verdict, "leader"), screen)
+    cause = clean(word(verdict, "cause"), screen)
+    said = f" ({cause})" if cause else ""
+    if word(verdict, "at"):
+        change = _change_text({"kind": word(verdict, "kind"), **verdict}, screen)
+        head = f"{clean(word(verdict, 'at'), screen)}  {leader}: {change}{said}"
+    else:
+        head = f"{leader}: {clean(word(verdict, 'liveness'), screen)}{said} for {age(number(verdict, 'for_s'), '?')}"
+    evidence = verdict.get("evidence")
+    text = evidence if isinstance(evidence, str) else word(evidence, "text")
+    lines = [f"  {head}", f"    {clean(text, screen)}" if text else "", _numbers_line(evidence, screen)]
+    return [line for line in lines if line]
+
+
+def _event_lines(event: Row, screen: Screen) -> Iterable[str]:
+    evidence = row(event, "evidence")
+    cause = clean(word(event, "cause"), screen)
+    change = _change_text(event, screen)
+    head = f"{clean(word(event, 'at'), screen)}  {clean(word(event, 'kind'), screen)}"
+    by = clean(word(event, "leader"), screen)
+    change = "" if change == "-" else f"  {change}"
+    yield f"{head}{change}{f' ({cause})' if cause else ''}{f', told by {by}' if by else ''}"
+    text = clean(word(evidence, "text"), screen)
+    if text:
+        yield f"  {text}"
+    numbers = _numbers_line(evidence, screen)
+    if numbers:
+        yield numbers[2:]
+
+
+def _numbers_line(evidence: Any, screen: Screen) -> str:
+    """Beats, deadline and detector of a piece of evidence, on one line; "" when it has no numbers."""
+    parts = []
+    for key, text in _NUMBERS:
+        value_ns = number(evidence, key)
+        if value_ns is not None:
+            parts.append(text.format(show_duration(int(value_ns))))
+    sequence = number(evidence, "sequence")
+    if sequence is not None:
+        parts.append(f"newest beat {sequence:.0f}")
+    detector = clean(word(evidence, "detector"), screen)
+    if detector:
+        parts.append(f"detector {detector}")
+    return f"    {', '.join(parts)}" if parts else ""
+
+
+_NUMBERS = (
+    ("silent_ns", "silent {}"),
+    ("interval_ns", "a beat due every {}"),
+    ("allowed_ns", "allowed {} late"),
+    ("lag_credit_ns", "own lag {} added"),
+)
