@@ -27,6 +27,8 @@ def bad_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def mount(proc: Path, mountpoints: list[str]) -> None:
+    """Make `proc` tell of these filesystems, as the kernel writes them."""
+    mountpoints = [mountpoint.replace(" ", r"\040") for mountpoint in mountpoints]
     (proc / "filesystems").write_text("\text4\n")
     (proc / "self").mkdir()
     lines = [f"/dev/v{number} {mountpoint} ext4 rw 0 0\n" for number, mountpoint in enumerate(mountpoints)]
