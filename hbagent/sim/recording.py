@@ -79,11 +79,10 @@ def read_recording(path: Path) -> Recording:
         with open(path, "rb") as raw:
             zipped = raw.peek(2)[:2] == b"\x1f\x8b"
             plain = gzip.GzipFile(fileobj=raw) if zipped else raw
-            return _parse(path, io.TextIOWrapper(plain, encoding="utf-8", newline=""))
+            with io.TextIOWrapper(plain, encoding="utf-8", newline="") as lines:
+                return _parse(path, lines)
     except (OSError, EOFError, zlib.error) as error:
         raise RecordingError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    except UnicodeDecodeError as error:
-        raise RecordingError(f"{path}: not a text file") from error
 
 
 def deliver(recording: Recording, delay_ns: int, loss: float, seed: str) -> Recording:
@@ -109,7 +108,8 @@ def deliver(recording: Recording, delay_ns: int, loss: float, seed: str) -> Reco
 
 def _parse(path: Path, lines: IO[str]) -> Recording:
     rows = csv.reader(lines)
-    name = path.name.partition(".")[0]
+    stem = path.name.partition(".")[0]
+    name = stem if stem != TICK else path.name
     try:
         header = next(rows, [])
         if header == ["seq", "send_begin_s", "send_end_s"]:
@@ -118,6 +118,8 @@ def _parse(path: Path, lines: IO[str]) -> Recording:
             return _arrivals(name, ([name, *row] for row in _rows(rows, 3)))
         if header == ["node", "seq", "sent_s", "arrived_s"]:
             return _arrivals(name, _rows(rows, 4))
+    except UnicodeDecodeError as error:
+        raise RecordingError(f"{path}: not a text file") from error
     except (ValueError, csv.Error) as error:
         raise RecordingError(f"{path}:{rows.line_num}: {error}") from error
     raise RecordingError(
@@ -151,7 +153,7 @@ def _emissions(rows: Iterator[list[str]]) -> list[Emission]:
         if emission.end < emission.begin:
             raise ValueError(f"the call to send returned at {end} before it began at {begin}")
         if emissions and emission.begin < emissions[-1].end:
-            raise ValueError(f"sent at {begin} before the call before it returned")
+            raise ValueError(f"sent at {begin} before the call of the beat before it returned")
         emissions.append(emission)
     return emissions
 

@@ -1,0 +1,180 @@
+"""Replay: detection time and mistakes of recorded beats, and the observer's guards."""
+
+from __future__ import annotations
+
+import pytest
+
+from hbagent.core.config import DetectorConfig
+from hbagent.core.detector import KINDS
+from hbagent.core.units import HOUR, MILLISECOND, SECOND
+from hbagent.sim.recording import TICK, Emission, Event, Loss, Recording, deliver
+from hbagent.sim.replay import Figures, replay
+
+INTERVAL = 100 * MILLISECOND
+MARGIN = 40 * MILLISECOND
+CONFIG = DetectorConfig(margin_ns=MARGIN)
+
+
+def beats(count: int, node: str = "a", late: dict[int, int] | None = None, lost: tuple[int, ...] = ()) -> Recording:
+    """Beats every 100 ms that take 1 ms, some of them `late` by so many ms more and some lost."""
+    delays = {i: 1 + (late or {}).get(i, 0) for i in range(count) if i not in lost}
+    events = [Event(i * INTERVAL + delay * MILLISECOND, node, i, i * INTERVAL) for i, delay in delays.items()]
+    events.sort(key=lambda event: event.at)
+    return Recording(node, events, [Loss(node, i, i * INTERVAL) for i in lost], [])
+
+
+def rack(nodes: int, stall: tuple[int, int], ticking: bool = True) -> Recording:
+    """Ten seconds of a rack whose observer does not run within `stall` (ms), and reads what waits when it does."""
+    start, end = (edge * MILLISECOND for edge in stall)
+    rows: list[tuple[int, Event]] = []
+    for i in range(100):
+        for node in range(nodes):
+            sent = i * INTERVAL + node * MILLISECOND
+            rows.append((sent + MILLISECOND, Event(0, f"n{node}", i, sent)))
+    for planned in range(0, 10 * SECOND, 10 * MILLISECOND) if ticking else ():
+        rows.append((planned, Event(0, TICK, 0, planned)))
+    rows.sort()
+    return Recording("rack", [e._replace(at=end if start <= at < end else at) for at, e in rows], [], [])
+
+
+def play(*recordings: Recording, config: DetectorConfig = CONFIG, guarded: bool = True) -> Figures:
+    return replay(recordings, config, INTERVAL, guarded=guarded)
+
+
+def test_detection_time_is_from_the_last_sending_to_the_deadline() -> None:
+    figures = play(beats(100))
+    assert figures.detection_time_mean_ms == figures.detection_time_p99_ms == 100 + 1 + 40
+    assert (figures.mistakes, figures.mistakes_per_node_hour, figures.query_accuracy) == (0, 0.0, 1.0)
+    assert (figures.nodes, figures.beats, figures.lost) == (1, 100, 0)
+    assert figures.node_hours == pytest.approx(99 * INTERVAL / HOUR)
+
+
+def test_a_beat_later_than_its_deadline_is_one_mistake_as_long_as_it_was_late() -> None:
+    figures = play(beats(100, late={50: 60}))
+    assert figures.mistakes == 1
+    assert figures.mistakes_per_node_hour == pytest.approx(1 / figures.node_hours)
+    assert figures.query_accuracy == pytest.approx(1 - 20 / 9900)
+
+
+def test_a_beat_at_its_deadline_is_no_mistake_and_one_nanosecond_later_it_is() -> None:
+    assert play(beats(100, late={50: 40})).mistakes == 0
+    late = beats(100, late={50: 40})
+    late.events[50] = late.events[50]._replace(at=late.events[50].at + 1)
+    assert play(late).mistakes == 1
+
+
+def test_a_lost_beat_is_a_mistake_where_the_margin_is_less_than_an_interval() -> None:
+    assert play(beats(100, lost=(50,))).mistakes == 1
+    assert play(beats(100, lost=(50,)), config=DetectorConfig(margin_ns=INTERVAL)).mistakes == 0
+
+
+def test_a_sender_that_dies_after_a_lost_beat_is_detected_by_the_deadline_of_the_one_before() -> None:
+    heard, lost = 100 + 1 + 40, 1 + 40
+    assert play(beats(5, lost=(3,))).detection_time_mean_ms == pytest.approx((4 * heard + lost) / 5)
+
+
+def test_a_sender_that_is_suspected_already_is_detected_at_once() -> None:
+    times = 5 * (100 + 1 + 40) + (1 + 40) + 0 + 0
+    assert play(beats(8, lost=(3, 4, 5))).detection_time_mean_ms == pytest.approx(times / 8)
+
+
+def test_beats_lost_before_the_first_that_arrived_have_no_deadline_to_speak_of() -> None:
+    figures = play(beats(10, lost=(0, 1)))
+    assert figures.detection_time_mean_ms == 141
+    assert (figures.beats, figures.lost) == (10, 2)
+
+
+def test_an_overtaken_beat_clears_nothing_and_moves_no_deadline() -> None:
+    seen: list[tuple[str, int, int]] = []
+    replay([beats(100, late={50: 130})], CONFIG, INTERVAL, deadlines=lambda *row: seen.append(row))
+    arrived = [sequence for _, sequence, _ in seen]
+    assert arrived[49:53] == [49, 51, 50, 52]
+    assert seen[50][2] == seen[51][2]
+
+
+def test_each_beat_that_arrived_has_its_deadline_told() -> None:
+    seen: list[tuple[str, int, int]] = []
+    replay([beats(3, lost=(1,))], CONFIG, INTERVAL, deadlines=lambda *row: seen.append(row))
+    assert seen == [("a", 0, 141 * MILLISECOND), ("a", 2, 341 * MILLISECOND)]
+
+
+def test_silence_at_the_end_of_a_recording_is_no_mistake() -> None:
+    ends = beats(10)
+    other = beats(100, "b")
+    merged = sorted(ends.events + other.events, key=lambda event: event.at)
+    assert play(Recording("rack", merged, [], [])).mistakes == 0
+
+
+def test_the_99th_percentile_is_the_time_that_99_of_100_do_not_exceed() -> None:
+    assert play(beats(100, late={99: 30})).detection_time_p99_ms == 141
+    assert play(beats(100, late={98: 30, 99: 30})).detection_time_p99_ms == 171
+
+
+def test_several_recordings_are_pooled_and_do_not_meet() -> None:
+    one, two = beats(100, late={50: 60}), beats(200)
+    figures = play(one, two)
+    assert (figures.nodes, figures.beats, figures.mistakes) == (2, 300, 1)
+    assert figures.node_hours == pytest.approx(play(one).node_hours + play(two).node_hours)
+
+
+def test_a_recording_without_an_arrival_has_no_figures() -> None:
+    figures = play(Recording("a", [], [Loss("a", 1, 0)], []))
+    assert figures == Figures(None, None, None, None, 0.0, 0, 1, 1, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_detector_suspects_a_sender_that_is_cut_off_and_clears_it(kind: str) -> None:
+    cut = beats(2000, lost=tuple(range(1500, 1600)))
+    assert play(cut, config=DetectorConfig(kind=kind, margin_ns=MARGIN)).mistakes == 1
+
+
+def test_a_stalled_observer_reads_before_it_judges_and_suspects_nobody() -> None:
+    stalled = rack(8, (5000, 5600))
+    assert play(stalled).mistakes == 0
+    assert play(stalled, guarded=False).mistakes == 8
+
+
+def test_while_a_tick_is_overdue_what_waits_is_read_and_nobody_is_judged() -> None:
+    events = [e for e in rack(2, (0, 0)).events if e.at < SECOND]
+    # The tick planned for 1.00 s runs at 1.43 s, when the beats that waited have been read one by one.
+    events += [Event((1400 + 29 * i) * MILLISECOND, f"n{i}", 13, (1300 + i) * MILLISECOND) for i in range(2)]
+    assert play(Recording("rack", events, [], [])).mistakes == 2
+    events.append(Event(1430 * MILLISECOND, TICK, 0, SECOND))
+    assert play(Recording("rack", events, [], [])).mistakes == 0
+
+
+def test_the_lag_of_the_observer_is_added_for_who_was_heard_before_it_and_for_nobody_else() -> None:
+    # The observer was away from 4.95 s to 5.05 s; its next beats come 100 ms late, as long as it was away.
+    events = rack(1, (4950, 5050)).events
+    late = [
+        event._replace(at=event.at + 99 * MILLISECOND) if event.node == "n0" and event.sequence == 50 else event
+        for event in events
+    ]
+    late.sort(key=lambda event: event.at)
+    assert play(Recording("rack", late, [], [])).mistakes == 0
+    later = [
+        event._replace(at=event.at + 99 * MILLISECOND) if event.node == "n0" and event.sequence == 53 else event
+        for event in events
+    ]
+    later.sort(key=lambda event: event.at)
+    assert play(Recording("rack", later, [], [])).mistakes == 1
+
+
+def test_a_node_that_dies_during_a_stall_of_the_observer_stays_suspected() -> None:
+    stalled = rack(4, (5000, 5600))
+    dead = [event for event in stalled.events if event.node != "n1" or event.sequence < 52 or event.sequence > 90]
+    assert play(Recording("rack", dead, [], [])).mistakes == 1
+
+
+def test_ticks_are_no_node_and_no_beat() -> None:
+    figures = play(rack(3, (0, 0)))
+    assert (figures.nodes, figures.beats) == (3, 300)
+
+
+def test_emissions_over_a_made_up_way_give_the_figures_of_their_losses() -> None:
+    sent = Recording("a", [], [], [Emission(i, i * INTERVAL, i * INTERVAL) for i in range(2000)])
+    clean, lossy = (deliver(sent, 250_000, loss, "1") for loss in (0.0, 0.02))
+    assert play(clean).mistakes == 0
+    figures = play(lossy)
+    assert figures.lost == len(lossy.losses) > 0
+    assert 0 < figures.mistakes <= figures.lost
