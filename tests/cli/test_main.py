@@ -161,6 +161,8 @@ def test_a_reader_that_went_away_ends_quietly() -> None:
         done = subprocess.run(
             [sys.executable, "-m", "hbagent", "check-config", "etc/root.toml"],
             stdout=writing,
+            # A pipe is written at the end, as in a shell; some machines set this to see output sooner.
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
             stderr=subprocess.PIPE,
             cwd=ROOT,
             timeout=30,

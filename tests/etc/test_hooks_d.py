@@ -96,7 +96,7 @@ def service(status: int, location: str = "") -> Iterator[tuple[str, list[tuple[s
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             got.append((f"{self.command} {self.path}", dict(self.headers.items()), body))
             self.send_response(status)
             if location:

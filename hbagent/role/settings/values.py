@@ -6,7 +6,6 @@ right. It knows nothing of files and keys; `document` adds the place.
 
 from __future__ import annotations
 
-import math
 import re
 import socket
 from collections.abc import Callable
@@ -211,7 +210,7 @@ def number(least: float, most: float) -> Reader:
 
     def read(value: Any) -> float:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
-        if not fits or math.isnan(value):
+        if not fits:
             raise ValueError(f"must be a number from {least:g} to {most:g}")
         return float(value)
 

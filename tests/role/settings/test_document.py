@@ -129,6 +129,12 @@ def test_a_hostile_name_is_shown_without_its_control_characters() -> None:
     assert problem == 't.toml:3: [main]: unknown key "\\u001b[31m"'
 
 
+def test_what_the_parser_repeats_of_a_huge_key_is_cut() -> None:
+    (problem,) = problems(f"[{'k' * 5000}]\n[{'k' * 5000}]\n")
+    assert problem.startswith("t.toml:2: not valid TOML: ")
+    assert len(problem) < 300
+
+
 def test_a_file_of_the_wrong_kind_is_not_told_line_by_line() -> None:
     found = problems('[main]\nname = "a"\n' + "".join(f"wrong{number} = 1\n" for number in range(5000)))
     assert len(found) == PROBLEMS_MAX + 1

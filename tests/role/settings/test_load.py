@@ -219,7 +219,7 @@ hook_concurrency = 2
 hook_queue_max = 200
 [[hook]]
 name = "page"
-command = ["hooks.d/page", "--to", "../ops", ""]
+command = ["hooks.d/page", "--to", "../ops", "--to", ""]
 on = ["node-dead", "rack-dark"]
 timeout = "5s"
 [[hook]]
@@ -229,7 +229,7 @@ command = ["/usr/bin/logger"]
     read = read_root(HERE, ROOT.replace("[security]", tables + "[security]"))
     page = HookConfig(
         name="page",
-        argv=("/etc/hbagent/hooks.d/page", "--to", "../ops", ""),
+        argv=("/etc/hbagent/hooks.d/page", "--to", "../ops", "--to", ""),
         on=(Kind.NODE_DEAD, Kind.RACK_DARK),
         timeout_ns=5 * SECOND,
     )
