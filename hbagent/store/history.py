@@ -299,9 +299,8 @@ class History:
     def _connect(path: Path) -> sqlite3.Connection:
         # The owner is one thread at a time, not always the same one: a driver closes what its worker opened.
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        # A flipped bit in a text must not hide the sound rows behind it.
         connection.text_factory = lambda text: text.decode(errors="replace")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA cell_size_check=ON")
         return connection
 
     @staticmethod
@@ -367,7 +366,7 @@ class History:
         try:
             kept = self._move_rows(target) if damage.readable else 0
             failpoint.hit("history-salvage-filled")
-            # One file without a log: a rename moves all of it.
+            # One file without a log: a rename moves all of it. Closing would do the same, but say nothing if it failed.
             target.execute("PRAGMA journal_mode=DELETE")
         finally:
             target.close()
@@ -402,8 +401,9 @@ class History:
                     if _record(table, row) is not None:
                         yield row
                 break
-            except _SQLITE_ERRORS:
-                continue
+            except _SQLITE_ERRORS as error:
+                if str(error).startswith(_NOT_DAMAGE):
+                    raise
 
     def _discard(self, place: Path) -> None:
         for suffix in ("", *COMPANIONS):

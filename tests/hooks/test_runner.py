@@ -157,7 +157,7 @@ def test_a_flood_of_output_is_cut_and_costs_little() -> None:
     assert finished.error == "timeout"
     assert finished.output == b"y\n" * (OUTPUT_MAX // 2)
     assert finished.truncated
-    assert time.thread_time() - spent < 0.5
+    assert time.thread_time() - spent < 0.15
 
 
 def test_a_hook_that_prints_much_is_not_held_up() -> None:
@@ -205,14 +205,14 @@ def test_a_child_that_left_the_group_of_a_hook_that_hangs_is_killed() -> None:
 
 
 @pytest.mark.usefixtures("quick_grace")
-def test_the_children_of_another_run_are_left_alone() -> None:
-    with subprocess.Popen(["/bin/sleep", "300"], env={"HBAGENT_RUN_ID": "run-12"}) as other:
+@pytest.mark.parametrize(("own", "other"), [("run-1", "run-12"), ("run-1", ""), ("", "")])
+def test_the_children_of_another_run_are_left_alone(own: str, other: str) -> None:
+    with subprocess.Popen(["/bin/sleep", "300"], env={"HBAGENT_RUN_ID": other}) as stranger:
         try:
-            assert shell("sleep 300", timeout_ns=50 * MILLISECOND, run_id="run-1").error == "timeout"
-            assert shell("sleep 300", timeout_ns=50 * MILLISECOND, run_id="").error == "timeout"
-            assert other.poll() is None
+            assert shell("sleep 300", timeout_ns=50 * MILLISECOND, run_id=own).error == "timeout"
+            assert stranger.poll() is None
         finally:
-            other.kill()
+            stranger.kill()
 
 
 def test_hooks_do_not_hold_up_one_another() -> None:
