@@ -265,11 +265,20 @@ class History:
 
     def _start(self) -> Restored:
         with self._judged():
-            self._connection = self._open(self.path)
+            try:
+                self._connection = self._open(self.path)
+            except sqlite3.OperationalError as error:
+                if "disk" not in str(error):
+                    raise
+                # A full disk has no room for the index of the log, which other programs would need to read along.
+                self._connection = self._open(self.path, alone=True)
             return self._read(self._connection)
 
-    def _open(self, path: Path) -> sqlite3.Connection:
-        """A connection to the sound file at `path`, which is made when it is missing. Raises _Damaged."""
+    def _open(self, path: Path, *, alone: bool = False) -> sqlite3.Connection:
+        """A connection to the sound file at `path`, which is made when it is missing. Raises _Damaged.
+
+        With `alone`, no other program can read the file meanwhile, and a full disk does not stop the reading.
+        """
         # SQLite would make the file readable for everybody, and would name every failure alike.
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -281,6 +290,8 @@ class History:
             raise _Damaged("its header is not that of an SQLite file")
         connection = self._connect(path)
         try:
+            if alone:
+                connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._examine(connection)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")

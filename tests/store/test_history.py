@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -618,6 +619,24 @@ def test_a_full_disk_is_an_error_that_passes_when_there_is_space_again(small_dis
     history.commit(batch(number + 1))
     history.close()
     assert check_whole(restore(path)) == number + 1
+
+
+@pytest.mark.root
+def test_a_store_on_a_full_disk_can_be_restored(small_disk: Path) -> None:
+    path = small_disk / "root.db"
+    fill(path, WRITTEN)
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    history = History(path)
+    assert set(history.restore().runs) == TRUE_RUNS
+    with pytest.raises(HistoryError):
+        history.commit(batch(6))
+    ballast.unlink()
+    history.commit(batch(6))
+    history.close()
+    assert check_whole(restore(path)) == 6
 
 
 def test_a_refused_write_leaves_the_store_as_it_was(path: Path) -> None:
