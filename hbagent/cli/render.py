@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hbagent.core.names import short_of
-from hbagent.core.states import Liveness, RackState
+from hbagent.core.states import Health, Liveness, RackState
 from hbagent.core.units import seconds, show_duration
 
 from .answers import (
@@ -29,12 +29,14 @@ from .answers import (
     troubled,
     word,
 )
-from .grid import Cell, Column, Grid, Screen, clean, paint
+from .grid import Cell, Column, Grid, Screen, clean, cut, paint
 
 #: Data older than this is marked: a leader tells its state each second and loses its lease after five.
 STALE_S = 5.0
 #: Lines that are kept for racks, and for problems, however small the screen is.
 LINES_MIN = 3
+#: Lines on a screen about leaders, store and hooks: when a whole site goes dark they all say the same.
+WARNINGS_MAX = 4
 
 _SYMBOLS = {"bad": ("✗", "x"), "warn": ("!", "!"), "unknown": ("?", "?"), "good": ("✓", "+"), "away": ("-", "-")}
 _TONES = {
@@ -67,9 +69,16 @@ def age(value_s: float | None, missing: str = "never") -> str:
 
 def clock(at: str, now: str, screen: Screen) -> str:
     """An RFC 3339 time as short as it can be told: "12:00:03Z" on the day of `now`, else "2026-11-20 12:00Z"."""
+    if not _is_told(at):
+        return "-"
     if seconds_between(at, at) is None:
-        return clean(at, screen) or "-"
+        return clean(at, screen)
     return f"{at[11:19]}Z" if at[:10] == now[:10] else f"{at[:10]} {at[11:16]}Z"
+
+
+def _is_told(at: str) -> bool:
+    """False for the time 0, by which a daemon says that it does not know."""
+    return bool(at) and not at.startswith("1970-01-01T00:00:00")
 
 
 def as_json(document: Any) -> str:
@@ -167,10 +176,9 @@ def _about_lines(document: Row, screen: Screen) -> list[str]:
         told += " (STALE)"
     if len(heard) < len(racks) and heard:
         told += f", none from {len(racks) - len(heard)} of {len(racks)} racks"
-    parts = [f"{role} {clean(word(root, 'name'), screen)} {clean(word(root, 'version'), screen)}".rstrip()]
-    parts.append(f"up {age(number(root, 'uptime_s'), '?')}")
-    parts.append(clean(word(root, "at"), screen))
-    lines = [paint(f"  {', '.join(filter(None, parts))}; {told}", "dim", screen)]
+    who = f"{role} {clean(word(root, 'name'), screen)} {clean(word(root, 'version'), screen)}".rstrip()
+    text = f"  {told}; {who}, up {age(number(root, 'uptime_s'), '?')}, {clean(word(root, 'at'), screen)}"
+    lines = [paint(cut(text, screen), "dim", screen)]
     return [*lines, *_warning_lines(root, racks, screen)]
 
 
@@ -189,7 +197,9 @@ def _warning_lines(root: Row, racks: Sequence[Row], screen: Screen) -> list[str]
             said.append(f"leader {name} is {word(leader, 'state')}, {since}")
         if word(leader, "degraded") and name != word(root, "name"):
             said.append(f"leader {name} is degraded: {word(leader, 'degraded')}")
-    return [paint(f"  ! {clean(text, screen)}", "warn", screen) for text in said]
+    if screen.height is not None and len(said) > WARNINGS_MAX:
+        said[WARNINGS_MAX - 1 :] = [f"and {len(said) - WARNINGS_MAX + 1} more of this kind: hbagent racks -o wide"]
+    return [paint(cut(f"  ! {clean(text, screen)}", screen), "warn", screen) for text in said]
 
 
 # ---- racks ---------------------------------------------------------------------------------------------------
@@ -205,7 +215,7 @@ _RACK_COLUMNS = (
     Column("LEADERS", 3),
     Column("AGE", 2, right=True),
 )
-_RACK_WIDE = (Column("EACH LEADER", 5),)
+_RACK_WIDE = (Column("EACH LEADER", 5, cut=True),)
 
 
 def racks_grid(screen: Screen, wide: bool = False) -> Grid:
@@ -291,10 +301,10 @@ def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[
     cells = [
         Cell(clean(word(node, "node"), screen) or "-"),
         state_cell(liveness_of(node), screen),
-        state_cell(health_of(node), screen),
+        _health_cell(node, screen),
         Cell(clean(word(node, "cause"), screen) or "-"),
         Cell(age(number(node, "age_s"))),
-        Cell(clean(since, screen) if wide else clock(since, now, screen)),
+        Cell(clean(since, screen) if wide and _is_told(since) else clock(since, now, screen)),
     ]
     if wide:
         cells += [
@@ -305,6 +315,13 @@ def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[
             Cell(_facts_text(row(node, "facts"))),
         ]
     return cells
+
+
+def _health_cell(node: Row, screen: Screen) -> Cell:
+    """A node's health; an OK of one that nobody reaches is the last that was known, and not shown as good."""
+    reached = liveness_of(node) in (Liveness.ALIVE.value, Liveness.SUSPECT.value)
+    health = health_of(node)
+    return state_cell(health, screen) if reached or health != Health.OK.value else Cell("- OK", "away")
 
 
 def _observer_text(observer: Row, screen: Screen) -> str:
@@ -414,9 +431,10 @@ def _state_lines(node: Row, rack: Row, screen: Screen, now: str) -> list[str]:
     liveness = state_cell(liveness_of(node), screen)
     cause = clean(word(node, "cause"), screen)
     since = word(node, "since")
-    ago = seconds_between(since, now)
     text = f"{clean(word(node, 'node'), screen)} is {paint(*liveness, screen)}{f' ({cause})' if cause else ''}"
-    text += f" since {clean(since, screen) or '?'}{f', {age(ago)} ago' if ago is not None else ''}"
+    if _is_told(since):
+        ago = seconds_between(since, now)
+        text += f" since {clean(since, screen)}{f', {age(ago)} ago' if ago is not None else ''}"
     heard = number(node, "age_s")
     proof = "no proof of life yet" if heard is None else f"last proof of life {age(heard)} ago"
     counts = f"{number(node, 'lost') or 0:.0f} beats lost, {number(node, 'late') or 0:.0f} late"
@@ -425,7 +443,7 @@ def _state_lines(node: Row, rack: Row, screen: Screen, now: str) -> list[str]:
     facts = _facts_text(row(node, "facts"))
     lines = [
         text,
-        f"  health {state_cell(health_of(node), screen).text}; {proof}; {counts}",
+        f"  health {_health_cell(node, screen).text}; {proof}; {counts}",
         f"  rack {clean(word(rack, 'rack'), screen)} is {state_cell(state_of(rack), screen).text}, "
         f"{alive:.0f} of {total:.0f} nodes ALIVE",
     ]
@@ -486,7 +504,7 @@ def _numbers_line(evidence: Any, screen: Screen) -> str:
     parts = []
     for key, text in _NUMBERS:
         value_ns = number(evidence, key)
-        if value_ns is not None:
+        if value_ns:
             parts.append(text.format(show_duration(int(value_ns))))
     sequence = number(evidence, "sequence")
     if sequence is not None:

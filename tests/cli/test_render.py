@@ -1,0 +1,312 @@
+"""What people see, held against texts on disk.
+
+`python -m tests.cli.test_render --rewrite` writes them anew; read the difference before it is committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hbagent.cli.answers import exit_code
+from hbagent.cli.grid import Screen
+from hbagent.cli.render import (
+    as_json,
+    as_json_line,
+    event_cells,
+    events_grid,
+    explain_lines,
+    node_cells,
+    nodes_grid,
+    rack_cells,
+    racks_grid,
+    status_lines,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+NOW = "2026-11-21T12:00:13.250Z"
+SMALL = Screen(width=80, height=24)
+LARGE = Screen(width=200, height=60)
+ASCII = Screen(unicode=False, width=80, height=24)
+COLOUR = Screen(colour=True, width=80, height=24)
+
+Row = dict[str, Any]
+
+
+def leader(name: str, state: str = "ALIVE", age_s: float | None = 0.4, **more: Any) -> Row:
+    numbers = {"uptime_s": 7800.0, "lag_max_ms": 3.2, "outbox": 0, "refused": {}, "degraded": "", "version": "1.0.0"}
+    return {"leader": name, "state": state, "age_s": age_s, **numbers, **more}
+
+
+def rack(name: str, state: str = "OK", alive: int = 4, leaders: list[Row] | None = None, **counts: int) -> Row:
+    every = dict.fromkeys(("ALIVE", "SUSPECT", "DEAD", "LEFT", "UNKNOWN"), 0)
+    leaders = leaders or [leader(f"{name}-leader1")]
+    return {"rack": name, "state": state, "leaders": leaders, "counts": {**every, "ALIVE": alive, **counts}}
+
+
+def node(name: str, liveness: str = "ALIVE", health: str = "OK", cause: str | None = None, **more: Any) -> Row:
+    at = name.rpartition("/")[0]
+    seen = {"leader": f"{at}-leader1", "liveness": liveness, "cause": cause, "age_s": 0.25, "speaks": True}
+    facts = {"cpu_percent": 12.5, "memory_used_percent": 41.25, "load_1m": 0.42}
+    whole = {
+        "node": name,
+        "rack": at,
+        "liveness": liveness,
+        "health": health,
+        "cause": cause,
+        "since": "2026-11-21T09:30:00.000Z",
+        "age_s": 0.25,
+        "observers": [seen],
+        "probes": [],
+        "facts": facts,
+        "lost": 0,
+        "late": 0,
+    }
+    return whole | more
+
+
+def site(*nodes: Row, racks: list[Row], **root: Any) -> Row:
+    about = {"name": "demo/root", "role": "root", "version": "1.0.0", "at": NOW, "uptime_s": 7805.0, **root}
+    return {"schema": 1, "root": about, "racks": racks, "nodes": list(nodes), "incidents": []}
+
+
+def calm() -> Row:
+    names = [f"demo/rack{r}/node{n}" for r in (1, 2) for n in (1, 2, 3, 4)]
+    return site(*map(node, names), racks=[rack("demo/rack1"), rack("demo/rack2")])
+
+
+def troubled() -> Row:
+    """A bit of everything, in a store that fails."""
+    nodes = [
+        node("demo/rack1/node1", "DEAD", "UNKNOWN", "silence", age_s=14.75, since="2026-11-21T12:00:03.250Z", lost=4),
+        node("demo/rack1/node2", "SUSPECT", "OK", "silence", age_s=1.45, since="2026-11-21T12:00:12.950Z", late=1),
+        node("demo/rack1/node3", "ALIVE", "DEADLOCKED", probes=[{"name": "pg", "health": "DEADLOCKED", "text": "x"}]),
+        node("demo/rack1/node4", "ALIVE", "OK", "link-cut"),
+        node("demo/rack2/node1", "UNKNOWN", "UNKNOWN", "leader-lost", age_s=None, since="1970-01-01T00:00:00.000Z"),
+        node("demo/rack2/node2", "LEFT", "WARNING", "left", age_s=90000.0, since="2026-11-20T11:00:00.000Z"),
+        node("demo/rack3/node1"),
+    ]
+    lost = leader("demo/rack2-leader1", "DEAD", 12.5)
+    full = leader("demo/rack1-leader1", degraded="journal: No space left on device", refused={"stale": 3})
+    racks = [
+        rack("demo/rack1", "DEGRADED", 2, [full, leader("demo/rack1-leader2")], SUSPECT=1, DEAD=1),
+        rack("demo/rack2", "LEADER-LOST", 0, [lost], UNKNOWN=1, LEFT=1),
+        rack("demo/rack3", alive=1),
+    ]
+    return site(*nodes, racks=racks, degraded="store: disk full", hooks_dead=2, hooks_waiting=5)
+
+
+def large() -> Row:
+    """More racks and more problems than a small screen has lines."""
+    racks = [rack(f"dc1/rack{at:02d}", "DEGRADED" if at == 37 else "OK") for at in range(40)]
+    dead = [node(f"dc1/rack37/host{at:02d}", "DEAD", cause="host-gone") for at in range(30)]
+    return site(*dead, *(node(f"dc1/rack{at:02d}/host01") for at in range(36)), racks=racks)
+
+
+def dark() -> Row:
+    """Every leader is lost."""
+    names = [f"dc1/rack{at:02d}" for at in range(40)]
+    racks = [rack(at, "LEADER-LOST", 0, [leader(f"{at}-leader1", "DEAD", 60.0)], UNKNOWN=2) for at in names]
+    nodes = [node(f"{at}/host{n}", "UNKNOWN", cause="leader-lost") for at in names for n in (1, 2)]
+    return site(*nodes, racks=racks)
+
+
+def hostile() -> Row:
+    """Every text an attempt on the terminal."""
+    bad = "x\x1b[31m\x07\r\n\u202e"
+    one = node(bad, "DEAD", "OK", bad, since=bad, probes=[{"name": bad, "health": bad, "text": bad}])
+    one["observers"] = [{"leader": bad, "liveness": bad, "cause": bad, "age_s": 1.0, "speaks": False}]
+    at = rack(bad, bad, leaders=[leader(bad, bad, degraded=bad, refused={bad: bad})])
+    return site(one, racks=[at], name=bad, version=bad, at=bad, degraded=bad, role=bad)
+
+
+def explained() -> Row:
+    evidence = {
+        "text": "no beat for 2.5s; every second one is due",
+        "incarnation": 24301,
+        "sequence": 40,
+        "silent_ns": 2_500_000_000,
+        "interval_ns": 1_000_000_000,
+        "allowed_ns": 150_000_000,
+        "lag_credit_ns": 0,
+        "detector": "adaptive",
+    }
+    whole = troubled()
+    events = [event("node-dead", "SUSPECT", "DEAD", evidence), event("node-suspect", "ALIVE", "SUSPECT", evidence)]
+    story = [
+        {
+            "leader": "demo/rack1-leader1",
+            "liveness": "DEAD",
+            "cause": "silence",
+            "for_s": 10.0,
+            "evidence": evidence["text"],
+        }
+    ]
+    return {"node": whole["nodes"][0], "rack": whole["racks"][0], "story": story, "events": events}
+
+
+def explained_by_a_leader() -> Row:
+    whole = explained()
+    dead = whole["events"][0]
+    story = [{"kind": "node-dead", **{key: dead[key] for key in ("at", "leader", "liveness", "cause", "evidence")}}]
+    never = {"leader": "demo/rack1-leader2", "liveness": "UNKNOWN", "cause": "never-seen", "age_s": None}
+    seen = [*whole["node"]["observers"], {**never, "speaks": False}]
+    probes = [{"name": "pg", "health": "CRITICAL", "text": "no answer on 5432"}]
+    return whole | {"story": story, "events": [], "node": whole["node"] | {"observers": seen, "probes": probes}}
+
+
+def event(kind: str, before: str | None, after: str | None, evidence: Row | None = None, **more: Any) -> Row:
+    whole = {
+        "event_id": "0000002a-7",
+        "sequence": 7,
+        "kind": kind,
+        "at": "2026-11-21T12:00:03.250Z",
+        "node": "demo/rack1/node1",
+        "rack": "demo/rack1",
+        "leader": "demo/rack1-leader1",
+        "liveness": {"from": before, "to": after},
+        "health": {"from": "OK", "to": "OK"},
+        "cause": "silence",
+        "evidence": evidence or {"text": "no beat for 2.5s; every second one is due, by the node's own account"},
+        "late": False,
+    }
+    return whole | more
+
+
+def events() -> list[Row]:
+    health = {"from": "OK", "to": "CRITICAL"}
+    return [
+        event("node-suspect", "ALIVE", "SUSPECT"),
+        event("node-dead", "SUSPECT", "DEAD"),
+        event("leader-lost", None, None, node="", leader="demo/rack2-leader1", cause="leader-lost"),
+        event("health-changed", "ALIVE", "ALIVE", health=health, cause=None, evidence={"text": "pg: no answer"}),
+        event("node-recovered", "DEAD", "ALIVE", cause=None, late=True),
+    ]
+
+
+def status(document: Row, screen: Screen, wide: bool = False) -> list[str]:
+    return status_lines(document, exit_code(document), screen, wide)
+
+
+def event_lines(screen: Screen) -> list[str]:
+    return events_grid(screen).lines([event_cells(one, screen) for one in events()])
+
+
+def node_lines(screen: Screen, wide: bool) -> list[str]:
+    cells = [node_cells(one, NOW, screen, wide) for one in troubled()["nodes"]]
+    return nodes_grid(screen, wide).lines(cells)
+
+
+def rack_lines(screen: Screen, wide: bool) -> list[str]:
+    return racks_grid(screen, wide).lines([rack_cells(one, screen, wide) for one in troubled()["racks"]])
+
+
+def texts() -> dict[str, list[str]]:
+    """Every golden text, by name."""
+    return {
+        "status-calm-80x24": status(calm(), SMALL),
+        "status-troubled-80x24": status(troubled(), SMALL),
+        "status-troubled-200": status(troubled(), LARGE, wide=True),
+        "status-troubled-ascii": status(troubled(), ASCII),
+        "status-troubled-colour": [line.replace("\x1b", "<ESC>") for line in status(troubled(), COLOUR)],
+        "status-large-80x24": status(large(), SMALL),
+        "status-dark-80x24": status(dark(), SMALL),
+        "nodes-80": node_lines(SMALL, False),
+        "nodes-wide-200": node_lines(LARGE, True),
+        "racks-80": rack_lines(SMALL, False),
+        "racks-wide-200": rack_lines(LARGE, True),
+        "events-80": event_lines(SMALL),
+        "events-200": event_lines(LARGE),
+        "explain-root": explain_lines(explained(), SMALL, NOW),
+        "explain-leader": explain_lines(explained_by_a_leader(), SMALL, NOW),
+    }
+
+
+@pytest.mark.parametrize("name", list(texts()))
+def test_the_text_is_the_one_on_disk(name: str) -> None:
+    assert "\n".join([*texts()[name], ""]) == (GOLDEN / f"{name}.txt").read_text("utf-8")
+
+
+def test_no_text_on_disk_is_without_its_test() -> None:
+    assert sorted(path.stem for path in GOLDEN.glob("*.txt")) == sorted(texts())
+
+
+@pytest.mark.parametrize("document", [calm(), troubled(), large(), dark()], ids=["calm", "troubled", "large", "dark"])
+def test_a_small_screen_holds_the_whole_status(document: Row) -> None:
+    lines = status(document, SMALL)
+    # One line is the prompt's.
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_pipe_gets_a_line_for_every_rack_and_every_problem() -> None:
+    lines = status(large(), Screen())
+    for name in [f"dc1/rack{at:02d} " for at in range(40)] + [f"dc1/rack37/host{at:02d} " for at in range(30)]:
+        assert sum(line.startswith(name) for line in lines) == 1
+    assert not any(line.startswith("and ") for line in lines)
+
+
+def test_what_is_folded_away_is_counted_and_what_is_wrong_stays() -> None:
+    lines = status(large(), SMALL)
+    racks, problems = (int(line.split()[1]) for line in lines if line.startswith("and "))
+    assert racks + sum(bool(re.match(r"dc1/rack\d+ ", line)) for line in lines) == 40
+    assert problems + sum("host-gone" in line for line in lines) == 30
+    assert any(line.startswith("dc1/rack37 ") for line in lines)
+
+
+@pytest.mark.parametrize("screen", [SMALL, LARGE, Screen(), ASCII], ids=["small", "large", "pipe", "ascii"])
+def test_nothing_that_was_sent_reaches_the_terminal_as_a_command(screen: Screen) -> None:
+    document = hostile()
+    bad = document["nodes"][0]["node"]
+    story = [{"leader": bad, "liveness": bad, "cause": bad, "for_s": 1.0, "evidence": {"text": bad, "detector": bad}}]
+    told = {"node": document["nodes"][0], "rack": document["racks"][0], "story": story}
+    change = event(bad, bad, bad, {"text": bad, "detector": bad}, at=bad, node=bad, leader=bad, cause=bad)
+    lines = [
+        *status(document, screen, wide=True),
+        *explain_lines(told | {"events": [change]}, screen, NOW),
+        *events_grid(screen).lines([event_cells(change, screen)]),
+    ]
+    assert len(lines) > 10
+    assert [line for line in lines if not line.isprintable()] == []
+
+
+@pytest.mark.parametrize("write", [as_json, as_json_line])
+def test_json_is_whole_and_holds_nothing_that_a_terminal_would_obey(write: Any) -> None:
+    text = write({"name": "x\x1b[31m\x7f\x9b\u202e"})
+    assert json.loads(text) == {"name": "x\x1b[31m\x7f\x9b\u202e"}
+    assert text.replace("\n", "").isprintable()
+    assert text.isascii()
+
+
+def test_meaning_is_never_in_colour_alone() -> None:
+    without = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(status(troubled(), COLOUR)))
+    assert without == "\n".join(status(troubled(), SMALL))
+
+
+@pytest.mark.parametrize("document", [{}, {"nodes": 3, "racks": [1], "root": []}, {"nodes": [{}], "racks": [{}]}])
+def test_an_answer_without_what_is_looked_for_still_makes_lines(document: Row) -> None:
+    assert status(document, SMALL, wide=True)
+    assert explain_lines(document, SMALL, NOW)
+
+
+def test_old_data_is_marked() -> None:
+    document = calm()
+    document["racks"][0]["leaders"][0]["age_s"] = 6.0
+    assert "data at most 6.0s old (STALE)" in status(document, SMALL)[1]
+    document["racks"][0]["leaders"][0]["age_s"] = None
+    assert "data at most 400ms old, none from 1 of 2 racks" in status(document, SMALL)[1]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rewrite", action="store_true", required=True)
+    parser.parse_args()
+    for golden in GOLDEN.glob("*.txt"):
+        golden.unlink()
+    for stem, lines in texts().items():
+        (GOLDEN / f"{stem}.txt").write_text("\n".join([*lines, ""]), "utf-8")
