@@ -1,0 +1,93 @@
+"""A simulated machine: its clocks, the process on it, and what waits for that process while it stands still.
+
+Every machine has its own monotonic clock, off by anything and fast or slow by up to 100 ppm, so that nothing in a core
+can compare two machines' clocks and get away with it.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .disk import Journal, Store
+    from .network import Route
+
+#: No instant of any run is as late as this.
+FAR = 1 << 62
+_MILLION = 1_000_000
+#: A crystal without temperature control.
+DRIFT_PPM = 100
+
+
+class Host:
+    """One machine with one process of one role."""
+
+    __slots__ = (
+        "config",
+        "core",
+        "disk",
+        "inbox",
+        "life",
+        "name",
+        "offset_ns",
+        "outages",
+        "paused",
+        "pauses",
+        "ppm",
+        "rng",
+        "role",
+        "route_to",
+        "routes_in",
+        "routes_out",
+        "spins",
+        "started_at",
+        "wake_at",
+        "wall_offset_ns",
+    )
+
+    def __init__(self, name: str, role: str, config: Any, rng: random.Random) -> None:
+        self.name = name
+        self.role = role
+        self.config = config
+        self.rng = random.Random(rng.getrandbits(64))
+        self.offset_ns = rng.randrange(1 << 50)
+        self.ppm = rng.randint(-DRIFT_PPM, DRIFT_PPM)
+        self.wall_offset_ns = 1_795_000_000_000_000_000 + rng.randrange(_MILLION * 1000)
+        #: The process; None while there is none.
+        self.core: Any = None
+        #: Counts the processes that ran here.
+        self.life = 0
+        self.started_at = FAR
+        #: When the pending wake-up is due, in virtual time.
+        self.wake_at = FAR
+        self.spins = 0
+        #: How many faults hold the process still.
+        self.paused = 0
+        #: What arrived meanwhile.
+        self.inbox: list[tuple[Any, Any, Any, Any]] = []
+        self.disk: Journal | Store | None = None
+        #: Connections that this host makes, and those made to it.
+        self.routes_out: list[Route] = []
+        self.routes_in: list[Route] = []
+        self.route_to: dict[str, Route] = {}
+        #: The truth for the checker: when there was no process, and when it stood still; end FAR while it lasts.
+        self.outages: list[list[int]] = []
+        self.pauses: list[list[int]] = []
+
+    def local(self, at: int) -> int:
+        """This host's monotonic clock at the virtual instant `at`."""
+        return at + self.offset_ns + at * self.ppm // _MILLION
+
+    def virtual(self, local: int) -> int:
+        """The first virtual instant at which this host's clock has reached `local`; at most 3 ns later."""
+        return (local - self.offset_ns) * _MILLION // (_MILLION + self.ppm) + 3
+
+    def wall(self, at: int) -> int:
+        """This host's wall clock."""
+        return at + self.wall_offset_ns
+
+    @property
+    def runs(self) -> bool:
+        """True when a process is there and not held still."""
+        return self.core is not None and not self.paused
