@@ -45,6 +45,8 @@ CONFIG_VARIABLE = "HBAGENT_CONFIG"
 TIMEOUT_DEFAULT = "2s"
 #: The whole of an answer, however steadily its pages drip in: 64 MiB over a unix socket take under a second.
 ANSWER_TIME_MAX_NS = 30 * SECOND
+#: What `why_closed` says of a daemon that does not run.
+NO_SOCKET, NOT_LISTENING = "there is no such socket", "nobody listens there"
 
 
 class NoTarget(Exception):
@@ -52,7 +54,11 @@ class NoTarget(Exception):
 
 
 class Unanswered(Exception):
-    """No answer that could be read; the text says whom was asked, what happened and what to try."""
+    """No answer that could be read; the text says who was asked, what happened and what to try, `why` only what."""
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(text)
+        self.why = why
 
 
 class Denied(Exception):
@@ -253,12 +259,12 @@ class Asker:
         raise self.unanswered(f"nobody answers within {_plain(self._timeout_ns)}")
 
     def unanswered(self, why: str) -> Unanswered:
-        """The error that says whom was asked, why that came to nothing, and what to try."""
+        """The error that says who was asked, why that came to nothing, and what to try."""
         role, config = self.target.role, self.target.config
         running = f"hbagent {role}" if role else "its hbagent root or leader"
         doctor = f"hbagent doctor --config {config}" if config else "hbagent doctor"
         who = f"{role} at {self.target.endpoint}" if role else self.target.endpoint
-        return Unanswered(f"cannot reach {who}: {why}; is {running} running there? try: {doctor}")
+        return Unanswered(f"cannot reach {who}: {why}; is {running} running there? try: {doctor}", why)
 
 
 def status(asker: Asker, racks: Sequence[str] = ()) -> Row:
@@ -283,14 +289,14 @@ def why_closed(endpoint: str) -> str:
         try:
             probe.connect(path)
         except FileNotFoundError:
-            return "there is no such socket"
+            return NO_SOCKET
         except PermissionError:
             return f"permission denied; it is open to {_audience(path)}"
         except BlockingIOError:
             return ""  # its queue of callers is full: somebody is there, and busy
         except OSError as error:
             if error.errno == errno.ECONNREFUSED:
-                return "nobody listens there"
+                return NOT_LISTENING
             return error.strerror or str(error)
     return ""
 

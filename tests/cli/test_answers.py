@@ -162,7 +162,7 @@ def test_a_state_selects_by_either_axis() -> None:
 # ---- other versions --------------------------------------------------------------------------------------
 
 _KEYS = st.sampled_from(
-    "root racks nodes node rack state liveness health cause since age_s at uptime_s leaders probes counts".split()
+    ("root", "racks", "nodes", "node", "rack", "state", "liveness", "health", "cause", "since", "age_s", "leaders")
 )
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

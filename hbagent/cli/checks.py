@@ -1,0 +1,325 @@
+"""What `hbagent doctor` looks at: each check takes settings, looks at the host, and comes back with findings.
+
+A finding is ok, warn or fail. `fail` means that the daemon cannot do its work; `warn` that it may, or that this user
+cannot tell; either says what to do. No check changes anything, and none waits longer than `CONNECT_S` for anybody
+but a name server.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import socket as bsd
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from hbagent.core.units import SECOND
+from hbagent.hooks import runner
+from hbagent.role.settings import AgentSettings, LeaderSettings, RootSettings, Settings
+from hbagent.transport import allow, keys, sockets
+
+from .query import NO_SOCKET, NOT_LISTENING, Asker, Denied, NoTarget, Target, Unanswered, why_closed
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+#: How long a connection, or an answer, may take. Further away than this, no beat would come in time either.
+CONNECT_S = 2.0
+#: A leader keeps a connection for beats, one for reports and one for control of each agent, and twice as many for a
+#: moment when a rack reconnects.
+DESCRIPTORS_PER_PEER = 6
+#: Files, state, query connections, libzmq's own.
+DESCRIPTORS_BASE = 128
+#: Below the first a state directory is about to fail, below the second somebody should look.
+FREE_MIN_BYTES = 16 << 20
+FREE_WARN_BYTES = 256 << 20
+#: No host has an earlier time than this program's first release.
+EARLIEST_WALL_S = 1_735_689_600
+#: adjtimex(2): the clock is not synchronized.
+TIME_ERROR = 5
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the doctor."""
+
+    grade: str
+    #: What was looked at: config, key, clock...
+    what: str
+    text: str
+
+
+def role_of(settings: Settings) -> str:
+    """agent | leader | root"""
+    if isinstance(settings, AgentSettings):
+        return "agent"
+    return "leader" if isinstance(settings, LeaderSettings) else "root"
+
+
+def name_of(settings: Settings) -> str:
+    """The full name of the daemon."""
+    return settings.core.node if isinstance(settings, AgentSettings) else settings.core.name
+
+
+# ---- this host -------------------------------------------------------------------------------------------
+
+
+def host_findings(now_wall_s: float | None = None) -> Iterator[Finding]:
+    """What does not depend on any config: the libraries and the clock. `now_wall_s` replaces the wall clock."""
+    yield from library()
+    yield from clock(time.time() if now_wall_s is None else now_wall_s)
+
+
+def library() -> Iterator[Finding]:
+    """libzmq is safe and speaks CURVE."""
+    try:
+        sockets.require_libzmq()
+    except RuntimeError as error:
+        yield Finding(FAIL, "libzmq", f"{error}: install the pinned pyzmq wheel")
+    else:
+        yield Finding(OK, "libzmq", f"{zmq.zmq_version()} with CURVE, pyzmq {zmq.__version__}")
+
+
+def clock(wall_s: float) -> Iterator[Finding]:
+    """The wall clock is plausible and kept in step. No verdict depends on it; every time that people see does."""
+    if wall_s < EARLIEST_WALL_S:
+        when = time.strftime("%Y-%m-%d", time.gmtime(wall_s))
+        yield Finding(WARN, "clock", f"the wall clock says {when}: set it; shown times will be wrong, verdicts not")
+    elif _is_unsynchronized():
+        yield Finding(WARN, "clock", "the kernel's clock is not synchronized: run chrony or systemd-timesyncd")
+    else:
+        yield Finding(OK, "clock", "synchronized")
+
+
+def _is_unsynchronized() -> bool:
+    """What adjtimex(2) says; False where it may not be asked."""
+    # struct timex is 208 bytes on 64-bit Linux; modes 0 reads and changes nothing.
+    buffer = ctypes.create_string_buffer(256)
+    try:
+        return int(ctypes.CDLL(None, use_errno=True).adjtimex(buffer)) == TIME_ERROR
+    except (OSError, AttributeError):
+        return False
+
+
+# ---- one daemon ------------------------------------------------------------------------------------------
+
+
+def daemon_findings(settings: Settings, config: Path) -> Iterator[Finding]:
+    """Everything about one daemon of this host, in the order in which trouble is best mended."""
+    yield from key(settings)
+    if isinstance(settings, (LeaderSettings, RootSettings)):
+        yield from allow_list(settings)
+    if isinstance(settings, RootSettings):
+        yield from hooks(settings)
+    yield from descriptors(settings)
+    if isinstance(settings, (LeaderSettings, RootSettings)):
+        yield from state_directory(settings.state_dir)
+        yield from answers(settings, config)
+        yield from own_ports(settings)
+    yield from peers(settings)
+
+
+def key(settings: Settings) -> Iterator[Finding]:
+    """The secret key can be used and belongs to the daemon's name."""
+    security, name = settings.security, name_of(settings)
+    if security.plain or security.key is None:
+        yield Finding(OK, "key", "none: plain text, which never leaves this host")
+        return
+    if _is_others(security.key):
+        yield Finding(WARN, "key", f"{security.key}: not readable by this user; run the doctor as the daemon's user")
+        return
+    try:
+        pair = keys.load_secret(security.key)
+    except keys.KeyFileError as error:
+        remedy = (
+            "" if security.key.exists() else f'; make it with: hbagent keys init {name} --dir "{security.key.parent}"'
+        )
+        yield Finding(FAIL, "key", f"{error}{remedy}")
+        return
+    if pair.name != name:
+        yield Finding(FAIL, "key", f"{security.key} is the key of {pair.name}, not of {name}: name the right file")
+    else:
+        yield Finding(OK, "key", f"{security.key}, fingerprint {keys.fingerprint(pair.public)}")
+
+
+def _is_others(path: Path) -> bool:
+    """True when a file is there, or may be, but out of this user's sight."""
+    try:
+        return not os.access(path, os.R_OK) and path.stat().st_uid != os.geteuid()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
+def allow_list(settings: LeaderSettings | RootSettings) -> Iterator[Finding]:
+    """Everyone who is expected has a key that is admitted."""
+    file = settings.security.allow
+    if settings.security.plain or file is None:
+        return
+    try:
+        admitted = allow.load(file)
+    except (allow.AllowError, OSError) as error:
+        yield Finding(FAIL, "allow-list", f"{error}: nobody is admitted; mend it with hbagent keys")
+        return
+    role = allow.Role.AGENT if isinstance(settings, LeaderSettings) else allow.Role.LEADER
+    known = frozenset(peer.name for peer in admitted.peers if peer.role is role)
+    missing = [name for name in expected(settings) if name not in known]
+    if missing:
+        some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        text = f"{file}: {len(missing)} of {len(expected(settings))} expected {role.value} have no key there ({some}): "
+        yield Finding(WARN, "allow-list", f"{text}they are refused until hbagent keys init ... --allow adds them")
+    else:
+        yield Finding(OK, "allow-list", f"{file}: {len(known)} {role.value}, all that are expected")
+
+
+def expected(settings: LeaderSettings | RootSettings) -> list[str]:
+    """Who should connect: the nodes of a leader, the leaders of a root."""
+    if isinstance(settings, LeaderSettings):
+        return [node for nodes in settings.core.racks.values() for node in nodes]
+    return list(dict.fromkeys(leader for rack in settings.core.racks for leader in rack.leaders))
+
+
+def hooks(settings: RootSettings) -> Iterator[Finding]:
+    """Each hook may be run; a root refuses to start otherwise."""
+    for hook in settings.core.hooks:
+        reason = runner.check(hook.argv)
+        if reason:
+            yield Finding(FAIL, "hook", f"{hook.name}: {reason}")
+        else:
+            yield Finding(OK, "hook", f"{hook.name}: {hook.argv[0]}")
+
+
+def descriptors(settings: Settings) -> Iterator[Finding]:
+    """A process started from here may open as many files as the daemon has connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    peers = 1 if isinstance(settings, AgentSettings) else len(expected(settings))
+    needed = DESCRIPTORS_BASE + DESCRIPTORS_PER_PEER * peers
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        yield Finding(OK, "open files", f"{_limit(soft)} allowed here, {needed} needed")
+        return
+    text = f"{soft} allowed here, {needed} needed: set LimitNOFILE={needed} in the unit, or ulimit -n {needed}"
+    enough = hard == resource.RLIM_INFINITY or hard >= needed
+    yield Finding(WARN, "open files", text if enough else f"{text} as root, for the hard limit is {hard}")
+
+
+def _limit(value: int) -> str:
+    return "any number" if value == resource.RLIM_INFINITY else str(value)
+
+
+def state_directory(path: Path) -> Iterator[Finding]:
+    """The daemon can write its state, and there is room."""
+    at = path
+    while not os.path.lexists(at) and at != at.parent:
+        at = at.parent
+    made = "" if at == path else f" (it will be made in {at})"
+    if not at.is_dir():
+        yield Finding(FAIL, "state", f"{at} is not a directory: move it away, or name another state_dir")
+        return
+    if not os.access(at, os.W_OK | os.X_OK):
+        owner = at.stat().st_uid
+        text = f"{path}: not writable by this user{made}; {at} belongs to uid {owner}: "
+        yield Finding(WARN, "state", f"{text}run the doctor as the daemon's user, or chown it to that user")
+        return
+    filesystem = os.statvfs(at)
+    free = filesystem.f_bavail * filesystem.f_frsize
+    room = f"{free >> 20} MiB free"
+    if filesystem.f_flag & os.ST_RDONLY:
+        yield Finding(FAIL, "state", f"{path}: on a file system that is mounted read-only")
+    elif free < FREE_MIN_BYTES:
+        yield Finding(FAIL, "state", f"{path}: {room}: make room, or what happens will not be kept")
+    elif free < FREE_WARN_BYTES or (not filesystem.f_favail and filesystem.f_files):
+        yield Finding(WARN, "state", f"{path}: {room}, {filesystem.f_favail} files: make room")
+    else:
+        yield Finding(OK, "state", f"{path}: writable{made}, {room}")
+
+
+def answers(settings: LeaderSettings | RootSettings, config: Path) -> Iterator[Finding]:
+    """The daemon answers on its query socket, and is the one that the config speaks of."""
+    role, place = role_of(settings), settings.query
+    try:
+        with Asker(Target(endpoint=place, role=role, config=config), round(CONNECT_S * SECOND)) as asker:
+            about = asker.ask("ping")
+    except (Unanswered, Denied, NoTarget) as error:
+        why = error.why if isinstance(error, Unanswered) else str(error)
+        yield Finding(FAIL, "query", f"{place}: {why}: {_remedy(place, f'hbagent {role} --config {config}')}")
+        return
+    found = about.get("name") if isinstance(about, dict) else None
+    if found != settings.core.name:
+        yield Finding(FAIL, "query", f"{place}: {found!r} answers there, not {settings.core.name}")
+    else:
+        yield Finding(OK, "query", f"{place}: {role} {settings.core.name} answers")
+
+
+def _remedy(endpoint: str, command: str) -> str:
+    if is_absent(endpoint):
+        return f"start it with {command}"
+    if why_closed(endpoint):
+        return "run the doctor as a user who may ask"
+    return "it is stuck or starved; its log may say why"
+
+
+def is_absent(endpoint: str) -> bool:
+    """True when it is certain that no daemon serves a query socket."""
+    return why_closed(endpoint) in (NO_SOCKET, NOT_LISTENING)
+
+
+def own_ports(settings: LeaderSettings | RootSettings) -> Iterator[Finding]:
+    """While the daemon runs, its ports can be reached from here; while it does not, nobody else has taken them."""
+    absent = is_absent(settings.query)
+    for what, endpoint in (("publish", settings.publish), ("control", settings.control)):
+        reason = unreachable(endpoint)
+        if reason and not absent:
+            text = f"{endpoint}: {reason}, although it runs: was the port changed without a restart?"
+            yield Finding(FAIL, what, text)
+        elif absent and not reason:
+            yield Finding(FAIL, what, f"{endpoint}: another process listens there: end it, or choose another port")
+        else:
+            yield Finding(OK, what, f"{endpoint}: {'free' if absent else 'listening'}")
+
+
+def peers(settings: Settings) -> Iterator[Finding]:
+    """Those whom the daemon calls can be reached."""
+    if isinstance(settings, RootSettings):
+        return
+    called = settings.leaders if isinstance(settings, AgentSettings) else (settings.root,)
+    role = "leader" if isinstance(settings, AgentSettings) else "root"
+    for peer in called:
+        for endpoint in (peer.publish, peer.control):
+            reason = unreachable(endpoint)
+            if reason:
+                text = f"{peer.name} at {endpoint}: {reason}: is hbagent {role} running there, is the port open?"
+                yield Finding(FAIL, role, text)
+            else:
+                yield Finding(OK, role, f"{peer.name} at {endpoint}: reachable")
+
+
+def unreachable(endpoint: str) -> str:
+    """Why no connection to an endpoint can be made; "" when one was, and was closed again."""
+    try:
+        for address in _addresses(endpoint):
+            with bsd.socket(address[0], bsd.SOCK_STREAM) as probe:
+                probe.settimeout(CONNECT_S)
+                probe.connect(address[1])
+                return ""
+    except TimeoutError:
+        return f"no answer within {CONNECT_S:.0f} s (a firewall drops it, or the host is down)"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return "no such address"
+
+
+def _addresses(endpoint: str) -> Iterable[tuple[int, str | tuple[str, int]]]:
+    """Families and addresses of an endpoint; the first decides. Raises OSError for a name that nobody knows."""
+    kind, _, rest = endpoint.partition("://")
+    if kind == "ipc":
+        return [(bsd.AF_UNIX, rest)]
+    host, _, port = rest.rpartition(":")
+    host = host.strip("[]")
+    # Whoever listens everywhere listens on loopback too.
+    host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    found = bsd.getaddrinfo(host, int(port), type=bsd.SOCK_STREAM)
+    return [(family, (str(address[0]), int(address[1]))) for family, _, _, _, address in found]

@@ -1,0 +1,227 @@
+"""A root or leader to ask: the real core behind the real query socket in a thread of its own, at a time that stands.
+
+The core is told what leaders would tell it and the history is a real one, so an answer goes the whole way.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import zmq
+
+from hbagent.core.config import LeaderConfig, RackConfig, RootConfig
+from hbagent.core.effects import Answer, Fetch, Persist
+from hbagent.core.leader import LeaderCore
+from hbagent.core.messages import (
+    Evidence,
+    HostFacts,
+    Kept,
+    LeaderStats,
+    NodeReport,
+    NodeRow,
+    RackReports,
+    RackSummary,
+    Report,
+    Transition,
+    Transitions,
+    WallTime,
+)
+from hbagent.core.root import RootCore
+from hbagent.core.states import Cause, Health, Kind, Liveness
+from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.role.questions import Questions
+from hbagent.role.root import event_view
+from hbagent.store.history import History
+from hbagent.transport.sockets import Context, query_router
+
+#: 2026-11-21T12:00:03.250Z, the wall time at the core's time 0.
+WALL_NS = 1795262403250 * MILLISECOND
+INCARNATION = 0x5EED
+
+
+class Daemon:
+    """Answers on `ipc://DIRECTORY/q.sock` from `core`, in a `with`."""
+
+    def __init__(self, core: RootCore | LeaderCore, directory: Path, now: int, history: History | None = None) -> None:
+        self.endpoint = f"ipc://{directory}/q.sock"
+        self.core = core
+        self.now = now
+        self._history = history
+        self._context: Context = zmq.Context()
+        self._questions = Questions(query_router(self._context, self.endpoint), self._feed)
+        self._ending = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Daemon:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ending.set()
+        self._thread.join(5)
+        self._questions.source.close(linger=0)
+        self._context.term()
+
+    def tell(self, sender: str, *messages: object) -> None:
+        """Have messages arrive at the core, and what it decides be written down."""
+        with self._lock:
+            for message in messages:
+                tell(self.core, sender, message, self.now, self._history)
+
+    def _serve(self) -> None:
+        while not self._ending.is_set():
+            if self._questions.source.poll(20):
+                self._questions.drain()
+
+    def _feed(self, sender: str, message: object) -> None:
+        with self._lock:
+            for effect in self.core.receive(sender, message, self.now):
+                if isinstance(effect, Answer):
+                    self._questions.answer(effect)
+                elif isinstance(effect, Fetch):
+                    self._questions.answer(self._fetched(effect))
+
+    def _fetched(self, effect: Fetch) -> Answer:
+        assert self._history is not None
+        events = [event_view(event) for event in self._history.events(effect.limit, effect.after, effect.node)]
+        view = {"schema": 1, "events": events} if effect.view is None else with_events(effect.view, events)
+        return Answer(effect.asker, effect.id, view)
+
+
+def with_events(view: Any, events: list[dict[str, object]]) -> Any:
+    return msgspec.structs.replace(view, events=events)
+
+
+def tell(core: RootCore | LeaderCore, sender: str, message: object, now: int, history: History | None = None) -> None:
+    """Give a core one message and put on disk what it wants kept."""
+    effects: list[object] = list(core.receive(sender, message, now))
+    while effects:
+        effect = effects.pop(0)
+        if isinstance(effect, Persist):
+            if history is not None:
+                history.commit(effect.batch)
+            effects += core.receive("", Kept(effect.token), now)
+
+
+# ---- a small datacenter ----------------------------------------------------------------------------------
+
+RACK1, RACK2 = "demo/rack1", "demo/rack2"
+LEADER1, LEADER2 = "demo/rack1-leader1", "demo/rack2-leader1"
+
+
+def root_core(*racks: RackConfig) -> RootCore:
+    """A root of two racks with one leader each, or of these racks; its wall clock is told."""
+    both = (RackConfig(name=RACK1, leaders=(LEADER1,)), RackConfig(name=RACK2, leaders=(LEADER2,)))
+    core = RootCore(RootConfig(name="demo/root", version="1.0.0", racks=racks or both), random.Random(7), 0)
+    core.receive("", WallTime(WALL_NS), 0)
+    return core
+
+
+def leader_core() -> LeaderCore:
+    """A leader of one rack of two nodes, of which the first beats."""
+    racks: dict[str, tuple[str, ...]] = {RACK1: (f"{RACK1}/node1", f"{RACK1}/node2")}
+    core = LeaderCore(LeaderConfig(name=LEADER1, racks=racks, root="demo/root", version="1.0.0"), random.Random(7), 0)
+    core.receive("", WallTime(WALL_NS), 0)
+    for sequence in range(1, 4):
+        at = sequence * SECOND
+        core.beat(f"{RACK1}/node1", INCARNATION, sequence, at, SECOND, SECOND, 0, 0, False, at)
+    return core
+
+
+def joined(rack: str, nodes: Iterable[str], base: int = 1) -> Transitions:
+    """Every node comes alive."""
+    items = [
+        change(f"{rack}/{node}", base + at, Liveness.UNKNOWN, Liveness.ALIVE, None, "first beat", at_s=1)
+        for at, node in enumerate(nodes)
+    ]
+    return Transitions(epoch=1, base=1, after=base - 1, items=tuple(items))
+
+
+def change(
+    node: str, number: int, before: Liveness, after: Liveness, cause: Cause | None, text: str, at_s: float
+) -> Transition:
+    kinds = {
+        Liveness.ALIVE: Kind.NODE_JOINED if before is Liveness.UNKNOWN else Kind.NODE_RECOVERED,
+        Liveness.SUSPECT: Kind.NODE_SUSPECT,
+        Liveness.DEAD: Kind.NODE_DEAD,
+        Liveness.LEFT: Kind.NODE_LEFT,
+    }
+    troubled = after in (Liveness.SUSPECT, Liveness.DEAD)
+    return Transition(
+        number=number,
+        node=node,
+        kind=kinds[after],
+        before=before,
+        after=after,
+        cause=cause,
+        evidence=Evidence(
+            text=text,
+            incarnation=INCARNATION,
+            sequence=40,
+            silent_ns=2500 * MILLISECOND if troubled else None,
+            interval_ns=SECOND,
+            allowed_ns=150 * MILLISECOND,
+            lag_credit_ns=0,
+            detector="adaptive",
+        ),
+        incarnation=INCARNATION,
+        sequence=40,
+        at_wall_ns=WALL_NS + round(at_s * SECOND),
+    )
+
+
+def summary(
+    rack: str,
+    *rows: NodeRow,
+    newest: int = 0,
+    uptime_s: int = 100,
+) -> RackSummary:
+    stats = LeaderStats(uptime_ns=uptime_s * SECOND, lag_max_ns=3 * MILLISECOND, version="1.0.0")
+    return RackSummary(rack=rack, epoch=1, number=1, newest=newest, nodes=rows, stats=stats)
+
+
+def node_row(node: str, liveness: Liveness = Liveness.ALIVE, health: Health = Health.OK, version: int = 1) -> NodeRow:
+    return NodeRow(
+        node=node,
+        liveness=liveness,
+        health=health,
+        since_ns=90 * SECOND,
+        age_ns=250 * MILLISECOND,
+        incarnation=INCARNATION,
+        sequence=41,
+        version=version,
+    )
+
+
+def calm_root(now: int = 100 * SECOND, history: History | None = None) -> RootCore:
+    """Two racks of two nodes, all well and all with a report."""
+    core = root_core()
+    for rack, leader in ((RACK1, LEADER1), (RACK2, LEADER2)):
+        nodes = ("node1", "node2")
+        rows = [node_row(node, version=at) for at, node in enumerate(nodes, 1)]
+        report = Report(incarnation=INCARNATION, number=1, facts=HostFacts(cpu_percent=12.5, load_1m=0.4))
+        reports = tuple(NodeReport(node=node, report=report) for node in nodes)
+        for message in (
+            joined(rack, nodes),
+            summary(rack, *rows, newest=2),
+            RackReports(rack=rack, epoch=1, reports=reports),
+        ):
+            tell(core, leader, message, now, history)
+    return core
+
+
+def dying(number: int = 3) -> Transitions:
+    """node1 of the first rack is suspected, then dead."""
+    node = f"{RACK1}/node1"
+    items = (
+        change(node, number, Liveness.ALIVE, Liveness.SUSPECT, Cause.SILENCE, "no beat for 1.2s", at_s=97.7),
+        change(node, number + 1, Liveness.SUSPECT, Liveness.DEAD, Cause.SILENCE, "no beat for 2.5s", at_s=99),
+    )
+    return Transitions(epoch=1, base=1, after=number - 1, items=items)
