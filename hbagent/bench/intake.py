@@ -1,0 +1,205 @@
+"""What an authenticated beat costs a leader, beside a loop that only receives it and reads who sent it.
+
+Both loops run in one process on one socket, in alternating windows, so that both see the same connections, the same
+machine and the same other load. CPU time is that of the whole process: libzmq's I/O thread with its decryption too.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from hbagent.core.config import LeaderConfig
+from hbagent.core.effects import Effect, Keep, Publish, Rewrite
+from hbagent.core.leader import LeaderCore
+from hbagent.core.messages import Kept, RackReports, RackSummary
+from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.role.driver import Driver
+from hbagent.role.intake import Intake
+from hbagent.role.sdnotify import Notifier
+from hbagent.transport import sockets
+from hbagent.transport.allow import AllowList, Role
+from hbagent.transport.keys import KeyPair
+from hbagent.transport.zap import ZapServer
+from hbagent.wire import codec
+from hbagent.wire.pages import report_pages, summary_pages
+
+CONNECTIONS = 1_000
+PACED_RATE = 10_000
+WINDOWS = 9
+WINDOW_SECONDS = 1.0
+#: Unmeasured, at the start of each window: the other loop's backlog is worked off and lags are forgiven.
+SETTLE_SECONDS = 0.3
+_RACKS = 25
+
+
+class Bench:
+    """A leader's intake with a thousand senders."""
+
+    def __init__(self, connections: int = CONNECTIONS) -> None:
+        names = [f"bench/rack{n % _RACKS}/node{n}" for n in range(connections)]
+        self._pairs = [zmq.curve_keypair() for _ in names]
+        public, secret = zmq.curve_keypair()
+        self._server_key = public.decode()
+        keys = KeyPair(name="bench/leader", public=public.decode(), secret=secret.decode())
+        allow = AllowList()
+        peers = [allow.__class__([_peer(name, pair[0].decode())]).peers[0] for name, pair in zip(names, self._pairs)]
+        allow = AllowList(peers)
+        racks: dict[str, tuple[str, ...]] = {}
+        for name in names:
+            rack = name.rpartition("/")[0]
+            racks[rack] = (*racks.get(rack, ()), name)
+        # The bound on noisy nodes is lifted: most of a flood would be refused, which is cheaper than taking it in.
+        config = LeaderConfig(name="bench/leader", racks=racks, noisy_factor=1_000_000)
+        self._core = LeaderCore(config, random.Random(1), time.monotonic_ns())
+        performers: dict[type, Callable[[Any], None]] = {kind: _ignore for kind in Effect.__args__}
+        performers[Publish] = self._publish
+        performers[Keep] = performers[Rewrite] = self._keep
+        self._driver = Driver(self._core, performers, Notifier({}))
+        self._context: sockets.Context = zmq.Context()
+        self._context.max_sockets = 4_000
+        self._zap = ZapServer(self._context, allow, {"agents": Role.AGENT})
+        host = sockets.Host(keys=keys, domain="agents", peers_expected=connections)
+        self._socket = sockets.intake_subscriber(self._context, host, "tcp://127.0.0.1:*")
+        endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        senders = allow.senders(Role.AGENT)
+        self._intake = Intake(self._socket, self._driver.feed, senders, self._core.beat, self._driver.perform)
+        self._driver.add(self._intake)
+        self._count = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "hbagent.bench.senders"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        document = {
+            "endpoint": endpoint,
+            "server_key": self._server_key,
+            "interval_us": 0,
+            "keys": [(a.decode(), b.decode()) for a, b in self._pairs],
+        }
+        self._document = document
+
+    def _publish(self, effect: Publish) -> None:
+        """Encode as production does; the root's socket is not part of this figure."""
+        message = effect.message
+        pages = summary_pages(message) if isinstance(message, RackSummary) else ()
+        if isinstance(message, RackReports):
+            pages = report_pages(message)  # type: ignore[assignment]
+        for page in pages:
+            codec.encode(page)
+
+    def _keep(self, effect: Keep | Rewrite) -> None:
+        self._driver.post(Kept(effect.token))
+
+    def start(self, interval_ns: int) -> None:
+        """Connect all senders; they announce `interval_ns`."""
+        self._document["interval_us"] = interval_ns // 1000
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(self._document) + "\n")
+        self._process.stdin.flush()
+
+    def order(self, line: str) -> None:
+        """Tell the senders what to do."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def heard(self) -> int:
+        """Nodes that are ALIVE."""
+        return sum(member.heard_at is not None for member in self._core.roster.members.values())
+
+    def bare(self, seconds: float) -> int:
+        """Only receive, and read who sent it."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        receive = self._socket.recv
+        until = time.monotonic() + seconds
+        count = 0
+        while time.monotonic() < until:
+            for _ in poller.poll(20):
+                try:
+                    for _ in range(2000):
+                        receive(zmq.NOBLOCK, False).get(b"User-Id")
+                        count += 1
+                except zmq.Again:
+                    pass
+        return count
+
+    def full(self, seconds: float) -> int:
+        """The leader's own loop."""
+        before = sum(member.beats for member in self._core.roster.members.values())
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._driver.turn()
+        return sum(member.beats for member in self._core.roster.members.values()) - before
+
+    def close(self) -> None:
+        """End the senders and close everything."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._socket.close()
+        self._zap.stop()
+        self._context.term()
+        self._driver.close()
+
+
+def _peer(name: str, key: str) -> Any:
+    from hbagent.transport.allow import Peer
+
+    return Peer(Role.AGENT, name, key)
+
+
+def _ignore(effect: Any) -> None:
+    """An effect that is not part of the figure."""
+
+
+def _cost(loop: Callable[[float], int], seconds: float) -> tuple[float, float]:
+    """Microseconds of CPU a beat, and beats a second, of one window."""
+    loop(SETTLE_SECONDS)
+    cpu, started = _cpu(), time.monotonic()
+    count = loop(seconds)
+    return (_cpu() - cpu) * 1e6 / max(1, count), count / (time.monotonic() - started)
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(windows: int = WINDOWS, seconds: float = WINDOW_SECONDS) -> dict[str, float]:
+    """All figures of `hbagent bench intake`."""
+    figures: dict[str, float] = {}
+    for mode, order, interval_ns in (
+        ("paced", f"pace {PACED_RATE}", 100 * MILLISECOND),
+        # Kernel buffers hold seconds of a flood; a beat is fresh for an interval.
+        ("flood", "flood", 60 * SECOND),
+    ):
+        bench = Bench()
+        try:
+            bench.start(interval_ns)
+            until = time.monotonic() + 60
+            while time.monotonic() < until and bench.heard() < CONNECTIONS:
+                bench.order("pace 2000") if bench.heard() == 0 and not figures.get(f"_{mode}") else None
+                figures[f"_{mode}"] = 1
+                bench.full(0.2)
+            bench.order(order)
+            pairs = [(_cost(bench.bare, seconds), _cost(bench.full, seconds)) for _ in range(windows)]
+        finally:
+            bench.close()
+        suffix = "" if mode == "flood" else "_paced"
+        figures[f"ratio{suffix}"] = statistics.median(full[0] / bare[0] for bare, full in pairs)
+        figures[f"beat_us{suffix}"] = statistics.median(full[0] for _, full in pairs)
+        figures[f"bare_us{suffix}"] = statistics.median(bare[0] for bare, _ in pairs)
+        figures[f"beats_per_s{suffix}"] = statistics.median(full[1] for _, full in pairs)
+        figures[f"alive{suffix}"] = bench.heard()
+    figures["core_percent_10k"] = figures["beat_us_paced"] * 10_000 / 1e6 * 100
+    figures["connections"] = CONNECTIONS
+    return {name: round(value, 3) for name, value in figures.items() if not name.startswith("_")}
