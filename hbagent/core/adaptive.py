@@ -85,7 +85,6 @@ class Adaptive:
     def reset(self) -> None:
         """Forget what was learned: another incarnation may run on another clock."""
         self._count = 0
-        self._above = 0
 
     def _unusual(self, delay: int, interval_ns: int) -> int:
         """Decide about a delay far from the mean: start again from it, or count it as one interval too late."""

@@ -92,7 +92,7 @@ class Phi:
         """Raises ValueError when `window_samples` is below 2."""
         self._deviations = deviations_at(threshold)
         self._window = Window(window_samples)
-        self._deviation_min_ns = max(deviation_min_ns, 1)
+        self._deviation_min_ns = deviation_min_ns
         self._pause_ns = pause_ns
         self._interval_ns = 0
         self._last = 0

@@ -152,7 +152,7 @@ class _Observer:
         heap = self._heap
         while heap and heap[0][0] < until:
             at, _, watch, suspect_at = heapq.heappop(heap)
-            if suspect_at != watch.suspect_at or watch.suspected_at is not None:
+            if suspect_at != watch.suspect_at:
                 continue
             due = suspect_at + self._lag.since(watch.heard_at)
             if due > at:

@@ -122,6 +122,22 @@ def test_a_gap_after_a_usual_beat_taken_in_by_hand_counts_even_after_a_restore()
     assert order.lost == 2
 
 
+def test_a_gap_of_the_incarnation_after_a_restored_one_counts() -> None:
+    order = Order()
+    order.restore(7, 100)
+    order.judge(8, 100)
+    order.judge(8, 105)
+    assert order.lost == 4
+
+
+def test_restoring_starts_the_count_of_losses_again() -> None:
+    order = Order()
+    order.judge(7, 1)
+    order.judge(7, 9)
+    order.restore(7, 9)
+    assert order.lost == 0
+
+
 def test_restoring_too_many_or_contradicting_lives_keeps_the_newest_and_never_retires_the_current() -> None:
     order = Order()
     order.restore(50, 1, range(60))

@@ -41,6 +41,11 @@ def test_the_inverse_is_a_number_for_any_threshold(threshold: float, mean: int, 
     assert isinstance(elapsed_at(threshold, mean, deviation), int)
 
 
+@pytest.mark.parametrize("threshold", [math.nan, math.inf, -math.inf, 0.0, -1.0, 5e-324, 1e308])
+def test_the_inverse_is_a_number_for_thresholds_that_are_none(threshold: float) -> None:
+    assert math.isfinite(deviations_at(threshold))
+
+
 @given(st.floats(0.01, 100.0), NS, DEVIATIONS)
 def test_the_inverse_is_exact_to_the_nanosecond(threshold: float, mean: int, deviation: int) -> None:
     elapsed = elapsed_at(threshold, mean, deviation)
@@ -57,6 +62,12 @@ def test_the_inverse_is_exact_to_the_nanosecond(threshold: float, mean: int, dev
 def test_a_higher_threshold_is_never_reached_sooner(one: float, other: float) -> None:
     lower, higher = sorted((one, other))
     assert deviations_at(lower) <= deviations_at(higher) + 1e-9
+
+
+@pytest.mark.parametrize("deviation", [1, 0, -5])
+def test_no_deviation_at_all_is_taken_as_a_nanosecond(deviation: int) -> None:
+    assert elapsed_at(8.0, SECOND, deviation) == SECOND + 6
+    assert phi(SECOND + 6, SECOND, deviation) > 8.0 > phi(SECOND + 5, SECOND, deviation)
 
 
 def test_known_levels() -> None:

@@ -34,6 +34,18 @@ def test_an_empty_window_is_all_zero() -> None:
     assert (len(window), window.mean_ns, window.deviation_ns) == (0, 0, 0)
 
 
+@given(DURATIONS, DURATIONS, st.integers(2, 6))
+def test_a_cleared_window_is_as_good_as_a_new_one(before: list[int], after: list[int], size: int) -> None:
+    used, new = Window(size), Window(size)
+    for duration in before:
+        used.append(duration)
+    used.clear()
+    for duration in after:
+        used.append(duration)
+        new.append(duration)
+        assert (used.mean_ns, used.deviation_ns) == (new.mean_ns, new.deviation_ns)
+
+
 def test_equal_samples_deviate_by_exactly_nothing_after_any_number_of_them() -> None:
     window = Window(3)
     for duration in [DURATION_MAX_NS, 1, 10**15] + [10**9 + 1] * 3:

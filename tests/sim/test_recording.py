@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbagent.core.units import MICROSECOND, MILLISECOND, SECOND
+from hbagent.sim import recording
 from hbagent.sim.recording import (
     Emission,
     Event,
@@ -62,12 +63,12 @@ def test_a_rack_keeps_its_ticks_and_the_order_of_one_instant(tmp_path: Path) -> 
 
 
 def test_emissions_are_read_as_such(tmp_path: Path) -> None:
-    recording = read_recording(written(tmp_path, "seq,send_begin_s,send_end_s\n0,0,0.000147\n1,0.100124,0.100203\n"))
-    assert recording.emissions == [
+    sender = read_recording(written(tmp_path, "seq,send_begin_s,send_end_s\n0,0,0.000147\n1,0.100124,0.100203\n"))
+    assert sender.emissions == [
         Emission(0, 0, 147 * MICROSECOND),
         Emission(1, 100_124 * MICROSECOND, 100_203 * MICROSECOND),
     ]
-    assert not recording.events
+    assert not sender.events
 
 
 def test_a_gzipped_file_reads_as_the_plain_one_whatever_its_name(tmp_path: Path) -> None:
@@ -89,6 +90,7 @@ def test_a_sender_whose_file_is_called_tick_is_no_tick_of_the_observer(tmp_path:
         ("seq,sent_s,arrived_s\n0,0,1\n1,2\n", ":3: 2 columns where there should be 3"),
         ("node,seq,sent_s,arrived_s\n0,0,1\n", ":2: 3 columns where there should be 4"),
         ("seq,sent_s,arrived_s\n-1,0,1\n", ":2: sequence '-1' is not a whole number"),
+        ("seq,sent_s,arrived_s\n٣,0,1\n", ":2: sequence '٣' is not a whole number"),
         ("seq,sent_s,arrived_s\n" + "9" * 21 + ",0,1\n", " is not a whole number"),
         ("seq,sent_s,arrived_s\n0,soon,1\n", ":2: time 'soon' is not a number of seconds"),
         ("seq,sent_s,arrived_s\n0,nan,1\n", ":2: time 'nan' is more than 31 years from zero"),
@@ -106,6 +108,15 @@ def test_what_makes_no_sense_is_refused_with_its_file_and_line(tmp_path: Path, t
         read_recording(path)
     assert str(refused.value).startswith(str(path))
     assert reason in str(refused.value)
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, "seq,sent_s,arrived_s\n0,0,1\n1,1,2\n2,2,3\n")
+    monkeypatch.setattr(recording, "ROWS_MAX", 3)
+    assert len(read_recording(path).events) == 3
+    monkeypatch.setattr(recording, "ROWS_MAX", 2)
+    with pytest.raises(RecordingError, match=":4: more than 2 rows"):
+        read_recording(path)
 
 
 def test_a_file_that_is_missing_a_directory_or_torn_is_refused(tmp_path: Path) -> None:

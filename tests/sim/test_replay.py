@@ -143,6 +143,14 @@ def test_while_a_tick_is_overdue_what_waits_is_read_and_nobody_is_judged() -> No
     assert play(Recording("rack", events, [], [])).mistakes == 0
 
 
+def test_a_deadline_within_a_lag_too_short_to_count_is_judged_when_the_observer_runs_again() -> None:
+    times = [(861, "a", 1, 861), (1004, TICK, 0, 1000), (1010, TICK, 0, 1010), (1104, "a", 2, 1061)]
+    events = [Event(at * MILLISECOND, node, number, sent * MILLISECOND) for at, node, number, sent in times]
+    figures = play(Recording("rack", events, [], []))
+    assert figures.mistakes == 1
+    assert figures.query_accuracy == pytest.approx(1 - 100 / 243)
+
+
 def test_the_lag_of_the_observer_is_added_for_who_was_heard_before_it_and_for_nobody_else() -> None:
     # The observer was away from 4.95 s to 5.05 s; its next beats come 100 ms late, as long as it was away.
     events = rack(1, (4950, 5050)).events
