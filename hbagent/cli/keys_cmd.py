@@ -125,7 +125,7 @@ def _revoke(name: str, allow: Path, key: str | None) -> None:
         save(allow, known)
     for peer in gone:
         print(f"{_line(name, peer.user_id)}  revoked")
-    print("Tell the daemons that use this list: systemctl reload, or SIGHUP.", file=sys.stderr)
+    print("Daemons that use this list on this host read it within a second; copy it to the others.", file=sys.stderr)
 
 
 def _nothing_to_revoke(name: str, allow: Path, key: str | None, mine: list[Peer]) -> str:

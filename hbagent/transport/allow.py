@@ -43,7 +43,7 @@ KEYS_PER_NAME_MAX = 3
 
 _HEADER = """\
 # Who may speak: public keys by role and name. Written by `hbagent keys`; comments are not kept.
-# A daemon reads this again on SIGHUP. Whoever can write this file decides who may speak.
+# A daemon reads this again when it changes. Whoever can write this file decides who may speak.
 """
 
 

@@ -32,6 +32,7 @@ import msgspec
 import zmq
 
 from hbagent.transport.keys import KeyPair, is_key
+from hbagent.wire.version import FRAME_SIZE_MAX
 
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
@@ -39,9 +40,9 @@ Socket = zmq.Socket[bytes]
 #: Older ones have remotely exploitable defects without authentication (CVE-2020-15166 and others fixed with it).
 LIBZMQ_MIN = (4, 3, 3)
 
-#: Largest message taken: a frame of 64 KiB and what CURVE adds to it (a name of 8 bytes, nonce 8, tag 16, flags 1),
+#: Largest message taken: a whole frame and what CURVE adds to it (a name of 8 bytes, nonce 8, tag 16, flags 1),
 #: rounded up. A peer that announces more is disconnected before anything is allocated.
-MESSAGE_SIZE_MAX = 64 * 1024 + 64
+MESSAGE_SIZE_MAX = FRAME_SIZE_MAX + 64
 
 #: Handshakes cost the leader 0.5 ms each. When a rack comes back at once and they time out before their turn, they
 #: start again, for ever: 10,000 callers with 2 s never converged, with 3 ms for each they did in 10 s (measured).

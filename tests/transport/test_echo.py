@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from hashlib import blake2s
 
 import pytest
 from hypothesis import given
@@ -76,6 +77,14 @@ def test_one_changed_byte_anywhere_spoils_a_request_and_an_answer(position: int,
 def test_any_bytes_are_refused_without_an_exception(data: bytes) -> None:
     assert answer(data, [KEY], 1, 2) is None
     assert read_answer(data, KEY, NONCE) is None
+
+
+@pytest.mark.parametrize(
+    ("signed", "filling"), [(b"HBE?" + NONCE + b"\x01" * 16, b""), (b"HBE?" + NONCE + bytes(16), b"\x00")]
+)
+def test_a_signed_request_of_another_shape_is_refused(signed: bytes, filling: bytes) -> None:
+    mac = blake2s(signed, digest_size=16, key=KEY).digest()
+    assert answer(signed + filling + mac, [KEY], 1, 2) is None
 
 
 def test_a_nonce_of_another_length_is_refused() -> None:
@@ -229,6 +238,8 @@ def test_a_flood_of_connections_is_left_in_the_kernel_until_the_pause_is_over(re
         responder._requests.take(0)
     with dial(responder) as tcp:
         assert turn(responder)
+        assert responder.counts == {"limited": 1}
+        assert responder._connections == {}
         assert not turn(responder, bound_s=0.05)
         responder.wake(echo.PAUSE_NS)
         tcp.send(request(KEY, NONCE))

@@ -50,6 +50,15 @@ def test_the_umask_does_not_open_a_secret(tmp_path: Path) -> None:
     assert stat.S_IMODE(secret_path(NODE, tmp_path).stat().st_mode) == 0o600
 
 
+def test_the_umask_does_not_hide_a_public_key(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        generate(NODE, tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(public_path(NODE, tmp_path).stat().st_mode) == 0o644
+
+
 def test_an_existing_pair_is_kept(tmp_path: Path) -> None:
     assert generate(NODE, tmp_path) == generate(NODE, tmp_path)
 
@@ -127,6 +136,7 @@ def test_a_link_to_a_secret_is_refused(tmp_path: Path) -> None:
         "\x00" * 100,
         "x" * 10_000,
         "curve-secret dc1/r/h \u20ac\n",
+        "curve-secret dc1/r/h " + "0" * 40 + "\n" + "# more than a key file has\n" * 200,
     ],
 )
 def test_a_malformed_key_file_is_refused_without_showing_it(text: str, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from hbagent.transport.sockets import (
     beat_publisher,
     connect,
     control_dealer,
+    disconnect,
     intake_subscriber,
     query_dealer,
     query_router,
@@ -352,6 +353,7 @@ def test_no_socket_uses_zmtp_heartbeats_waits_at_close_or_takes_giant_frames(
         assert socket.getsockopt(zmq.IMMEDIATE) == 1
         assert socket.getsockopt(zmq.CONNECT_TIMEOUT) == 2_000
         assert socket.getsockopt(zmq.TCP_MAXRT) == 3_000
+    assert [socket.getsockopt(zmq.CONFLATE) for socket in made[4:]] == [1, 0, 0]
     for socket in made[:2]:
         assert socket.getsockopt(zmq.ZAP_ENFORCE_DOMAIN) == 1
         assert socket.getsockopt(zmq.TCP_KEEPALIVE_IDLE) == 10
@@ -429,3 +431,17 @@ def test_a_later_target_can_be_added(open_door: OpenDoor, context: Context) -> N
     beats = beat_publisher(context, caller(keys), [first.publish])
     connect(beats, caller(keys), second.publish)
     assert publish_until(beats, lambda: first.drain() and second.drain())
+
+
+def test_a_target_can_be_dropped_and_the_other_keeps_its_beats(open_door: OpenDoor, context: Context) -> None:
+    keys = new_keys(NODE)
+    first, second = open_door(enrolled(keys)), open_door(enrolled(keys))
+    beats = beat_publisher(context, caller(keys), [first.publish, second.publish])
+    assert publish_until(beats, lambda: first.drain() and second.drain())
+    disconnect(beats, first.publish)
+    disconnect(beats, first.publish)
+    second.received.clear()
+    first.received.clear()
+    assert publish_until(beats, lambda: len(second.drain()) >= 20)
+    # What was on its way when the call ended may still come.
+    assert len(first.drain()) <= 2
