@@ -291,7 +291,7 @@ def why_closed(endpoint: str) -> str:
         except FileNotFoundError:
             return NO_SOCKET
         except PermissionError:
-            return f"permission denied; it is open to {_audience(path)}"
+            return f"permission denied; it is open to {audience(path)}"
         except BlockingIOError:
             return ""  # its queue of callers is full: somebody is there, and busy
         except OSError as error:
@@ -301,7 +301,8 @@ def why_closed(endpoint: str) -> str:
     return ""
 
 
-def _audience(path: str) -> str:
+def audience(path: str) -> str:
+    """Who may use a socket file of mode 0660, in words."""
     try:
         gid = os.stat(path).st_gid
     except OSError:
