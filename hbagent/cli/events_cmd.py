@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     query.add_arguments(parser)
     terminal.add_output_arguments(parser, ("table", "jsonl", "json"))
     parser.add_argument("--limit", metavar="N", type=_limit, default=50, help="at most the newest N (default 50)")
-    parser.add_argument("--node", metavar="NODE", type=_node, default="", help="only events of this node")
+    parser.add_argument("--node", metavar="NODE", type=_node, help="only events of this node")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens next, until Ctrl-C")
     parser.add_argument("--no-headers", action="store_true", help="no titles above the table")
 
@@ -56,7 +56,7 @@ def follow(args: argparse.Namespace, asker: query.Asker, ticks: Iterable[None]) 
     newest, limit = 0, args.limit
 
     def ask() -> list[Row]:
-        return rows(query.as_row(asker, asker.ask("events", node=args.node, limit=limit, after=newest)), "events")
+        return rows(query.as_row(asker, asker.ask("events", node=args.node or "", limit=limit, after=newest)), "events")
 
     for answer in patiently(ask, ticks):
         events = answer[::-1]
