@@ -14,7 +14,7 @@ from hbagent.cli.events_cmd import add_arguments, follow
 from hbagent.cli.query import Asker, Target
 from hbagent.core.units import SECOND
 from hbagent.store.history import History
-from tests.cli.daemon import LEADER1, RACK1, Daemon, calm_root, dying, leader_core
+from tests.cli.answering import LEADER1, RACK1, Daemon, calm_root, dying, leader_core
 
 NOW = 100 * SECOND
 JOINS = ["node-joined"] * 4

@@ -11,7 +11,7 @@ import pytest
 from hbagent.cli import main
 from hbagent.core.units import SECOND
 from hbagent.store.history import History
-from tests.cli.daemon import LEADER1, RACK1, Daemon, calm_root, dying, leader_core
+from tests.cli.answering import LEADER1, RACK1, Daemon, calm_root, dying, leader_core
 
 NOW = 100 * SECOND
 NODE1 = f"{RACK1}/node1"

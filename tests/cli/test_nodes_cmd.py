@@ -13,7 +13,7 @@ from hbagent.cli import main
 from hbagent.cli.nodes_cmd import add_arguments, watch
 from hbagent.cli.query import Asker, Target
 from hbagent.core.units import SECOND
-from tests.cli.daemon import LEADER1, RACK1, RACK2, Daemon, calm_root, dying
+from tests.cli.answering import LEADER1, RACK1, RACK2, Daemon, calm_root, dying
 
 NODES = [f"{rack}/{node}" for rack in (RACK1, RACK2) for node in ("node1", "node2")]
 

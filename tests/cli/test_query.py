@@ -23,7 +23,7 @@ from hbagent.role.settings import ConfigError
 from hbagent.transport.sockets import Context, query_router
 from hbagent.wire import codec
 from hbagent.wire.pages import answer_pages
-from tests.cli.daemon import RACK1, Daemon, calm_root, leader_core
+from tests.cli.answering import RACK1, Daemon, calm_root, leader_core
 
 ROOT = """
 [root]

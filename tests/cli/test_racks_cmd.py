@@ -9,7 +9,7 @@ import pytest
 
 from hbagent.cli import main
 from hbagent.core.units import SECOND
-from tests.cli.daemon import LEADER1, RACK1, RACK2, Daemon, calm_root, dying
+from tests.cli.answering import LEADER1, RACK1, RACK2, Daemon, calm_root, dying
 
 
 def racks(daemon: Daemon, *options: str) -> int:

@@ -14,7 +14,7 @@ import pytest
 from hbagent.cli import main
 from hbagent.core.states import Cause, Health, Liveness
 from hbagent.core.units import SECOND
-from tests.cli.daemon import (
+from tests.cli.answering import (
     LEADER1,
     LEADER2,
     RACK1,
