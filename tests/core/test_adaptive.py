@@ -171,10 +171,10 @@ def test_a_sender_whose_clock_stood_still_is_not_suspected_for_ever_after() -> N
     assert adaptive.allowed_ns == MARGIN
 
 
-@pytest.mark.parametrize("before", [[0, *[HOUR] * LEVEL_BEATS], [2 * HOUR, *[3 * HOUR] * 4, HOUR]])
+@pytest.mark.parametrize("before", [[0, *[HOUR] * LEVEL_BEATS], [2 * HOUR, *[3 * HOUR] * (LEVEL_BEATS - 1), HOUR]])
 def test_a_pause_right_after_a_new_level_is_a_pause(before: list[int]) -> None:
     adaptive, naive = Adaptive(MARGIN), NaiveAdaptive()
-    for i, delay in enumerate(before + [HOUR + 2 * SECOND] * 4 + [HOUR] * 4):
+    for i, delay in enumerate([*before, HOUR + 2 * SECOND, *[HOUR] * 4]):
         beat = (i * SECOND, SECOND, SECOND, i * SECOND + delay)
         assert adaptive.beat(*beat) == naive.suspect_at(*beat)
 
