@@ -243,7 +243,8 @@ class LeaderCore:
             return self._refuse(sender, "forged-id", now)
         if not self._outbox.acknowledge(ack.epoch, ack.number):
             return ()
-        self._resend_at = now + self._config.resend_ns if self._outbox.waiting() else None
+        again = self._root_linked and self._outbox.waiting()
+        self._resend_at = now + self._config.resend_ns if again else None
         return (self._keep([{"k": "a", "e": ack.epoch, "n": ack.number}]),)
 
     def _linked(self, sender: str, link: Linked, now: int) -> Effects:

@@ -31,6 +31,11 @@ class Lease:
         self.held = True
         return fresh
 
+    def extend(self, lag_ns: int, since: int) -> None:
+        """The observer did not listen for `lag_ns` from `since` on: whoever was heard before gets that time on top."""
+        if self.renewed_at is None or self.renewed_at < since:
+            self.expires_at += lag_ns
+
     def lapsed(self, now: int) -> bool:
         """True once the lease has run out, or the grace for a leader that was never heard."""
         return now >= self.expires_at

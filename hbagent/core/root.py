@@ -41,6 +41,8 @@ from .messages import (
     WallTime,
 )
 from .names import is_part
+from .observer import OwnLag
+from .order import Order, Verdict
 from .records import Batch, Event, HookRun, Mark, NodeState, Restored, RunState
 from .rootviews import explain_view, status_view
 from .states import Cause, Health, Kind, Liveness
@@ -48,6 +50,8 @@ from .units import SECOND, show_duration
 from .views import SCHEMA
 from .wallclock import WallClock, rfc3339
 
+#: The loop is looked at this often to measure its own lag; a fraction of a lease.
+TICK_NS = SECOND // 4
 #: After a failed transaction the store is tried again this often.
 STORE_RETRY_NS = SECOND
 #: A root that finds no observer for a node waits this much longer than the leader itself would.
@@ -55,6 +59,8 @@ ABSENCE_SLACK_NS = 2 * SECOND
 NOTE_EVERY_NS = SECOND
 #: Nodes of one rack: beyond this a summary is refused rather than believed.
 NODES_MAX = 20_000
+#: Pages of one summary are fewer than two to the power of this.
+PAGE_BITS = 16
 
 _TROUBLE = {Liveness.SUSPECT: Kind.NODE_SUSPECT, Liveness.DEAD: Kind.NODE_DEAD, Liveness.LEFT: Kind.NODE_LEFT}
 
@@ -62,12 +68,14 @@ _TROUBLE = {Liveness.SUSPECT: Kind.NODE_SUSPECT, Liveness.DEAD: Kind.NODE_DEAD, 
 class LeaderRecord:
     """What the root knows of one leader."""
 
-    __slots__ = ("acknowledged", "lease", "lost_told", "marks", "name", "newest", "racks", "stats", "stats_at")
+    __slots__ = ("acknowledged", "lease", "lost_told", "marks", "name", "newest", "order", "racks", "stats", "stats_at")
 
     def __init__(self, name: str, racks: tuple[str, ...], lease: Lease) -> None:
         self.name = name
         self.racks = racks
         self.lease = lease
+        #: Which of its summaries is news: lives of a leader have no order, numbers within one have.
+        self.order = Order()
         self.stats = LeaderStats()
         self.stats_at = 0
         self.newest = 0
@@ -85,6 +93,8 @@ class RootCore:
         self._rng = rng
         self.started = now
         self.wall = WallClock()
+        self._lag = OwnLag()
+        self._tick_at = now + TICK_NS
         self._epoch = rng.getrandbits(32)
         self.leaders: dict[str, LeaderRecord] = {}
         self.racks: dict[str, tuple[str, ...]] = {rack.name: rack.leaders for rack in config.racks}
@@ -150,6 +160,8 @@ class RootCore:
         if self._done:
             return ()
         effects: list[Effect] = []
+        if now >= self._tick_at:
+            self._tick(now)
         for leader in self.leaders.values():
             if leader.lease.lapsed(now) and (leader.lease.held or leader.lease.renewed_at is None):
                 effects.extend(self._lapse(leader, now))
@@ -164,17 +176,26 @@ class RootCore:
         """When `wake` wants to be called."""
         if self._done:
             return None
-        times = [
+        times = [self._tick_at]
+        times.extend(
             leader.lease.expires_at
             for leader in self.leaders.values()
             if leader.lease.held or (leader.lease.renewed_at is None and not leader.lost_told)
-        ]
+        )
         if self._retry_at is not None:
             times.append(self._retry_at)
         due = self.dispatch.deadline()
         if due is not None:
             times.append(due)
-        return min(times, default=None)
+        return min(times)
+
+    def _tick(self, now: int) -> None:
+        """Add this loop's own lag to the leases: while it stood still, nobody could be heard."""
+        lag = self._lag.tick(self._tick_at, now)
+        self._tick_at = now + TICK_NS
+        if lag:
+            for leader in self.leaders.values():
+                leader.lease.extend(lag, now - lag)
 
     def _progress(self, now: int) -> Effects:
         """Start hooks whose turn it is, and send the next batch to disk when none is on its way."""
@@ -290,6 +311,9 @@ class RootCore:
             return self._refuse(sender, "forged-rack", now)
         if len(self.rack_nodes[summary.rack]) > NODES_MAX:
             return self._refuse(sender, "too-many-nodes", now)
+        verdict = leader.order.judge(summary.epoch, summary.number << PAGE_BITS | summary.page)
+        if verdict not in (Verdict.FRESH, Verdict.RESTART):
+            return self._refuse(sender, verdict.value, now)
         effects = list(self._renew(leader, summary, now))
         complete = leader.marks.get(summary.epoch, 0) >= summary.newest
         for row in summary.nodes:

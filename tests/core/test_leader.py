@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import random
+
+from hbagent.core.config import LeaderConfig
+from hbagent.core.effects import Effects, Send
+from hbagent.core.leader import LeaderCore
+from hbagent.core.messages import Linked, Transitions, TransitionsAck
+from hbagent.core.units import SECOND
+
+RACK = "dc1/rack1"
+NODES = (f"{RACK}/node1", f"{RACK}/node2")
+ROOT = "dc1/root"
+
+
+def make_leader() -> LeaderCore:
+    config = LeaderConfig(name="dc1/rack1-leader1", racks={RACK: NODES}, root=ROOT)
+    return LeaderCore(config, random.Random(1), 0)
+
+
+def beat(leader: LeaderCore, node: str, sequence: int, now: int) -> Effects:
+    return leader.beat(node, 77, sequence, now, SECOND, SECOND, 0, 0, False, now)
+
+
+def let_pass(leader: LeaderCore, begin: int, end: int) -> Effects:
+    """Wake the leader whenever it wants; no more than 200 times a second, or it turns in place."""
+    effects: list[object] = []
+    now = begin
+    for _ in range(10 + 200 * (1 + (end - begin) // SECOND)):
+        deadline = leader.deadline()
+        assert deadline is not None
+        if deadline > end:
+            return tuple(effects)  # type: ignore[arg-type]
+        now = max(now, deadline)
+        effects += leader.wake(now)
+    raise AssertionError("the leader turns in place")
+
+
+def test_an_acknowledgement_that_comes_after_the_link_was_lost_does_not_make_the_leader_turn_in_place() -> None:
+    leader = make_leader()
+    leader.wake(0)
+    leader.receive("", Linked(ROOT, True), 0)
+    beat(leader, NODES[0], 1, SECOND)
+    beat(leader, NODES[1], 1, SECOND)
+    leader.receive("", Linked(ROOT, False), SECOND)
+    leader.receive(ROOT, TransitionsAck(epoch=leader.epoch, number=1), SECOND)
+    let_pass(leader, SECOND, 10 * SECOND)
+    sent = leader.receive("", Linked(ROOT, True), 10 * SECOND)
+    again = [effect.message for effect in sent if isinstance(effect, Send)]
+    assert [t.number for m in again if isinstance(m, Transitions) for t in m.items][0] == 2
