@@ -200,20 +200,27 @@ class Datacenter:
     def start(self, names: Iterable[str] | None = None) -> None:
         """Start some processes, or all; their process ids are in `run/`."""
         for name in self.names if names is None else names:
-            role = "root" if name == "root" else "leader" if "-leader" in name else "agent"
-            command = [sys.executable, "-m", "hbagent", role, "--config", str(self.config(name))]
             with (self.directory / "log" / f"{name}.log").open("ab") as log:
                 process = subprocess.Popen(
-                    command,
+                    self.command(name),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=self.environment,
+                    env=self.environment_of(name),
                     start_new_session=True,
                     preexec_fn=self._end_with_parent,
                 )
             self.processes[name] = process
             (self.directory / "run" / f"{name}.pid").write_text(f"{process.pid}\n")
+
+    def command(self, name: str) -> list[str]:
+        """The command line of a process."""
+        role = "root" if name == "root" else "leader" if "-leader" in name else "agent"
+        return [sys.executable, "-m", "hbagent", role, "--config", str(self.config(name))]
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """The environment of a process."""
+        return self.environment
 
     def _end_with_parent(self) -> None:
         """In the child: should the demo be killed, nothing of it is left running."""
