@@ -134,10 +134,9 @@ def key(settings: Settings) -> Iterator[Finding]:
     try:
         pair = keys.load_secret(security.key)
     except keys.KeyFileError as error:
-        remedy = (
-            "" if security.key.exists() else f'; make it with: hbagent keys init {name} --dir "{security.key.parent}"'
-        )
-        yield Finding(FAIL, "key", f"{error}{remedy}")
+        remedy = f"; make it with: hbagent keys init {name} --dir {security.key.parent}"
+        makes_it = keys.secret_path(name, security.key.parent) == security.key and not security.key.exists()
+        yield Finding(FAIL, "key", f"{error}{remedy if makes_it else ''}")
         return
     if pair.name != name:
         yield Finding(FAIL, "key", f"{security.key} is the key of {pair.name}, not of {name}: name the right file")
@@ -148,7 +147,7 @@ def key(settings: Settings) -> Iterator[Finding]:
 def _is_others(path: Path) -> bool:
     """True when a file is there, or may be, but out of this user's sight."""
     try:
-        return not os.access(path, os.R_OK) and path.stat().st_uid != os.geteuid()
+        return not os.access(path, os.R_OK, effective_ids=True) and path.stat().st_uid != os.geteuid()
     except PermissionError:
         return True
     except OSError:
@@ -219,7 +218,7 @@ def state_directory(path: Path) -> Iterator[Finding]:
     if not at.is_dir():
         yield Finding(FAIL, "state", f"{at} is not a directory: move it away, or name another state_dir")
         return
-    if not os.access(at, os.W_OK | os.X_OK):
+    if not os.access(at, os.W_OK | os.X_OK, effective_ids=True):
         owner = at.stat().st_uid
         text = f"{path}: not writable by this user{made}; {at} belongs to uid {owner}: "
         yield Finding(WARN, "state", f"{text}run the doctor as the daemon's user, or chown it to that user")

@@ -64,7 +64,9 @@ def _symbol(tone: str, screen: Screen) -> str:
 
 def age(value_s: float | None, missing: str = "never") -> str:
     """Seconds for people: "85ms", "1.2s", "3m05s"."""
-    return missing if value_s is None else show_duration(seconds(max(0.0, value_s)))
+    if value_s is None:
+        return missing
+    return show_duration(seconds(value_s)) if value_s >= 0.001 else "0ms"
 
 
 def clock(at: str, now: str, screen: Screen) -> str:

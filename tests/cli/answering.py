@@ -5,9 +5,12 @@ The core is told what leaders would tell it and the history is a real one, so an
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,6 +46,7 @@ from hbagent.transport.sockets import Context, query_router
 #: 2026-11-21T12:00:03.250Z, the wall time at the core's time 0.
 WALL_NS = 1795262403250 * MILLISECOND
 INCARNATION = 0x5EED
+_NUMBERS = itertools.count(1)
 
 
 class Daemon:
@@ -74,6 +78,15 @@ class Daemon:
         with self._lock:
             for message in messages:
                 tell(self.core, sender, message, self.now, self._history)
+
+    def pass_time(self, until: int) -> None:
+        """Let the core's deadlines come, one after the other, up to a time, which then is now."""
+        with self._lock:
+            while (at := self.core.deadline()) is not None and at <= until:
+                # A deadline that has passed already comes at once, as in a loop that was late.
+                self.now = max(self.now, at)
+                self.core.wake(self.now)
+            self.now = until
 
     def _serve(self) -> None:
         while not self._ending.is_set():
@@ -108,6 +121,18 @@ def tell(core: RootCore | LeaderCore, sender: str, message: object, now: int, hi
             if history is not None:
                 history.commit(effect.batch)
             effects += core.receive("", Kept(effect.token), now)
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Root may open every socket, so as root be somebody else for a moment."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
 
 
 # ---- a small datacenter ----------------------------------------------------------------------------------
@@ -183,8 +208,9 @@ def summary(
     newest: int = 0,
     uptime_s: int = 100,
 ) -> RackSummary:
+    """A summary, newer than all before it."""
     stats = LeaderStats(uptime_ns=uptime_s * SECOND, lag_max_ns=3 * MILLISECOND, version="1.0.0")
-    return RackSummary(rack=rack, epoch=1, number=1, newest=newest, nodes=rows, stats=stats)
+    return RackSummary(rack=rack, epoch=1, number=next(_NUMBERS), newest=newest, nodes=rows, stats=stats)
 
 
 def node_row(node: str, liveness: Liveness = Liveness.ALIVE, health: Health = Health.OK, version: int = 1) -> NodeRow:

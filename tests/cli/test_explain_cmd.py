@@ -55,10 +55,8 @@ def test_json_has_node_story_and_events(daemon: Daemon, capsys: pytest.CaptureFi
 
 
 def test_a_leader_explains_its_own_nodes(socket_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    core = leader_core()
-    while (at := core.deadline()) is not None and at < 12 * SECOND:
-        core.wake(at)
-    with Daemon(core, socket_dir, 12 * SECOND) as leader:
+    with Daemon(leader_core(), socket_dir, 3 * SECOND) as leader:
+        leader.pass_time(12 * SECOND)
         assert explain(leader, NODE1) == 0
     out = capsys.readouterr().out
     assert f"{NODE1} is ✗ DEAD (silence)" in out

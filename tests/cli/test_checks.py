@@ -1,0 +1,313 @@
+"""Each check of the doctor against the real thing, well and broken."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hbagent.cli import checks
+from hbagent.cli.checks import FAIL, OK, WARN, Finding
+from hbagent.core.states import Kind
+from hbagent.core.units import SECOND
+from hbagent.role.settings import LeaderSettings, RootSettings, Settings, load_any
+from hbagent.transport import allow, keys
+from tests.cli.answering import LEADER1, RACK1, Daemon, calm_root, leader_core, without_rights
+
+NODES = [f"{RACK1}/node1", f"{RACK1}/node2"]
+
+
+def config(directory: Path, text: str, *, plain: bool = True) -> Settings:
+    """The settings of a config file below a directory, with the security section that is wanted."""
+    security = "plain = true" if plain else 'key = "my.key"\nallow = "allow.toml"'
+    path = directory / "daemon.toml"
+    path.write_text(text.replace("SECURITY", f"[security]\n{security}").replace("DIR", str(directory)))
+    return load_any(path)
+
+
+def root_settings(directory: Path, publish: int = 5711, control: int = 5712, *, plain: bool = True) -> RootSettings:
+    settings = config(
+        directory,
+        f"""
+[root]
+name = "demo/root"
+publish = "tcp://127.0.0.1:{publish}"
+control = "tcp://127.0.0.1:{control}"
+query = "ipc://DIR/q.sock"
+state_dir = "state"
+SECURITY
+[[rack]]
+name = "{RACK1}"
+leaders = ["{LEADER1}"]
+""",
+        plain=plain,
+    )
+    assert isinstance(settings, RootSettings)
+    return settings
+
+
+def leader_settings(directory: Path, root: Sequence[int] = (5711, 5712), *, plain: bool = True) -> LeaderSettings:
+    settings = config(
+        directory,
+        f"""
+[leader]
+name = "{LEADER1}"
+publish = "tcp://127.0.0.1:5701"
+control = "tcp://127.0.0.1:5702"
+query = "ipc://DIR/q.sock"
+SECURITY
+[root]
+name = "demo/root"
+publish = "tcp://127.0.0.1:{root[0]}"
+control = "tcp://127.0.0.1:{root[1]}"
+public_key = "rq:rM>}}U?@Lns47E1%kR.o@n%FcmmsL/@{{H8]yf7"
+[[rack]]
+name = "{RACK1}"
+nodes = ["node1", "node2"]
+""",
+        plain=plain,
+    )
+    assert isinstance(settings, LeaderSettings)
+    return settings
+
+
+@contextmanager
+def listening(count: int) -> Iterator[list[int]]:
+    """So many ports of loopback on which somebody listens."""
+    found = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        yield [each.getsockname()[1] for each in found]
+    finally:
+        for each in found:
+            each.close()
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of loopback on which nobody listened a moment ago."""
+    with listening(count) as ports:
+        return ports
+
+
+def graded(findings: Iterable[Finding]) -> list[str]:
+    return [finding.grade for finding in findings]
+
+
+def only(findings: Iterable[Finding]) -> Finding:
+    (finding,) = findings
+    return finding
+
+
+# ---- this host -------------------------------------------------------------------------------------------
+
+
+def test_the_installed_libzmq_is_fine() -> None:
+    assert graded(checks.library()) == [OK]
+
+
+def test_a_clock_of_another_age_is_told() -> None:
+    finding = only(checks.clock(86400.0 * 365))
+    assert (finding.grade, "says 1971-01-01" in finding.text) == (WARN, True)
+
+
+def test_a_plausible_clock_is_judged_by_the_kernel_alone() -> None:
+    finding = only(checks.clock(checks.EARLIEST_WALL_S + 1))
+    assert finding.grade in (OK, WARN)
+    assert "synchronized" in finding.text
+
+
+# ---- keys ------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_shown_by_its_fingerprint_and_never_itself(tmp_path: Path) -> None:
+    settings = root_settings(tmp_path, plain=False)
+    pair = keys.generate("demo/root", tmp_path)
+    keys.secret_path("demo/root", tmp_path).rename(tmp_path / "my.key")
+    finding = only(checks.key(settings))
+    assert finding.grade == OK
+    assert keys.fingerprint(pair.public) in finding.text
+    assert pair.secret not in finding.text
+
+
+def test_a_key_that_others_may_read_fails(tmp_path: Path) -> None:
+    keys.generate("demo/root", tmp_path)
+    os.chmod(keys.secret_path("demo/root", tmp_path).rename(tmp_path / "my.key"), 0o644)
+    finding = only(checks.key(root_settings(tmp_path, plain=False)))
+    assert (finding.grade, "chmod 600" in finding.text) == (FAIL, True)
+
+
+def test_a_missing_key_fails_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    settings = root_settings(tmp_path, plain=False)
+    assert only(checks.key(settings)).text.endswith("my.key: No such file or directory")
+    security = msgspec.structs.replace(settings.security, key=keys.secret_path("demo/root", tmp_path))
+    finding = only(checks.key(msgspec.structs.replace(settings, security=security)))
+    assert finding.grade == FAIL
+    assert finding.text.endswith(f"make it with: hbagent keys init demo/root --dir {tmp_path}")
+
+
+def test_the_key_of_another_name_fails(tmp_path: Path) -> None:
+    keys.generate("demo/other", tmp_path)
+    keys.secret_path("demo/other", tmp_path).rename(tmp_path / "my.key")
+    finding = only(checks.key(root_settings(tmp_path, plain=False)))
+    assert (finding.grade, "is the key of demo/other, not of demo/root" in finding.text) == (FAIL, True)
+
+
+def test_plain_text_needs_no_key(tmp_path: Path) -> None:
+    assert graded(checks.key(root_settings(tmp_path))) == [OK]
+    assert graded(checks.allow_list(root_settings(tmp_path))) == []
+
+
+# ---- who may connect -------------------------------------------------------------------------------------
+
+
+def enrolled(directory: Path, role: allow.Role, names: Iterable[str]) -> None:
+    admitted = allow.AllowList()
+    for name in names:
+        admitted = admitted.allow(role, name, keys.generate(name, directory / "keys").public)
+    allow.save(directory / "allow.toml", admitted)
+
+
+def test_expected_nodes_without_a_key_are_named(tmp_path: Path) -> None:
+    enrolled(tmp_path, allow.Role.AGENT, NODES[:1])
+    finding = only(checks.allow_list(leader_settings(tmp_path, plain=False)))
+    assert finding.grade == WARN
+    assert f"1 of 2 expected agents have no key there ({NODES[1]})" in finding.text
+
+
+def test_a_complete_allow_list_is_ok(tmp_path: Path) -> None:
+    enrolled(tmp_path, allow.Role.AGENT, NODES)
+    assert graded(checks.allow_list(leader_settings(tmp_path, plain=False))) == [OK]
+    enrolled(tmp_path, allow.Role.LEADER, [LEADER1])
+    assert graded(checks.allow_list(root_settings(tmp_path, plain=False))) == [OK]
+
+
+def test_a_missing_allow_list_fails(tmp_path: Path) -> None:
+    assert graded(checks.allow_list(leader_settings(tmp_path, plain=False))) == [FAIL]
+
+
+# ---- hooks and files -------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_must_not_run_fails_and_a_sound_one_is_ok(tmp_path: Path) -> None:
+    hook = tmp_path / "hook"
+    hook.write_text("#!/bin/sh\n")
+    hook.chmod(0o755)
+    path = tmp_path / "daemon.toml"
+    root_settings(tmp_path)
+    path.write_text(
+        f'{path.read_text()}\n[[hook]]\nname = "pager"\ncommand = ["{hook}"]\non = ["{Kind.NODE_DEAD.value}"]\n'
+    )
+    settings = load_any(path)
+    assert isinstance(settings, RootSettings)
+    assert graded(checks.hooks(settings)) == [OK]
+    hook.chmod(0o777)
+    assert graded(checks.hooks(settings)) == [FAIL]
+
+
+def test_too_few_open_files_are_told_with_the_number_that_is_needed(tmp_path: Path) -> None:
+    settings = leader_settings(tmp_path)
+    assert graded(checks.descriptors(settings)) == [OK]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = checks.DESCRIPTORS_BASE + 2 * checks.DESCRIPTORS_PER_PEER
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed - 1, hard))
+    try:
+        finding = only(checks.descriptors(settings))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (finding.grade, f"LimitNOFILE={needed}" in finding.text) == (WARN, True)
+
+
+def test_a_state_directory_that_is_there_or_can_be_made_is_ok(tmp_path: Path) -> None:
+    assert graded(checks.state_directory(tmp_path)) == [OK]
+    finding = only(checks.state_directory(tmp_path / "a" / "b"))
+    assert (finding.grade, f"it will be made in {tmp_path}" in finding.text) == (OK, True)
+
+
+def test_a_file_in_the_place_of_the_state_directory_fails(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    assert graded(checks.state_directory(tmp_path / "state")) == [FAIL]
+    assert graded(checks.state_directory(tmp_path / "state" / "deeper")) == [FAIL]
+
+
+def test_what_belongs_to_another_user_is_no_failure_but_not_well_either(tmp_path: Path) -> None:
+    keys.generate("demo/root", tmp_path)
+    keys.secret_path("demo/root", tmp_path).rename(tmp_path / "my.key")
+    settings = root_settings(tmp_path, plain=False)
+    if os.geteuid() != 0:
+        tmp_path.chmod(0o500)
+    with without_rights():
+        state = only(checks.state_directory(tmp_path / "state"))
+        key = graded(checks.key(settings)) if os.geteuid() == 65534 else [WARN]
+    tmp_path.chmod(0o700)
+    assert (state.grade, "run the doctor as the daemon's user" in state.text) == (WARN, True)
+    assert key == [WARN]
+
+
+@pytest.mark.parametrize(("limit", "grade"), [("FREE_WARN_BYTES", WARN), ("FREE_MIN_BYTES", FAIL)])
+def test_little_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, grade: str) -> None:
+    monkeypatch.setattr(checks, limit, 1 << 62)
+    finding = only(checks.state_directory(tmp_path))
+    assert (finding.grade, "make room" in finding.text) == (grade, True)
+
+
+# ---- who answers -----------------------------------------------------------------------------------------
+
+
+def test_a_running_root_answers_and_its_ports_are_reached(socket_dir: Path) -> None:
+    with Daemon(calm_root(), socket_dir, 100 * SECOND), listening(2) as ports:
+        settings = root_settings(socket_dir, *ports)
+        finding = only(checks.answers(settings, Path("root.toml")))
+        assert (finding.grade, "root demo/root answers" in finding.text) == (OK, True)
+        assert graded(checks.own_ports(settings)) == [OK, OK]
+        assert graded(checks.own_ports(root_settings(socket_dir, *free_ports(2)))) == [FAIL, FAIL]
+
+
+def test_a_root_that_does_not_run_fails_with_the_command_that_starts_it(socket_dir: Path) -> None:
+    settings = root_settings(socket_dir, *free_ports(2))
+    finding = only(checks.answers(settings, Path("etc/root.toml")))
+    assert finding.grade == FAIL
+    assert finding.text.endswith("there is no such socket: start it with hbagent root --config etc/root.toml")
+    assert graded(checks.own_ports(settings)) == [OK, OK]
+
+
+def test_a_port_that_somebody_else_has_taken_fails_before_the_start(socket_dir: Path) -> None:
+    with listening(1) as ports:
+        findings = list(checks.own_ports(root_settings(socket_dir, ports[0], *free_ports(1))))
+    assert graded(findings) == [FAIL, OK]
+    assert "another process listens there" in findings[0].text
+
+
+def test_another_daemon_on_the_socket_fails(socket_dir: Path) -> None:
+    with Daemon(leader_core(), socket_dir, 3 * SECOND):
+        finding = only(checks.answers(root_settings(socket_dir), Path("root.toml")))
+    assert (finding.grade, f"'{LEADER1}' answers there, not demo/root" in finding.text) == (FAIL, True)
+
+
+def test_a_daemon_that_is_stuck_is_not_to_be_started_again(socket_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "CONNECT_S", 0.1)
+    stuck = socket.socket(socket.AF_UNIX)
+    stuck.bind(str(socket_dir / "q.sock"))
+    stuck.listen()
+    with stuck:
+        finding = only(checks.answers(root_settings(socket_dir), Path("root.toml")))
+    assert finding.grade == FAIL
+    assert finding.text.endswith("nobody answers within 100ms: it is stuck or starved; its log may say why")
+
+
+def test_whom_a_leader_calls_is_tried(tmp_path: Path) -> None:
+    with listening(1) as ports:
+        findings = list(checks.peers(leader_settings(tmp_path, (ports[0], *free_ports(1)))))
+    assert graded(findings) == [OK, FAIL]
+    assert "connection refused: is hbagent root running there" in findings[1].text
+
+
+def test_names_and_unix_sockets_are_tried_too(socket_dir: Path) -> None:
+    assert checks.unreachable("tcp://no-such-host.invalid:5701")
+    assert checks.unreachable(f"ipc://{socket_dir}/none.sock") == "no such file or directory"
+    with listening(1) as ports:
+        assert checks.unreachable(f"tcp://*:{ports[0]}") == ""
