@@ -10,8 +10,10 @@ from . import EXIT_UNAVAILABLE, EXIT_USAGE
 
 def run_daemon(role: str, config: Path) -> int:
     """Run `role` with the config file until it ends; returns the exit code. Raises ConfigError for a bad file."""
-    # loguru imports asyncio, which imports ssl: 4 MiB of every host, and CURVE does not need it (measured).
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    if role == "agent":
+        from hbagent.role.light import lighten
+
+        lighten()
     from hbagent.transport.allow import AllowError
     from hbagent.transport.keys import KeyFileError
     from hbagent.transport.sockets import EndpointError, require_libzmq

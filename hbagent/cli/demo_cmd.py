@@ -25,7 +25,9 @@ RACKS_MAX, NODES_MAX, LEADERS_MAX = 50, 200, 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `hbagent demo`."""
     parser.add_argument("--racks", type=_count(RACKS_MAX), default=2, metavar="N", help="racks (default 2)")
-    parser.add_argument("--nodes", type=_count(NODES_MAX), default=4, metavar="N", help="nodes of each rack (default 4)")
+    parser.add_argument(
+        "--nodes", type=_count(NODES_MAX), default=4, metavar="N", help="nodes of each rack (default 4)"
+    )
     parser.add_argument(
         "--leaders", type=_count(LEADERS_MAX), default=1, metavar="N", help="leaders of each rack (default 1)"
     )
@@ -155,7 +157,7 @@ def _states(document: Any) -> list[str]:
     """What makes a table worth printing again."""
     if document is None:
         return ["unreachable"]
-    nodes = [f"{n.get('node')} {n.get('liveness')} {n.get('health')} {n.get('cause')}" for n in document.get("nodes", [])]
+    nodes = [
+        f"{n.get('node')} {n.get('liveness')} {n.get('health')} {n.get('cause')}" for n in document.get("nodes", [])
+    ]
     return [*(f"{rack.get('rack')} {rack.get('state')}" for rack in document.get("racks", [])), *nodes]
-
-

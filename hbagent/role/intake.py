@@ -22,7 +22,6 @@ from hbagent.wire.refusal import Refusal
 
 #: Frames taken before the loop looks at its deadlines again: about ten milliseconds' worth.
 DRAIN_MAX = 2_000
-_HEAD_SIZE = len(HEAD)
 _MICRO = 1_000
 
 
@@ -65,9 +64,9 @@ class Intake:
                     self._refuse("", "unknown-sender")
                     continue
                 data = frame.bytes
-                if len(data) == BEAT_SIZE and data[:_HEAD_SIZE] == HEAD:
-                    _, bits, incarnation, sequence, sent, due_in, interval, gap, progress, _ = unpack(data)
-                    if 0 < sequence <= SEQUENCE_MAX and interval and sent <= SEQUENCE_MAX:
+                if len(data) == BEAT_SIZE:
+                    head, bits, incarnation, sequence, sent, due_in, interval, gap, progress, _ = unpack(data)
+                    if head == HEAD and 0 < sequence <= SEQUENCE_MAX and interval and sent <= SEQUENCE_MAX:
                         effects = beat(
                             name,
                             incarnation,
