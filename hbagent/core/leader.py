@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Union
 
 import msgspec
 
@@ -45,7 +45,7 @@ from .messages import (
 from .names import rack_of
 from .observer import OwnLag
 from .outbox import Outbox
-from .roster import Change, Heard, Roster
+from .roster import INTERVAL_ASSUMED_NS, Change, Heard, Roster
 from .states import Cause, Liveness, RackState
 from .units import SECOND, show_duration
 from .views import (
@@ -69,6 +69,9 @@ JOURNAL_RETRY_NS = 2 * SECOND
 STORY_LENGTH = 10
 #: Refusals of one kind make one log line in this time, however many they are.
 NOTE_EVERY_NS = SECOND
+
+#: What the journal tells of a node: liveness, cause, incarnation, sequence and interval, as `Roster.recall` takes them.
+Known = tuple[Liveness, Union[Cause, None], Union[int, None], int, int]
 
 
 class LeaderCore:
@@ -263,30 +266,30 @@ class LeaderCore:
 
     def _restore(self, kept: Iterable[dict[str, Any]], now: int) -> None:
         """Take up an earlier life: what each node was, and what the root has not acknowledged."""
-        known: dict[str, tuple[Liveness, Cause | None, int | None, int]] = {}
+        known: dict[str, Known] = {}
         for entry in kept:
             try:
                 self._restore_entry(entry, known)
             except (KeyError, TypeError, ValueError, msgspec.ValidationError):
                 self.refused["kept"] = self.refused.get("kept", 0) + 1
-        for node, (liveness, cause, incarnation, sequence) in known.items():
-            self.roster.recall(node, liveness, cause, incarnation, sequence, now)
+        for node, state in known.items():
+            self.roster.recall(node, *state, now)
         self._first.append(self._rewrite())
 
-    def _restore_entry(
-        self, entry: dict[str, Any], known: dict[str, tuple[Liveness, Cause | None, int | None, int]]
-    ) -> None:
+    def _restore_entry(self, entry: dict[str, Any], known: dict[str, Known]) -> None:
         if entry["k"] == "t":
             transition = msgspec.convert(entry["t"], Transition)
             self._outbox.add(int(entry["e"]), transition)
-            state = (transition.after, transition.cause, transition.incarnation, transition.sequence or 0)
+            interval_ns = transition.evidence.interval_ns or INTERVAL_ASSUMED_NS
+            state = (transition.after, transition.cause, transition.incarnation, transition.sequence or 0, interval_ns)
             known[transition.node] = state
         elif entry["k"] == "a":
             self._outbox.acknowledge(int(entry["e"]), int(entry["n"]))
         elif entry["k"] == "n":
             cause = None if entry["c"] is None else Cause(entry["c"])
             incarnation = None if entry["i"] is None else int(entry["i"])
-            known[str(entry["m"])] = (Liveness(entry["l"]), cause, incarnation, int(entry["s"]))
+            interval_ns = int(entry.get("v", INTERVAL_ASSUMED_NS))
+            known[str(entry["m"])] = (Liveness(entry["l"]), cause, incarnation, int(entry["s"]), interval_ns)
 
     def _keep(self, entries: list[dict[str, Any]]) -> Effect:
         self._journal_entries += len(entries)
@@ -304,6 +307,7 @@ class LeaderCore:
                 "c": m.cause.value if m.cause is not None else None,
                 "i": m.order.incarnation,
                 "s": m.order.sequence,
+                "v": m.interval_ns,
             }
             for m in self._members.values()
             if m.cause is not Cause.NEVER_SEEN

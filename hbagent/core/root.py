@@ -370,6 +370,9 @@ class RootCore:
         leader = self._leader_of(sender, None, now)
         if leader is None:
             return self._refuse(sender, "forged-id", now)
+        if not leader.lease.held:
+            # What it says could not be told now, and taken in it would not be sent again.
+            return ()
         mark = max(leader.marks.get(batch.epoch, 0), batch.base - 1)
         if batch.after > mark:
             return self._refuse(sender, "gap", now)

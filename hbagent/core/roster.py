@@ -101,12 +101,19 @@ class Roster:
                 member.detector = make_detector(config.detector)
 
     def recall(
-        self, node: str, liveness: Liveness, cause: Cause | None, incarnation: int | None, sequence: int, now: int
+        self,
+        node: str,
+        liveness: Liveness,
+        cause: Cause | None,
+        incarnation: int | None,
+        sequence: int,
+        interval_ns: int,
+        now: int,
     ) -> None:
         """Take up what an earlier life of this leader knew of `node`.
 
-        A node that was alive gets `join_grace` from now to be heard; then silence has lasted long enough to be told,
-        so that a death during the leader's restart is not lost.
+        A node that was alive gets `join_grace` from now, in which this observer really listens, to be heard; then
+        silence has lasted long enough to be told, so that a death during the leader's restart is not lost.
         """
         member = self.members.get(node)
         if member is None:
@@ -115,12 +122,13 @@ class Roster:
         member.cause = cause
         if incarnation is not None:
             member.order.restore(incarnation, sequence, member.order.retired)
-        if liveness in (Liveness.ALIVE, Liveness.SUSPECT):
-            grace = self._config.join_grace_ns
+        self._adopt_interval(member, interval_ns)
+        if liveness is Liveness.SUSPECT:
             member.liveness = Liveness.ALIVE
             member.cause = None
-            member.silent_from = now + max(0, grace - self._dead_after(member))
-            member.suspect_at = member.silent_from
+        if member.liveness is Liveness.ALIVE or member.cause in _UNCLEAR:
+            member.silent_from = now
+            member.suspect_at = now + self._dead_after(member) - self._silence_allowed(member)
             self._queue(member, member.suspect_at)
 
     # ---- something was heard -----------------------------------------------------------------------------
@@ -158,9 +166,7 @@ class Roster:
         age = member.age_of(now - sent_ns, now)
         if age > member.fresh_ns and not restarted and not self._slept(member, sent_ns, now):
             return Heard.OLD
-        if interval_ns != member.interval_ns:
-            member.interval_ns = interval_ns
-            member.fresh_ns = interval_ns + self._config.detector.margin_ns
+        self._adopt_interval(member, interval_ns)
         age = max(0, min(age, member.fresh_ns))
         if leaving:
             return self._left(member, now)
@@ -175,6 +181,11 @@ class Roster:
         if now < member.duplicate_until:
             return Heard.TAKEN
         return self._alive(member, restarted, silent_ns, now)
+
+    def _adopt_interval(self, member: Member, interval_ns: int) -> None:
+        if interval_ns != member.interval_ns:
+            member.interval_ns = interval_ns
+            member.fresh_ns = interval_ns + self._config.detector.margin_ns
 
     def _alive(self, member: Member, restarted: bool, silent_ns: int | None, now: int) -> Change | Heard:
         before = member.liveness
@@ -270,7 +281,9 @@ class Roster:
                 yield from self._maybe_dead(member, now)
 
     def _maybe_suspect(self, member: Member, now: int) -> Iterable[Change]:
-        credit = min(CREDIT_MAX_NS, self._lag.since(member.silent_from))
+        credit = self._lag.since(member.silent_from)
+        if member.heard_at is not None:
+            credit = min(CREDIT_MAX_NS, credit)
         at = max(member.suspect_at + credit, self._lag.hold_until)
         if now < at:
             self._queue(member, at)
@@ -296,8 +309,13 @@ class Roster:
         text = f"no beat for {show_duration(silent)}, {show_duration(self._dead_after(member))} are allowed"
         yield self._change(member, Kind.NODE_DEAD, Liveness.DEAD, Cause.SILENCE, text, silent, now, credit)
 
-    def _dead_after(self, member: Member) -> int:
+    def _silence_allowed(self, member: Member) -> int:
         return max(self._config.dead_after_intervals * member.interval_ns, self._config.dead_after_min_ns)
+
+    def _dead_after(self, member: Member) -> int:
+        """Silence that ends in DEAD: a node not yet heard in this life also gets the time to find this observer."""
+        allowed = self._silence_allowed(member)
+        return allowed if member.heard_at is not None else max(allowed, self._config.join_grace_ns)
 
     def _dead_at(self, member: Member) -> int:
         silence_ends = member.silent_from + self._dead_after(member) + self._lag.since(member.silent_from)

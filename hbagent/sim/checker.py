@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Drift of two clocks over the longest silence, and the leader's wheel.
 EPSILON_NS = 10 * MILLISECOND
+#: A pause of the root begins up to this before the tick by which the root measures it.
+ROOT_TICK_NS = 250 * MILLISECOND
 #: From the deadline to the verdict: delay of the last beat, the wheel's slot, one tick.
 SLACK_NS = 100 * MILLISECOND
 #: From a leader's verdict to the root's, when nothing is in the way.
@@ -105,7 +107,7 @@ class Checker:
         if host.role == "leader":
             for route in host.routes_in:
                 route.newest_sent = -1
-                route.heard_first = FAR
+                route.heard = False
                 route.prompt_life = -1
                 route.told = ""
                 route.rows = None
@@ -121,8 +123,9 @@ class Checker:
 
     def arrived(self, at: int, route: Route, sent: int) -> None:
         """A beat reached its leader's host."""
-        if route.heard_first == FAR:
-            route.heard_first = at
+        if not route.heard and at - sent <= self._scenario.fresh_ns:
+            route.heard = True
+            route.first_heard.append(at)
         if at - sent < PROMPT_NS:
             if sent >= route.client.started_at:
                 route.prompt_life = route.client.life
@@ -172,7 +175,7 @@ class Checker:
         # A pause begins up to one tick before the tick by which the observer measures it.
         ticks = sum(1 for begin, end in host.pauses if begin < at and end > heard) * self._scenario.leader.tick_ns
         silent = at - heard - paused_between(host, heard, at)
-        if silent + ticks < allowed - EPSILON_NS:
+        if silent + ticks < allowed - EPSILON_NS and at - self._silent_since(route.client, at) < allowed:
             self._violate(
                 at,
                 "accuracy",
@@ -185,9 +188,7 @@ class Checker:
         if route.prompt_life == route.client.life and age > self._scenario.fresh_ns + SLACK_NS:
             pause = paused_between(host, route.newest_sent, at)
             if age - pause > self._scenario.fresh_ns + SLACK_NS:
-                self._violate(
-                    at, "ghost", f"{host.name}: {route.client.name} ALIVE by a beat {age / SECOND:.3f} s old"
-                )
+                self._violate(at, "ghost", f"{host.name}: {route.client.name} ALIVE by a beat {age / SECOND:.3f} s old")
 
     def _root_verdict(self, at: int, host: Host, verdict: Happened) -> None:
         node, before, after = verdict.node, verdict.before, verdict.after
@@ -215,6 +216,7 @@ class Checker:
         self._violate(at, "accuracy", f"{host.name}: {node} DEAD, and no leader has said so")
 
     def _silent_since(self, agent: Host, at: int) -> int:
+        """When the agent last stopped or was held still; `at` when it runs."""
         for begin, end in (*agent.outages, *agent.pauses):
             if begin <= at < end:
                 return begin
@@ -227,7 +229,7 @@ class Checker:
         leader = self._world.by_name[verdict.node]
         root = self._world.root
         silent = self._quiet_ns(leader, root, at)
-        if silent < self._scenario.lease_ns - EPSILON_NS:
+        if silent < self._scenario.lease_ns - EPSILON_NS - ROOT_TICK_NS * len(root.pauses):
             self._violate(at, "accuracy", f"{root.name}: {leader.name} lost after {silent / SECOND:.3f} s of silence")
 
     def _quiet_ns(self, leader: Host, root: Host, at: int) -> int:
@@ -317,6 +319,8 @@ class Checker:
         root = self._world.root
         if not root.runs or not leader_silent(leader, root, since, at) or root.started_at > since:
             return
+        if paused_between(root, since, at):
+            return
         for rack, leaders in root.core.racks.items():
             if leader.name not in leaders:
                 continue
@@ -382,12 +386,18 @@ class Checker:
         known = next((t for t, word in route.verdicts if word == _ALIVE), None)
         if known is None or known > begin:
             return None
+        grace = scenario.leader.join_grace_ns + SLACK_NS
         due = begin + scenario.dead_after_ns + SLACK_NS
         if route.excused_at > begin:
             due = max(due, route.excused_at + scenario.dead_after_ns + SLACK_NS)
+        since = begin - scenario.interval_ns
+        life = max((b for _, b in leader.outages if b <= begin), default=-1)
+        if life >= 0 and not any(life <= t <= begin for t in route.first_heard):
+            # The life of the leader in which the node stopped had not heard it.
+            due, since = max(due, life + grace), life
         spans = [(a, b, True) for a, b in leader.pauses] + [(a, b, False) for a, b in leader.outages]
         for a, b, pause in sorted(spans):
-            if a >= due or b <= begin - scenario.interval_ns:
+            if a >= due or b <= since:
                 continue
             if b == FAR:
                 return None
@@ -396,7 +406,7 @@ class Checker:
                 continue
             if any(a - UNSYNCED_NS <= t < a for t, _ in route.verdicts):
                 return None
-            due = max(due, b + scenario.leader.join_grace_ns + SLACK_NS)
+            due = max(due, b + grace)
         return due
 
     def _due_at_root(self, agent: Host, begin: int, told_at: int) -> int | None:
@@ -425,11 +435,13 @@ class Checker:
             if event.kind is Kind.NODE_DEAD and not event.late:
                 dead_told[event.node] = True
             elif event.liveness_to is Liveness.ALIVE:
-                wanted = wanted or (event.kind is Kind.NODE_RECOVERED and dead_told.pop(event.node, False))
+                # Whoever was told of the death is told of its end, also when the end is a restart.
+                wanted = dead_told.pop(event.node, False)
             if event.late or not wanted or self._held_up(at, end_at):
                 continue
             for hook in self._scenario.hooks:
-                if event.kind not in hook.on or event.event_id in given_up:
+                kind = Kind.NODE_RECOVERED if event.liveness_to is Liveness.ALIVE else event.kind
+                if kind not in hook.on or event.event_id in given_up:
                     continue
                 if (event.event_id, hook.name) not in self._succeeded and not self._tried(event, hook.name, end_at):
                     what = f"{event.kind.value} of {event.node or event.leader}"
@@ -458,10 +470,14 @@ class Checker:
         for node in self._world.absent:
             record = root.core.nodes.get(node)
             if record is not None and root.core.shown(record).liveness is not Liveness.UNKNOWN:
-                self._violate(at, "agreement", f"root: {node} was never there and is {root.core.shown(record).liveness}")
+                self._violate(
+                    at, "agreement", f"root: {node} was never there and is {root.core.shown(record).liveness}"
+                )
         for leader in self._world.leaders:
             if leader.runs and self._waiting.get(leader.name):
-                self._violate(at, "bounded", f"{leader.name}: {self._waiting[leader.name]} transitions wait after quiet")
+                self._violate(
+                    at, "bounded", f"{leader.name}: {self._waiting[leader.name]} transitions wait after quiet"
+                )
         limit = root.config.hook_queue_max
         if root.core.dispatch.waiting > limit:
             self._violate(at, "bounded", f"root: {root.core.dispatch.waiting} hook runs wait, {limit} may")

@@ -44,6 +44,7 @@ class Host:
         "started_at",
         "wake_at",
         "wall_offset_ns",
+        "woken_at",
     )
 
     def __init__(self, name: str, role: str, config: Any, rng: random.Random) -> None:
@@ -61,7 +62,9 @@ class Host:
         self.started_at = FAR
         #: When the pending wake-up is due, in virtual time.
         self.wake_at = FAR
+        #: Wake-ups in a row at one instant, and that instant.
         self.spins = 0
+        self.woken_at = -1
         #: How many faults hold the process still.
         self.paused = 0
         #: What arrived meanwhile.

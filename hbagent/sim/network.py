@@ -57,7 +57,8 @@ class Route:
         "cuts",
         "down_at",
         "excused_at",
-        "heard_first",
+        "first_heard",
+        "heard",
         "held",
         "newest",
         "newest_sent",
@@ -97,7 +98,9 @@ class Route:
         self.newest_sent = -1
         #: When nothing or only one direction passed; the end is FAR while that lasts.
         self.cut_spans: list[list[int]] = []
-        self.heard_first = FAR
+        #: The server's present life has heard the client; and when each life first did.
+        self.heard = False
+        self.first_heard: list[int] = []
         self.prompt_life = -1
         self.excused_at = -1
         self.told = ""

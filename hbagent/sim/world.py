@@ -288,12 +288,10 @@ class World:
         due = host.virtual(deadline)
         if due <= at:
             due = at
-            host.spins += 1
             if host.spins > SPINS_MAX:
                 self.checker.spins(at, host)
+                host.spins = 0
                 due = at + MILLISECOND
-        else:
-            host.spins = 0
         if due < host.wake_at:
             host.wake_at = due
             self._made += 1
@@ -304,6 +302,8 @@ class World:
             return
         host.wake_at = FAR
         if host.core is not None and not host.paused:
+            host.spins = host.spins + 1 if at == host.woken_at else 0
+            host.woken_at = at
             self._turn(at, host)
             self._plan(at, host)
 

@@ -47,4 +47,4 @@ def test_an_acknowledgement_that_comes_after_the_link_was_lost_does_not_make_the
     let_pass(leader, SECOND, 10 * SECOND)
     sent = leader.receive("", Linked(ROOT, True), 10 * SECOND)
     again = [effect.message for effect in sent if isinstance(effect, Send)]
-    assert [t.number for m in again if isinstance(m, Transitions) for t in m.items][0] == 2
+    assert next(t.number for m in again if isinstance(m, Transitions) for t in m.items) == 2

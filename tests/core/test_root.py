@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import msgspec
 
 from hbagent.core.config import RackConfig, RootConfig
-from hbagent.core.effects import Effects, Happened
-from hbagent.core.messages import NodeRow, RackSummary
+from hbagent.core.effects import Effects, Happened, Persist, Send
+from hbagent.core.messages import Evidence, Kept, NodeRow, RackSummary, Transition, Transitions
 from hbagent.core.root import RootCore
 from hbagent.core.states import Cause, Kind, Liveness
 from hbagent.core.units import MILLISECOND, SECOND
@@ -81,12 +81,8 @@ def test_a_summary_that_was_overtaken_moves_no_sequence_back() -> None:
 
 def test_the_pages_of_one_summary_are_all_taken() -> None:
     root = make_root()
-    pages = [
-        msgspec.structs.replace(
-            summary(1), page=page, pages=3, nodes=(NodeRow(node=f"n{page}", liveness=Liveness.ALIVE),)
-        )
-        for page in range(3)
-    ]
+    rows = [NodeRow(node=f"n{page}", liveness=Liveness.ALIVE) for page in range(3)]
+    pages = [msgspec.structs.replace(summary(1), page=page, pages=3, nodes=(row,)) for page, row in enumerate(rows)]
     hear(root, pages, SECOND)
     assert list(root.nodes) == [f"{RACK}/n0", f"{RACK}/n1", f"{RACK}/n2"]
 
@@ -120,3 +116,44 @@ def test_a_lease_renewed_after_the_root_stood_still_is_no_longer_than_others() -
     hear(root, [summary(2)], resumed)
     root.wake(resumed)
     assert let_pass(root, resumed, resumed + 5 * SECOND + 10 * MILLISECOND) == [Kind.LEADER_LOST]
+
+
+def death(number: int = 1, *, epoch: int = 1) -> Transitions:
+    transition = Transition(
+        number=number,
+        node=NODE,
+        kind=Kind.NODE_DEAD,
+        before=Liveness.SUSPECT,
+        after=Liveness.DEAD,
+        cause=Cause.SILENCE,
+        evidence=Evidence(text="no beat for 5.0s", silent_ns=5 * SECOND),
+        incarnation=7,
+        sequence=1,
+    )
+    return Transitions(epoch=epoch, base=number, after=number - 1, items=(transition,))
+
+
+def keep(root: RootCore, effects: Effects, now: int) -> Effects:
+    """The disk does what it was told."""
+    (order,) = [effect for effect in effects if isinstance(effect, Persist)]
+    return root.receive("", Kept(order.token), now)
+
+
+def test_a_transition_is_acknowledged_when_it_is_on_disk() -> None:
+    root = make_root()
+    keep(root, root.receive(LEADER, summary(1), SECOND), SECOND)
+    effects = root.receive(LEADER, death(), 2 * SECOND)
+    assert kinds(effects) == [Kind.NODE_DEAD]
+    assert not any(isinstance(effect, Send) for effect in effects)
+    acknowledged = [effect for effect in keep(root, effects, 2 * SECOND) if isinstance(effect, Send)]
+    assert [effect.peer for effect in acknowledged] == [LEADER]
+
+
+def test_a_transition_of_a_leader_that_may_not_speak_yet_is_left_for_later_and_not_lost() -> None:
+    root = make_root()
+    early = root.receive(LEADER, death(epoch=1), SECOND)
+    assert early == ()
+    # The leader's next life knows of the death, but has not judged the node itself.
+    row = NodeRow(node="node1", liveness=Liveness.DEAD, cause=Cause.SILENCE, incarnation=7, sequence=1)
+    root.receive(LEADER, RackSummary(rack=RACK, epoch=2, number=1, newest=0, nodes=(row,)), 2 * SECOND)
+    assert kinds(root.receive(LEADER, death(epoch=1), 3 * SECOND)) == [Kind.NODE_DEAD]
