@@ -85,12 +85,12 @@ def _is_told(at: str) -> bool:
 
 def as_json(document: Any) -> str:
     """A document for programs, indented. Everything beyond ASCII is escaped, for it may end up on a terminal."""
-    return json.dumps(document, indent=2).replace("\x7f", "\\u007f")
+    return json.dumps(document, indent=2)
 
 
 def as_json_line(document: Any) -> str:
     """The same on one line."""
-    return json.dumps(document, separators=(",", ":")).replace("\x7f", "\\u007f")
+    return json.dumps(document, separators=(",", ":"))
 
 
 # ---- status --------------------------------------------------------------------------------------------------

@@ -234,11 +234,9 @@ def calm_root(now: int = 100 * SECOND, history: History | None = None) -> RootCo
         rows = [node_row(node, version=at) for at, node in enumerate(nodes, 1)]
         report = Report(incarnation=INCARNATION, number=1, facts=HostFacts(cpu_percent=12.5, load_1m=0.4))
         reports = tuple(NodeReport(node=node, report=report) for node in nodes)
-        for message in (
-            joined(rack, nodes),
-            summary(rack, *rows, newest=2),
-            RackReports(rack=rack, epoch=1, reports=reports),
-        ):
+        heard = RackReports(rack=rack, epoch=1, reports=reports)
+        # The first summary gives the leader its lease; without one nothing that it tells is taken in.
+        for message in (summary(rack), joined(rack, nodes), summary(rack, *rows, newest=2), heard):
             tell(core, leader, message, now, history)
     return core
 

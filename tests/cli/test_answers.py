@@ -177,6 +177,11 @@ def test_no_answer_breaks_the_verdict(value: Any) -> None:
     assert exit_code(whole) in (0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), True, "3", None])
+def test_what_is_no_number_reads_as_none(value: Any) -> None:
+    assert answers.number({"age_s": value}, "age_s") is None
+
+
 def test_keys_that_nobody_knows_are_left_alone() -> None:
     whole = document(node(colour="blue"), racks=(rack() | {"height": 42},)) | {"moon": {"phase": 3}}
     assert of_racks(whole, ["r1"]) == whole

@@ -32,7 +32,7 @@ def test_each_node_has_one_line(daemon: Daemon, capsys: pytest.CaptureFixture[st
     assert nodes(daemon) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["NODE", "LIVENESS", "HEALTH", "CAUSE", "AGE", "SINCE"]
-    assert lines[1] == [NODES[0], "✓", "ALIVE", "✓", "OK", "-", "250ms", "12:01:43Z"]
+    assert lines[1] == [NODES[0], "✓", "ALIVE", "✓", "OK", "-", "250ms", "12:00:04Z"]
     assert [line[0] for line in lines[1:]] == NODES
 
 

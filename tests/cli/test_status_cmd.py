@@ -228,6 +228,7 @@ def test_a_daemon_that_ended_is_3(socket_dir: Path, capsys: pytest.CaptureFixtur
 def test_a_thousand_nodes_come_in_many_pages(socket_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     core = root_core()
     names = [f"node{at:04d}" for at in range(1000)]
+    tell(core, LEADER2, summary(RACK2), NOW)
     tell(core, LEADER2, joined(RACK2, names), NOW)
     tell(core, LEADER2, summary(RACK2, *(node_row(name, version=at) for at, name in enumerate(names, 1))), NOW)
     with Daemon(core, socket_dir, NOW) as daemon:
