@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import zmq
 
@@ -75,7 +75,8 @@ class Bench:
         self._socket = sockets.intake_subscriber(self._context, host, "tcp://127.0.0.1:*")
         endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         senders = allow.senders(Role.AGENT)
-        self._intake = Intake(self._socket, self._driver.feed, senders, self._core.beat, self._driver.perform)
+        core, driver = self._core, self._driver
+        self._intake = Intake(self._socket, driver.feed, senders, core.beat, driver.perform, core.roster.takers)
         self._driver.add(self._intake)
         self._count = 0
         self._process = subprocess.Popen(

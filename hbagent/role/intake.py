@@ -8,7 +8,7 @@ other frame goes through the codec.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import zmq
 
@@ -29,7 +29,11 @@ Perform = Callable[[Iterable[Effect]], None]
 
 
 class Intake:
-    """The port of a bound SUB. `senders` maps the user id of a connection to the name it stands for."""
+    """The port of a bound SUB. `senders` maps the user id of a connection to the name it stands for.
+
+    `takers` is a core's short way for ordinary beats: a callable for each name, which says False to what it leaves
+    to `beat`.
+    """
 
     def __init__(
         self,
@@ -38,18 +42,20 @@ class Intake:
         senders: dict[str, str],
         beat: Callable[..., Iterable[Effect]] | None = None,
         perform: Perform | None = None,
+        takers: Mapping[str, Callable[..., bool]] | None = None,
     ) -> None:
         self.source = socket
         self._feed = feed
         self._beat = beat if beat is not None else self._no_beats_here
         self._perform = perform if perform is not None else _nothing
         self.senders = senders
+        self._takers = takers if takers is not None else {}
 
     def drain(self) -> int:
         """Take in what waits, at most `DRAIN_MAX` frames."""
         receive = self.source.recv
         senders = self.senders
-        beat = self._beat
+        take = self._takers.get
         unpack = LAYOUT.unpack_from
         clock = time.monotonic_ns
         flags = zmq.NOBLOCK
@@ -67,20 +73,18 @@ class Intake:
                 if len(data) == BEAT_SIZE:
                     head, bits, incarnation, sequence, sent, due_in, interval, gap, progress, _ = unpack(data)
                     if head == HEAD and 0 < sequence <= SEQUENCE_MAX and interval and sent <= SEQUENCE_MAX:
-                        effects = beat(
-                            name,
-                            incarnation,
-                            sequence,
-                            sent,
-                            due_in * _MICRO,
-                            interval * _MICRO,
-                            gap * _MICRO,
-                            progress,
-                            bits & LEAVING == LEAVING,
-                            clock(),
-                        )
-                        if effects:
-                            self._perform(effects)
+                        due_in *= _MICRO
+                        interval *= _MICRO
+                        gap *= _MICRO
+                        now = clock()
+                        taker = take(name)
+                        if (
+                            taker is None
+                            or bits & LEAVING
+                            or not taker(incarnation, sequence, sent, due_in, interval, gap, progress, now)
+                        ):
+                            numbers = (incarnation, sequence, sent, due_in, interval, gap, progress)
+                            self._perform(self._beat(name, *numbers, bits & LEAVING == LEAVING, now))
                         continue
                 self._other(name, data)
         except zmq.Again:

@@ -94,6 +94,7 @@ class Leader:
             senders,
             self.core.beat,
             self._driver.perform,
+            self.core.roster.takers,
         )
         router = sockets.control_router(self._context, host, settings.control)
         self._router = ControlRouter(router, self._driver.feed, senders)
