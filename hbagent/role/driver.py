@@ -38,6 +38,9 @@ DRAIN_ROUNDS_MAX = 50
 TURN_NS = MILLISECOND
 #: A turn with fewer messages than this is no load, and the next is not put off.
 TURN_BUSY = 2
+#: The core is told the wall clock each second, and so much later when nothing else wakes the loop.
+WALL_EVERY_NS = SECOND
+WALL_SLACK_NS = SECOND
 #: Without any deadline the loop still looks at itself this often.
 IDLE_NS = SECOND
 
@@ -135,6 +138,8 @@ class Driver:
         # What exists now lives as long as the process: a full collection of it would be a pause of the loop.
         gc.collect()
         gc.freeze()
+        # Before anything else arrives, or the first events would have no time.
+        self._tell_wall(time.monotonic_ns())
         while not self._done:
             self.turn()
 
@@ -149,8 +154,7 @@ class Driver:
                     break
             self.perform(self.core.wake(time.monotonic_ns()))
         if now >= self._wall_at:
-            self._wall_at = now + SECOND
-            self.perform(self.core.receive("", WallTime(time.time_ns()), now))
+            self._tell_wall(now)
         while self._timers and now >= self._timers[0][0]:
             heapq.heappop(self._timers)[2]()
         if self._notifier.watchdog_ns and now >= self._watchdog_at:
@@ -164,9 +168,14 @@ class Driver:
             time.sleep(rest / SECOND)
         self._turned_at = time.monotonic_ns()
 
+    def _tell_wall(self, now: int) -> None:
+        self._wall_at = now + WALL_EVERY_NS
+        self.perform(self.core.receive("", WallTime(time.time_ns()), now))
+
     def _timeout_ms(self) -> int:
         now = time.monotonic_ns()
-        at = self._wall_at
+        # The wall clock waits for the next turn that something else makes: an agent wakes once a second, not twice.
+        at = self._wall_at + WALL_SLACK_NS
         deadline = self.core.deadline()
         if deadline is not None and deadline < at:
             at = deadline
