@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Union
-
-import msgspec
+from typing import Any, ClassVar
 
 from .config import LeaderConfig
-from .effects import Answer, Effect, Effects, Exit, Happened, Keep, Note, Publish, Rewrite, Send
+from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Send
+from .leaderviews import explain_view, status_view
 from .member import Member
+from .memory import Entry, Memory, acknowledged_entry, verdict_entry
 from .messages import (
     Admission,
     Farewell,
@@ -42,57 +42,34 @@ from .messages import (
     TransitionsAck,
     WallTime,
 )
-from .names import rack_of
 from .observer import OwnLag
 from .outbox import Outbox
-from .roster import INTERVAL_ASSUMED_NS, Change, Heard, Roster
-from .states import Cause, Liveness, RackState
+from .roster import Change, Heard, Roster
 from .units import SECOND, show_duration
-from .views import (
-    ExplainView,
-    LeaderView,
-    NodeView,
-    ObserverView,
-    RackView,
-    RootView,
-    StatusView,
-    count_liveness,
-    seconds_of,
-)
-from .wallclock import WallClock, rfc3339
+from .wallclock import WallClock
 
-#: The journal is rewritten when it holds this many entries beyond one for each node and waiting transition.
-JOURNAL_SLACK = 2000
-#: After a failed write the journal is tried again this often.
-JOURNAL_RETRY_NS = 2 * SECOND
 #: Verdicts remembered per node for `explain`.
 STORY_LENGTH = 10
 #: Refusals of one kind make one log line in this time, however many they are.
 NOTE_EVERY_NS = SECOND
 
-#: What the journal tells of a node: liveness, cause, incarnation, sequence and interval, as `Roster.recall` takes them.
-Known = tuple[Liveness, Union[Cause, None], Union[int, None], int, int]
-
 
 class LeaderCore:
     """One rack leader. Call `wake` no later than `deadline`, after all sockets have been drained."""
 
-    def __init__(self, config: LeaderConfig, rng: random.Random, now: int, kept: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(self, config: LeaderConfig, rng: random.Random, now: int, kept: Iterable[Entry] = ()) -> None:
         self._config = config
         self._rng = rng
-        self._started = now
+        self.started = now
         self.epoch = rng.getrandbits(63)
         self._number = 0
-        self._wall = WallClock()
+        self.wall = WallClock()
         self._lag = OwnLag()
         self.roster = Roster(config, self._lag, now)
         self._members = self.roster.members
         self._outbox = Outbox(config.outbox_max)
+        self.memory = Memory(self._members, self._outbox)
         self._resend_at: int | None = None
-        self._journal_entries = 0
-        self._journal_token = 0
-        self._journal_failed_at: int | None = None
-        self._degraded = ""
         self._tick_at = now + config.tick_ns
         self._count_at = now
         self._summary_number = 0
@@ -164,9 +141,9 @@ class LeaderCore:
         if self._resend_at is not None and now >= self._resend_at:
             self._outbox.rewind()
             effects.extend(self._send_outbox(now))
-        if self._journal_failed_at is not None and now >= self._journal_failed_at + JOURNAL_RETRY_NS:
-            self._journal_failed_at = None
-            effects.append(self._rewrite())
+        again = self.memory.retry(now)
+        if again is not None:
+            effects.append(again)
         return tuple(effects)
 
     def deadline(self) -> int | None:
@@ -197,11 +174,11 @@ class LeaderCore:
 
     def _tell(self, changes: Iterable[Change], now: int) -> Effects:
         effects: list[Effect] = []
-        entries: list[dict[str, Any]] = []
+        entries: list[Entry] = []
         for change in changes:
             transition = self._transition(change, now)
             self._outbox.add(self.epoch, transition)
-            entries.append({"k": "t", "e": self.epoch, "t": msgspec.to_builtins(transition)})
+            entries.append(verdict_entry(self.epoch, transition))
             story = self._stories.setdefault(transition.node, [])
             story.append(transition)
             del story[:-STORY_LENGTH]
@@ -210,7 +187,7 @@ class LeaderCore:
             )
         if not entries:
             return ()
-        effects.append(self._keep(entries))
+        effects.append(self.memory.keep(entries))
         effects.extend(self._send_outbox(now))
         return tuple(effects)
 
@@ -228,7 +205,7 @@ class LeaderCore:
             evidence=change.evidence,
             incarnation=member.order.incarnation,
             sequence=member.order.sequence,
-            at_wall_ns=self._wall.at(now),
+            at_wall_ns=self.wall.at(now),
             health_before=member.health,
             health_after=member.health,
         )
@@ -248,7 +225,7 @@ class LeaderCore:
             return ()
         again = self._root_linked and self._outbox.waiting()
         self._resend_at = now + self._config.resend_ns if again else None
-        return (self._keep([{"k": "a", "e": ack.epoch, "n": ack.number}]),)
+        return (self.memory.keep([acknowledged_entry(ack.epoch, ack.number)]),)
 
     def _linked(self, sender: str, link: Linked, now: int) -> Effects:
         if link.peer != self._config.root:
@@ -264,72 +241,22 @@ class LeaderCore:
 
     # ---- journal -----------------------------------------------------------------------------------------
 
-    def _restore(self, kept: Iterable[dict[str, Any]], now: int) -> None:
+    def _restore(self, kept: Iterable[Entry], now: int) -> None:
         """Take up an earlier life: what each node was, and what the root has not acknowledged."""
-        known: dict[str, Known] = {}
-        for entry in kept:
-            try:
-                self._restore_entry(entry, known)
-            except (KeyError, TypeError, ValueError, msgspec.ValidationError):
-                self.refused["kept"] = self.refused.get("kept", 0) + 1
+        known, damaged = self.memory.restore(kept)
+        if damaged:
+            self.refused["kept"] = damaged
         for node, state in known.items():
-            self.roster.recall(node, *state, now)
-        self._first.append(self._rewrite())
-
-    def _restore_entry(self, entry: dict[str, Any], known: dict[str, Known]) -> None:
-        if entry["k"] == "t":
-            transition = msgspec.convert(entry["t"], Transition)
-            self._outbox.add(int(entry["e"]), transition)
-            interval_ns = transition.evidence.interval_ns or INTERVAL_ASSUMED_NS
-            state = (transition.after, transition.cause, transition.incarnation, transition.sequence or 0, interval_ns)
-            known[transition.node] = state
-        elif entry["k"] == "a":
-            self._outbox.acknowledge(int(entry["e"]), int(entry["n"]))
-        elif entry["k"] == "n":
-            cause = None if entry["c"] is None else Cause(entry["c"])
-            incarnation = None if entry["i"] is None else int(entry["i"])
-            interval_ns = int(entry.get("v", INTERVAL_ASSUMED_NS))
-            known[str(entry["m"])] = (Liveness(entry["l"]), cause, incarnation, int(entry["s"]), interval_ns)
-
-    def _keep(self, entries: list[dict[str, Any]]) -> Effect:
-        self._journal_entries += len(entries)
-        if self._journal_entries > JOURNAL_SLACK + len(self._members) + len(self._outbox):
-            return self._rewrite()
-        self._journal_token += 1
-        return Keep(self._journal_token, tuple(entries))
-
-    def _rewrite(self) -> Effect:
-        entries: list[dict[str, Any]] = [
-            {
-                "k": "n",
-                "m": m.name,
-                "l": m.liveness.value,
-                "c": m.cause.value if m.cause is not None else None,
-                "i": m.order.incarnation,
-                "s": m.order.sequence,
-                "v": m.interval_ns,
-            }
-            for m in self._members.values()
-            if m.cause is not Cause.NEVER_SEEN
-        ]
-        states = len(entries)
-        entries.extend({"k": "t", "e": e, "t": msgspec.to_builtins(t)} for e, t in self._outbox.entries())
-        # A waiting transition is older than the state it led to, so the states are read last.
-        entries = entries[states:] + entries[:states]
-        self._journal_entries = len(entries)
-        self._journal_token += 1
-        return Rewrite(self._journal_token, tuple(entries))
+            self.roster.recall(
+                node, state.liveness, state.cause, state.incarnation, state.sequence, state.interval_ns, now
+            )
+        self._first.append(self.memory.rewrite())
 
     def _kept(self, sender: str, kept: Kept, now: int) -> Effects:
-        if not self._degraded:
-            return ()
-        self._degraded = ""
-        return (Note("info", "journal-works-again", {}),)
+        return (Note("info", "journal-works-again", {}),) if self.memory.kept() else ()
 
     def _keep_failed(self, sender: str, failed: KeepFailed, now: int) -> Effects:
-        first = not self._degraded
-        self._degraded = f"journal: {failed.reason}"
-        self._journal_failed_at = now
+        first = self.memory.failed(failed.reason, now)
         return (Note("error", "journal-failed", {"reason": failed.reason}),) if first else ()
 
     # ---- summaries ---------------------------------------------------------------------------------------
@@ -363,7 +290,7 @@ class LeaderCore:
             number=self._summary_number,
             newest=self._number,
             nodes=tuple(self._row(self._members[node], now) for node in self._config.racks[rack]),
-            stats=self._stats(now),
+            stats=self.stats(now),
         )
 
     def _row(self, member: Member, now: int) -> NodeRow:
@@ -383,14 +310,15 @@ class LeaderCore:
             loop_gap_ns=member.loop_gap_ns,
         )
 
-    def _stats(self, now: int) -> LeaderStats:
+    def stats(self, now: int) -> LeaderStats:
+        """This leader's account of itself."""
         return LeaderStats(
-            uptime_ns=now - self._started,
+            uptime_ns=now - self.started,
             lag_max_ns=self._lag.lag_max_ns,
             beats=sum(member.beats for member in self._members.values()),
             refused=dict(self.refused),
             outbox=len(self._outbox),
-            degraded=self._degraded,
+            degraded=self.memory.degraded,
             version=self._config.version,
         )
 
@@ -467,7 +395,7 @@ class LeaderCore:
     # ---- the driver itself -------------------------------------------------------------------------------
 
     def _wall_time(self, sender: str, wall: WallTime, now: int) -> Effects:
-        step = self._wall.tell(wall.wall_ns, now)
+        step = self.wall.tell(wall.wall_ns, now)
         return (Note("warning", "wall-jump", {"step": show_duration(step)}),) if step else ()
 
     def _reconfigured(self, sender: str, message: Reconfigured, now: int) -> Effects:
@@ -489,11 +417,11 @@ class LeaderCore:
         all_at = now + config.report_interval_ns
         self._reports_all_at = {rack: self._reports_all_at.get(rack, all_at) for rack in config.racks}
         self._summary_next = now
-        return (Note("info", "membership", {"added": len(added), "removed": len(gone)}), self._rewrite())
+        return (Note("info", "membership", {"added": len(added), "removed": len(gone)}), self.memory.rewrite())
 
     def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:
         self._done = True
-        return (*self._send_outbox(now), self._rewrite(), Exit())
+        return (*self._send_outbox(now), self.memory.rewrite(), Exit())
 
     # ---- questions ---------------------------------------------------------------------------------------
 
@@ -502,85 +430,17 @@ class LeaderCore:
         if query.what == "ping":
             return (Answer(asker, query.id, {"name": self._config.name, "role": "leader"}),)
         if query.what == "status":
-            return (Answer(asker, query.id, self._status(now)),)
+            return (Answer(asker, query.id, status_view(self, self._config, now)),)
         if query.what == "explain":
             member = self._members.get(query.node)
             if member is None:
                 return (Answer(asker, query.id, None, f"no node {query.node!r} in {', '.join(self._config.racks)}"),)
-            return (Answer(asker, query.id, self._explain(member, now)),)
+            return (Answer(asker, query.id, explain_view(self, self._config, member, now)),)
         return (Answer(asker, query.id, None, f"a leader cannot answer {query.what!r}; ask the root"),)
 
-    def _status(self, now: int) -> StatusView:
-        return StatusView(
-            root=RootView(
-                name=self._config.name,
-                role="leader",
-                version=self._config.version,
-                at=rfc3339(self._wall.at(now)),
-                uptime_s=(now - self._started) / SECOND,
-                reachable=False,
-                degraded=self._degraded,
-                refused=dict(self.refused),
-            ),
-            racks=[self._rack_view(rack, now) for rack in self._config.racks],
-            nodes=[self._node_view(member, now) for member in self._members.values()],
-        )
-
-    def _rack_view(self, rack: str, now: int) -> RackView:
-        values = [self._members[node].liveness for node in self._config.racks[rack]]
-        calm = all(value in (Liveness.ALIVE, Liveness.LEFT) for value in values)
-        me = LeaderView(
-            leader=self._config.name,
-            state=Liveness.ALIVE,
-            age_s=0.0,
-            uptime_s=seconds_of(now - self._started),
-            lag_max_ms=self._lag.lag_max_ns / 1e6,
-            degraded=self._degraded,
-            version=self._config.version,
-            outbox=len(self._outbox),
-            refused=dict(self.refused),
-        )
-        state = RackState.OK if calm else RackState.DEGRADED
-        return RackView(rack=rack, state=state, leaders=[me], counts=count_liveness(values))
-
-    def _node_view(self, member: Member, now: int) -> NodeView:
-        age = None if member.heard_at is None else now - member.heard_at
-        cause = member.cause.value if member.cause is not None else None
-        seen = ObserverView(
-            leader=self._config.name,
-            liveness=member.liveness,
-            cause=cause,
-            age_s=seconds_of(age),
-            speaks=member.heard_at is not None,
-        )
-        return NodeView(
-            node=member.name,
-            rack=rack_of(member.name),
-            liveness=member.liveness,
-            health=member.health,
-            cause=cause,
-            since=rfc3339(self._wall.at(member.since)),
-            age_s=seconds_of(age),
-            observers=[seen],
-            probes=list(member.report.probes) if member.report is not None else [],
-            facts=member.report.facts if member.report is not None else None,
-            lost=member.order.lost,
-            late=member.late,
-        )
-
-    def _explain(self, member: Member, now: int) -> ExplainView:
-        story = [
-            {
-                "at": rfc3339(t.at_wall_ns),
-                "kind": t.kind.value,
-                "leader": self._config.name,
-                "liveness": {"from": t.before.value, "to": t.after.value},
-                "cause": t.cause.value if t.cause is not None else None,
-                "evidence": msgspec.to_builtins(t.evidence),
-            }
-            for t in reversed(self._stories.get(member.name, []))
-        ]
-        return ExplainView(node=self._node_view(member, now), rack=self._rack_view(member.rack, now), story=story)
+    def story(self, node: str) -> list[Transition]:
+        """The newest verdicts about `node`, oldest first."""
+        return self._stories.get(node, [])
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, str, Any, int], Effects]]] = {
         TransitionsAck: _acknowledged,

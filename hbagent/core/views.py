@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .messages import HostFacts, ProbeResult
+from .messages import Evidence, HostFacts, ProbeResult
 from .states import Health, Liveness, RackState
 
 SCHEMA = 1
@@ -121,3 +121,13 @@ def count_liveness(values: list[Liveness]) -> dict[str, int]:
 def seconds_of(value_ns: int | None) -> float | None:
     """Nanoseconds as seconds with three decimals, None stays None."""
     return None if value_ns is None else round(value_ns / 1e9, 3)
+
+
+def incarnation_view(incarnation: int | None) -> str | None:
+    """An incarnation as 16 hexadecimal digits: readers of JSON lose the last bits of numbers above 2^53."""
+    return None if incarnation is None else f"{incarnation:016x}"
+
+
+def evidence_view(evidence: Evidence) -> dict[str, Any]:
+    """Evidence as people and hooks are shown it."""
+    return {**msgspec.to_builtins(evidence), "incarnation": incarnation_view(evidence.incarnation)}
