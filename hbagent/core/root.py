@@ -15,19 +15,18 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-import msgspec
-
-from .config import HookConfig, RootConfig
+from .config import RootConfig
 from .dispatch import Dispatch
-from .effects import Answer, Effect, Effects, Exit, Fetch, Happened, Note, Persist, Send
+from .effects import Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send
 from .fleet import Merged, NodeRecord, Seen, merge
+from .leaderrecord import LeaderRecord
 from .lease import Lease
+from .ledger import Ledger
 from .messages import (
     Evidence,
     HookFinished,
     KeepFailed,
     Kept,
-    LeaderStats,
     NodeRow,
     Query,
     RackReports,
@@ -41,19 +40,17 @@ from .messages import (
     WallTime,
 )
 from .names import is_part
+from .notice import notices
 from .observer import OwnLag
-from .order import Order, Verdict
-from .records import Batch, Event, HookRun, Mark, NodeState, Restored, RunState
+from .order import Verdict
+from .records import Event, HookRun, Mark, NodeState, Restored, RunState
 from .rootviews import explain_view, status_view
 from .states import Cause, Health, Kind, Liveness
 from .units import SECOND, show_duration
-from .views import SCHEMA
-from .wallclock import WallClock, rfc3339
+from .wallclock import WallClock
 
 #: The loop is looked at this often to measure its own lag; a fraction of a lease.
 TICK_NS = SECOND // 4
-#: After a failed transaction the store is tried again this often.
-STORE_RETRY_NS = SECOND
 #: A root that finds no observer for a node waits this much longer than the leader itself would.
 ABSENCE_SLACK_NS = 2 * SECOND
 NOTE_EVERY_NS = SECOND
@@ -63,26 +60,6 @@ NODES_MAX = 20_000
 PAGE_BITS = 16
 
 _TROUBLE = {Liveness.SUSPECT: Kind.NODE_SUSPECT, Liveness.DEAD: Kind.NODE_DEAD, Liveness.LEFT: Kind.NODE_LEFT}
-
-
-class LeaderRecord:
-    """What the root knows of one leader."""
-
-    __slots__ = ("acknowledged", "lease", "lost_told", "marks", "name", "newest", "order", "racks", "stats", "stats_at")
-
-    def __init__(self, name: str, racks: tuple[str, ...], lease: Lease) -> None:
-        self.name = name
-        self.racks = racks
-        self.lease = lease
-        #: Which of its summaries is news: lives of a leader have no order, numbers within one have.
-        self.order = Order()
-        self.stats = LeaderStats()
-        self.stats_at = 0
-        self.newest = 0
-        #: Transitions taken in, by epoch; and of these, what is on disk and may be acknowledged.
-        self.marks: dict[int, int] = {}
-        self.acknowledged: dict[int, int] = {}
-        self.lost_told = False
 
 
 class RootCore:
@@ -105,18 +82,9 @@ class RootCore:
         self.rack_nodes: dict[str, list[NodeRecord]] = {rack: [] for rack in self.racks}
         self.dispatch = Dispatch(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         self.sequence = 0
-        self.degraded = ""
+        self.ledger = Ledger()
         self.refused: dict[str, int] = {}
         self._noted: dict[tuple[str, str], int] = {}
-        self._batch_token = 0
-        self._in_flight: Batch | None = None
-        self._retry_at: int | None = None
-        self._from_memory: dict[str, HookRun] = {}
-        self._events: list[Event] = []
-        self._node_states: dict[str, NodeState] = {}
-        self._marks: dict[tuple[str, int], Mark] = {}
-        self._runs: dict[str, HookRun] = {}
-        self._forgotten: list[str] = []
         self._done = False
         self._restore(restored or Restored(), now)
 
@@ -165,10 +133,9 @@ class RootCore:
         for leader in self.leaders.values():
             if leader.lease.lapsed(now) and (leader.lease.held or leader.lease.renewed_at is None):
                 effects.extend(self._lapse(leader, now))
-        if self._retry_at is not None and now >= self._retry_at and self._in_flight is not None:
-            self._retry_at = None
-            self._batch_token += 1
-            effects.append(Persist(self._batch_token, self._in_flight))
+        again = self.ledger.retry(now)
+        if again is not None:
+            effects.append(again)
         effects.extend(self._progress(now))
         return tuple(effects)
 
@@ -182,11 +149,7 @@ class RootCore:
             for leader in self.leaders.values()
             if leader.lease.held or (leader.lease.renewed_at is None and not leader.lost_told)
         )
-        if self._retry_at is not None:
-            times.append(self._retry_at)
-        due = self.dispatch.deadline()
-        if due is not None:
-            times.append(due)
+        times.extend(due for due in (self.ledger.deadline(), self.dispatch.deadline()) if due is not None)
         return min(times)
 
     def _tick(self, now: int) -> None:
@@ -199,57 +162,38 @@ class RootCore:
 
     def _progress(self, now: int) -> Effects:
         """Start hooks whose turn it is, and send the next batch to disk when none is on its way."""
-        effects: list[Effect] = list(self.dispatch.ready(now))
-        waiting = self._events or self._node_states or self._marks or self._runs or self._forgotten
-        if self._in_flight is None and waiting:
-            self._in_flight = Batch(
-                events=tuple(self._events),
-                nodes=tuple(self._node_states.values()),
-                marks=tuple(self._marks.values()),
-                runs=tuple(self._runs.values()),
-                forgotten=tuple(self._forgotten),
-            )
-            self._events, self._node_states, self._marks, self._runs, self._forgotten = [], {}, {}, {}, []
-            self._batch_token += 1
-            effects.append(Persist(self._batch_token, self._in_flight))
-        return tuple(effects)
+        starting = self.dispatch.ready(now)
+        writing = self.ledger.write()
+        return starting if writing is None else (*starting, writing)
 
     # ---- disk --------------------------------------------------------------------------------------------
 
     def _kept(self, sender: str, kept: Kept, now: int) -> Effects:
-        batch, self._in_flight = self._in_flight, None
-        if batch is None or kept.token != self._batch_token:
-            self._in_flight = batch
+        troubled = bool(self.ledger.degraded)
+        batch = self.ledger.kept(kept.token)
+        if batch is None:
             return ()
-        effects: list[Effect] = []
-        if self.degraded:
-            self.degraded = ""
-            effects.append(Note("info", "store-works-again", {}))
+        effects: list[Effect] = [Note("info", "store-works-again", {})] if troubled else []
         for mark in batch.marks:
             leader = self.leaders.get(mark.leader)
             if leader is not None:
                 leader.acknowledged[mark.epoch] = mark.number
                 effects.append(Send(mark.leader, TransitionsAck(epoch=mark.epoch, number=mark.number)))
-        for run in batch.runs:
-            if run.state is RunState.PENDING and run.attempt == 0 and self._from_memory.pop(run.run_id, None) is None:
-                self._owe(run, now)
+        for run in self.ledger.due(batch):
+            self._owe(run, now)
         return tuple(effects)
 
     def _keep_failed(self, sender: str, failed: KeepFailed, now: int) -> Effects:
-        if self._in_flight is None or failed.token != self._batch_token:
+        first = not self.ledger.degraded
+        if not self.ledger.failed(failed.token, failed.reason, now):
             return ()
-        first = not self.degraded
-        self.degraded = f"store: {failed.reason}"
-        self._retry_at = now + STORE_RETRY_NS
-        for run in self._in_flight.runs:
-            if run.state is RunState.PENDING and run.attempt == 0 and run.run_id not in self._from_memory:
-                self._from_memory[run.run_id] = run
-                self._owe(run, now)
+        for run in self.ledger.begin_from_memory():
+            self._owe(run, now)
         return (Note("error", "store-failed", {"reason": failed.reason}),) if first else ()
 
     def _owe(self, run: HookRun, now: int) -> None:
         for given_up in self.dispatch.add(run, now):
-            self._runs[given_up.run_id] = given_up
+            self.ledger.run(given_up)
 
     # ---- leaders -----------------------------------------------------------------------------------------
 
@@ -292,12 +236,14 @@ class RootCore:
     ) -> Effects:
         lost = kind is Kind.LEADER_LOST
         rack = leader.racks[0] if len(leader.racks) == 1 else ""
-        self._node_states[leader.name] = NodeState(
-            node=leader.name,
-            rack=rack,
-            liveness=Liveness.DEAD if lost else Liveness.ALIVE,
-            since_wall_ns=self.wall.at(now),
-            open=kind.value if lost else "",
+        self.ledger.node(
+            NodeState(
+                node=leader.name,
+                rack=rack,
+                liveness=Liveness.DEAD if lost else Liveness.ALIVE,
+                since_wall_ns=self.wall.at(now),
+                open=kind.value if lost else "",
+            )
         )
         event = self._event(kind, now, rack=rack, leader=leader.name, cause=cause, evidence=evidence)
         self._record_event(event, None, "")
@@ -387,7 +333,7 @@ class RootCore:
             effects.extend(self._transition(leader, transition, batch.epoch, now))
         if mark > leader.marks.get(batch.epoch, 0):
             leader.marks[batch.epoch] = mark
-            self._marks[leader.name, batch.epoch] = Mark(leader=leader.name, epoch=batch.epoch, number=mark)
+            self.ledger.mark(Mark(leader=leader.name, epoch=batch.epoch, number=mark))
         elif leader.acknowledged.get(batch.epoch, 0) >= mark:
             effects.append(Send(sender, TransitionsAck(epoch=batch.epoch, number=mark)))
         return tuple(effects)
@@ -398,7 +344,7 @@ class RootCore:
         if seen is None:
             seen = record.seen[leader.name] = Seen(leader.name, now)
         if not seen.apply(transition, epoch, now):
-            self._events.append(
+            self.ledger.event(
                 self._event(
                     transition.kind,
                     now,
@@ -521,16 +467,18 @@ class RootCore:
             record.open = ""
         record.told = merged.liveness
         record.since_wall_ns = event.at_wall_ns
-        self._node_states[record.name] = NodeState(
-            node=record.name,
-            rack=record.rack,
-            liveness=merged.liveness,
-            cause=merged.cause,
-            health=record.health,
-            since_wall_ns=record.since_wall_ns,
-            incarnation=record.incarnation,
-            sequence=record.sequence,
-            open=record.open,
+        self.ledger.node(
+            NodeState(
+                node=record.name,
+                rack=record.rack,
+                liveness=merged.liveness,
+                cause=merged.cause,
+                health=record.health,
+                since_wall_ns=record.since_wall_ns,
+                incarnation=record.incarnation,
+                sequence=record.sequence,
+                open=record.open,
+            )
         )
         self._record_event(event, record, was_open)
         before_word = before.value if before is not None else Liveness.UNKNOWN.value
@@ -575,49 +523,15 @@ class RootCore:
 
     def _record_event(self, event: Event, record: NodeRecord | None, was_open: str) -> None:
         """Into the next batch: the event, and one run for each hook that wants it."""
-        self._events.append(event)
-        document: bytes | None = None
-        for hook in self._config.hooks:
-            if not _wants(hook, event, was_open):
-                continue
-            document = document or msgspec.json.encode(self._hook_input(event, record))
-            run_id = f"{event.event_id}-{hook.name}"
-            self._runs[run_id] = HookRun(
-                run_id=run_id,
-                event_id=event.event_id,
-                hook=hook.name,
-                node=event.node or event.leader,
-                due_wall_ns=event.at_wall_ns,
-                input=document,
-                queued=event.sequence,
-            )
-
-    def _hook_input(self, event: Event, record: NodeRecord | None) -> dict[str, Any]:
-        health = record.health.value if record is not None else None
-        return {
-            "schema": SCHEMA,
-            "event_id": event.event_id,
-            "attempt": 0,
-            "kind": event.kind.value,
-            "at": rfc3339(event.at_wall_ns),
-            "node": event.node or None,
-            "rack": event.rack or None,
-            "leader": event.leader or None,
-            "liveness": {
-                "from": event.liveness_from.value if event.liveness_from is not None else None,
-                "to": event.liveness_to.value if event.liveness_to is not None else None,
-            },
-            "health": {"from": health, "to": health},
-            "cause": event.cause.value if event.cause is not None else None,
-            "host": event.host,
-            "evidence": msgspec.to_builtins(event.evidence) if event.evidence is not None else {},
-        }
+        self.ledger.event(event)
+        for run in notices(self._config.hooks, event, record.health if record is not None else None, was_open):
+            self.ledger.run(run)
 
     def _hook_finished(self, sender: str, result: HookFinished, now: int) -> Effects:
         run = self.dispatch.finished(result, now, self.wall.at(now))
         if run is None:
             return ()
-        self._runs[run.run_id] = run
+        self.ledger.run(run)
         fields = {"hook": run.hook, "event": run.event_id, "attempt": run.attempt}
         if run.state is RunState.DONE:
             return (Note("info", "hook-done", {**fields, "took": show_duration(result.duration_ns)}),)
@@ -670,8 +584,7 @@ class RootCore:
         gone = [node for node, record in self.nodes.items() if record.rack not in self.racks]
         for node in gone:
             del self.nodes[node]
-            self._node_states.pop(node, None)
-            self._forgotten.append(node)
+            self.ledger.forget(node)
         return (Note("info", "membership", {"racks": len(self.racks), "forgotten": len(gone)}),)
 
     def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:
@@ -707,21 +620,3 @@ class RootCore:
         Terminate: _terminate,
         Query: _query,
     }
-
-
-def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
-    """True when `hook` is told of `event`.
-
-    The end of a trouble is told to whoever was told of its beginning: a recovery to hooks that had the SUSPECT or
-    the DEAD, also when the node came back by a restart.
-    """
-    if event.kind is Kind.NODE_JOINED or event.late:
-        return False
-    begun = {Kind(kind) for kind in was_open.split(",") if kind}
-    told = bool(begun.intersection(hook.on))
-    listens_to_trouble = Kind.NODE_DEAD in hook.on or Kind.NODE_SUSPECT in hook.on
-    if event.kind is Kind.NODE_RECOVERED:
-        return Kind.NODE_RECOVERED in hook.on and (told or not listens_to_trouble)
-    if event.kind is Kind.NODE_RESTARTED:
-        return Kind.NODE_RESTARTED in hook.on or (told and Kind.NODE_RECOVERED in hook.on)
-    return event.kind in hook.on

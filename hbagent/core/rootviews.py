@@ -23,7 +23,8 @@ from .views import (
 from .wallclock import rfc3339
 
 if TYPE_CHECKING:
-    from .root import LeaderRecord, RootCore
+    from .leaderrecord import LeaderRecord
+    from .root import RootCore
 
 
 def status_view(root: RootCore, config: RootConfig, now: int) -> StatusView:
@@ -35,7 +36,7 @@ def status_view(root: RootCore, config: RootConfig, now: int) -> StatusView:
             version=config.version,
             at=rfc3339(root.wall.at(now)),
             uptime_s=round((now - root.started) / SECOND, 3),
-            degraded=root.degraded,
+            degraded=root.ledger.degraded,
             newest_event=root.sequence,
             hooks_waiting=root.dispatch.waiting,
             hooks_dead=root.dispatch.dead,

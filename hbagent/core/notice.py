@@ -1,0 +1,74 @@
+"""Who is told of an event, and in which words.
+
+A hook chooses kinds of events. The one rule beside that: who was told of a trouble is told of its end, whichever kind
+the end has, and nobody is told of the end of a trouble that he never heard of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .config import HookConfig
+from .records import Event, HookRun
+from .states import Health, Kind
+from .views import SCHEMA, evidence_view
+from .wallclock import rfc3339
+
+
+def notices(hooks: tuple[HookConfig, ...], event: Event, health: Health | None, was_open: str) -> list[HookRun]:
+    """One run for each hook that is told of `event`; `was_open` is the trouble of its node until now."""
+    told = [hook for hook in hooks if _wants(hook, event, was_open)]
+    if not told:
+        return []
+    document = msgspec.json.encode(_input(event, health))
+    return [
+        HookRun(
+            run_id=f"{event.event_id}-{hook.name}",
+            event_id=event.event_id,
+            hook=hook.name,
+            node=event.node or event.leader,
+            due_wall_ns=event.at_wall_ns,
+            input=document,
+            queued=event.sequence,
+        )
+        for hook in told
+    ]
+
+
+def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
+    """True when `hook` is told of `event`.
+
+    The end of a trouble is told to whoever was told of its beginning: a recovery to hooks that had the SUSPECT or
+    the DEAD, also when the node came back by a restart.
+    """
+    if event.kind is Kind.NODE_JOINED or event.late:
+        return False
+    begun = {Kind(kind) for kind in was_open.split(",") if kind}
+    told = bool(begun.intersection(hook.on))
+    listens_to_trouble = Kind.NODE_DEAD in hook.on or Kind.NODE_SUSPECT in hook.on
+    if event.kind is Kind.NODE_RECOVERED:
+        return Kind.NODE_RECOVERED in hook.on and (told or not listens_to_trouble)
+    if event.kind is Kind.NODE_RESTARTED:
+        return Kind.NODE_RESTARTED in hook.on or (told and Kind.NODE_RECOVERED in hook.on)
+    return event.kind in hook.on
+
+
+def _input(event: Event, health: Health | None) -> dict[str, Any]:
+    """The document for a hook's standard input. Other people's scripts read it: keys are added, never changed."""
+    return {
+        "schema": SCHEMA,
+        "event_id": event.event_id,
+        "attempt": 0,
+        "kind": event.kind.value,
+        "at": rfc3339(event.at_wall_ns),
+        "node": event.node or None,
+        "rack": event.rack or None,
+        "leader": event.leader or None,
+        "liveness": {"from": event.liveness_from, "to": event.liveness_to},
+        "health": {"from": health, "to": health},
+        "cause": event.cause,
+        "host": event.host,
+        "evidence": evidence_view(event.evidence) if event.evidence is not None else {},
+    }
