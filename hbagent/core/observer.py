@@ -58,12 +58,16 @@ class OwnLag:
             self.hold_until = until
 
     def since(self, instant: int) -> int:
-        """Own lag, in nanoseconds, that ended after `instant`: time in which nothing could have been heard."""
+        """Own lag after `instant`, in nanoseconds: time in which nothing could have been heard.
+
+        Of a lag that had begun before, only the rest counts: who was heard in the middle of it, because it is
+        drained before it is written down, is not owed the whole.
+        """
         total = 0
         for ended, lag in reversed(self._lags):
             if ended <= instant:
                 break
-            total += lag
+            total += min(lag, ended - instant)
         return total
 
     @property
