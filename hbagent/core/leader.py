@@ -135,7 +135,9 @@ class LeaderCore:
         self._first = []
         if now >= self._tick_at:
             self._tick(now, effects)
-        effects.extend(self._tell(self.roster.expire(now), now))
+        judged = self.roster.deadline()
+        if judged is not None and now >= judged:
+            effects.extend(self._tell(self.roster.expire(now), now))
         if now >= self._summary_next:
             self._summaries(now, effects)
         if self._resend_at is not None and now >= self._resend_at:

@@ -301,11 +301,12 @@ class World:
         if host.wake_at != at:
             return
         host.wake_at = FAR
-        if host.core is not None and not host.paused:
-            host.spins = host.spins + 1 if at == host.woken_at else 0
-            host.woken_at = at
-            self._turn(at, host)
-            self._plan(at, host)
+        if host.core is None or host.paused:
+            return
+        host.spins = host.spins + 1 if at == host.woken_at else 0
+        host.woken_at = at
+        self._turn(at, host)
+        self._plan(at, host)
 
     def _turn(self, at: int, host: Host) -> None:
         effects = host.core.wake(host.local(at))
