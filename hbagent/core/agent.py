@@ -29,7 +29,8 @@ from .messages import (
     WallTime,
 )
 from .states import Health
-from .units import MILLISECOND
+from .units import MILLISECOND, show_duration
+from .wallclock import WallClock
 
 #: A leaving agent repeats its farewell this often until it is acknowledged.
 FAREWELL_RETRY_NS = 100 * MILLISECOND
@@ -70,6 +71,7 @@ class AgentCore:
         self._config = config
         self._rng = rng
         self.incarnation = rng.getrandbits(64)
+        self._wall = WallClock()
         self._sequence = 0
         self._next_beat = now + rng.randrange(config.interval_ns)
         self._loop_gap_ns = 0
@@ -106,7 +108,7 @@ class AgentCore:
         if isinstance(message, Reconfigured):
             return self._reconfigured(message.config, now)
         if isinstance(message, WallTime):
-            return ()
+            return self._wall_time(message, now)
         return (Note("warning", "unexpected-message", {"sender": sender, "type": type(message).__name__}),)
 
     def wake(self, now: int) -> Effects:
@@ -252,6 +254,13 @@ class AgentCore:
     def sequence(self) -> int:
         """Beats sent so far."""
         return self._sequence
+
+    # ---- the wall clock ----------------------------------------------------------------------------------
+
+    def _wall_time(self, wall: WallTime, now: int) -> Effects:
+        """Nothing here goes by it; but whoever reads this host's logs wants to know that it stepped."""
+        step = self._wall.tell(wall.wall_ns, now)
+        return (Note("warning", "wall-jump", {"step": show_duration(step)}),) if step else ()
 
     # ---- reload ------------------------------------------------------------------------------------------
 
