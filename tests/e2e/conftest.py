@@ -1,0 +1,90 @@
+"""What the tests of real processes share: their datacenters, their figures, and the logs behind a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hbagent.demo.datacenter import Plan
+from tests.conftest import SOCKET_DIRECTORY_MAX
+from tests.e2e.fleet import Fleet
+
+Build = Callable[[Plan], Fleet]
+Figures = Callable[[str, str], None]
+
+_FIGURES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
+_FLEETS: pytest.StashKey[list[Fleet]] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FIGURES] = []
+    config.stash[_FLEETS] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows the end of every log."""
+    report = yield
+    if report.failed:
+        for fleet in item.config.stash.get(_FLEETS, []):
+            report.sections += [(f"log of {name}", text) for name, text in fleet.tails()]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What was measured."""
+    figures = config.stash.get(_FIGURES, [])
+    if figures:
+        terminalreporter.section("figures of the rows")
+        for row, text in figures:
+            terminalreporter.write_line(f"{row:<6} {text}")
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """Call it with a row and what was measured there."""
+    return lambda row, text: pytestconfig.stash[_FIGURES].append((row, text))
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Build]:
+    """Makes datacenters that end with the module; their logs are shown when a test fails."""
+    fleets = pytestconfig.stash[_FLEETS]
+    with contextlib.ExitStack() as stack:
+
+        def make(plan: Plan) -> Fleet:
+            fleet = Fleet(stack.enter_context(_short_directory(tmp_path_factory)), plan)
+            fleets.append(fleet)
+            return stack.enter_context(fleet)  # type: ignore[return-value]
+
+        yield make
+    fleets.clear()
+
+
+@contextlib.contextmanager
+def _short_directory(factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory in which a unix socket's path fits, wherever the tree lies."""
+    directory = factory.mktemp("f")
+    if len(os.fsencode(directory)) <= SOCKET_DIRECTORY_MAX:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as short:
+        yield Path(short)
+
+
+@pytest.fixture(scope="session")
+def clock_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that bends the wall clock."""
+    library = tmp_path_factory.mktemp("shim") / "clock_shim.so"
+    source = Path(__file__).with_name("clock_shim.c")
+    subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library

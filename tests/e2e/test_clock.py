@@ -1,0 +1,66 @@
+"""Row F13: the wall clock of a running daemon steps by an hour forwards and a day back. Only what is shown moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hbagent.demo.datacenter import Plan
+from tests.e2e.conftest import Build, Figures
+from tests.e2e.fleet import Fleet, ids
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.needs("gcc")]
+
+INTERVAL = 0.2
+DEAD_AFTER = 1.0
+HOUR, DAY = 3600, 86400
+
+
+@pytest.fixture(scope="module")
+def fleet(build: Build, clock_shim: Path) -> Fleet:
+    lines = ('dead_after_min = "1s"', "dead_after_intervals = 5")
+    made = build(Plan(racks=1, nodes=3, interval="200ms", leader_lines=lines))
+    for name in made.names:
+        made.variables[name] = {"LD_PRELOAD": str(clock_shim), "CLOCK_OFFSET_FILE": str(clock_of(made, name))}
+    made.wake_up()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _healed(fleet: Fleet) -> Iterator[None]:
+    """Every row ends with all nodes alive."""
+    yield
+    fleet.heal()
+    fleet.settle()
+
+
+def clock_of(fleet: Fleet, name: str) -> Path:
+    """The file with the offset of a process's wall clock."""
+    return fleet.directory / f"{name}.clock"
+
+
+@pytest.mark.parametrize("step", [HOUR, -DAY], ids=["an-hour-on", "a-day-back"])
+@pytest.mark.parametrize("name", ["root", "rack1-leader1", "rack1-node1"])
+def test_a_step_of_the_wall_clock_moves_no_deadline(fleet: Fleet, figures: Figures, name: str, step: int) -> None:
+    mark, skip = fleet.newest(), len(fleet.log(name))
+    clock_of(fleet, name).write_text(str(step))
+    fleet.until(lambda: fleet.lines(name, "wall-jump", skip=skip), "the step is logged")
+    # The one whose clock stepped and one whose clock did not.
+    for node in ("rack1-node1", "rack1-node2"):
+        fleet.kill(node)
+    dead = fleet.until(
+        lambda: {fleet.state(node) for node in ("rack1-node1", "rack1-node2")} == {("DEAD", "silence")}, "both DEAD"
+    )
+    figures("F13", f"{name} {step:+d} s: kill -9 to DEAD {dead:.2f} s (within {DEAD_AFTER + 0.5} s)")
+    assert dead > DEAD_AFTER - INTERVAL - 0.1, "DEAD before its time"
+    fleet.start(["rack1-node1", "rack1-node2"])
+    fleet.settle()
+    told = fleet.events(mark)
+    assert {row["node"] for row in told} == {"demo/rack1/node1", "demo/rack1/node2"}, ids(told)
+    assert len(told) == 6, ids(told)
+    assert len(fleet.lines(name, "wall-jump", skip=skip)) == 1, "one step is one line"
+    clock_of(fleet, name).write_text("0")
+    if name != "rack1-node1":
+        fleet.until(lambda: len(fleet.lines(name, "wall-jump", skip=skip)) == 2, "the step back is logged")

@@ -1,0 +1,106 @@
+"""Rows F01 to F04: agents and leaders that die by kill -9."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from hbagent.demo.datacenter import Plan
+from tests.e2e.conftest import Build, Figures
+from tests.e2e.fleet import Fleet, ids, node_of
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+INTERVAL = 0.25
+#: Five intervals would be 1.25 s; the shortest silence that ends in DEAD is 2.5 s.
+DEAD_AFTER = 2.5
+LEASE = 3.0
+
+
+@pytest.fixture(scope="module")
+def fleet(build: Build) -> Fleet:
+    made = build(Plan(racks=2, nodes=3, root_lines=('lease = "3s"',)))
+    made.wake_up()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _healed(fleet: Fleet) -> Iterator[None]:
+    """Every row ends with all nodes alive."""
+    yield
+    fleet.heal()
+    fleet.settle()
+
+
+def test_a_killed_agent_is_suspect_then_dead_and_each_is_told_once(fleet: Fleet, figures: Figures) -> None:
+    mark = fleet.newest()
+    fleet.kill("rack1-node1")
+    suspect = fleet.until_liveness("rack1-node1", "SUSPECT")
+    dead = suspect + fleet.until(lambda: fleet.state("rack1-node1") == ("DEAD", "silence"), "rack1-node1 DEAD")
+    figures("F01", f"kill -9 to SUSPECT at the root {suspect:.2f} s (within {INTERVAL + 0.5} s)")
+    figures("F01", f"kill -9 to DEAD(silence) at the root {dead:.2f} s (within {DEAD_AFTER + 0.5} s)")
+    assert dead > DEAD_AFTER - INTERVAL - 0.1, "DEAD before its time"
+    fleet.until(lambda: len(fleet.hook_runs(mark)) == 2, "the hook has both")
+    assert ids(fleet.events(mark)) == [
+        "demo/rack1/node1 node-suspect silence",
+        "demo/rack1/node1 node-dead silence",
+    ]
+    begun = time.monotonic()
+    fleet.start(["rack1-node1"])
+    fleet.settle()
+    figures("F01", f"started again to ALIVE at the root {time.monotonic() - begun:.2f} s")
+    fleet.until(lambda: len(fleet.hook_runs(mark)) == 3, "the hook has the recovery")
+    assert set(fleet.hook_runs(mark).values()) == {1}
+    assert ids(fleet.events(mark))[2:] == ["demo/rack1/node1 node-restarted"]
+
+
+def test_an_agent_that_is_back_before_its_time_restarted_and_never_died(fleet: Fleet, figures: Figures) -> None:
+    mark = fleet.newest()
+    fleet.restart("rack1-node2")
+    took = fleet.until(lambda: fleet.events(mark, "node-restarted"), "the restart is told")
+    fleet.settle()
+    figures("F02", f"kill -9 and start to node-restarted {took:.2f} s")
+    assert ids(fleet.events(mark, "node-restarted", "node-dead", "node-joined", "node-recovered")) == [
+        "demo/rack1/node2 node-restarted"
+    ]
+
+
+def test_a_leader_that_is_back_after_a_second_killed_nobody(fleet: Fleet, figures: Figures) -> None:
+    mark = fleet.newest()
+    before = fleet.row("rack1-node1", "rack1-leader1")
+    fleet.kill("rack1-leader1")
+    time.sleep(1.0)
+    fleet.start(["rack1-leader1"])
+    heard = fleet.until(
+        lambda: all(fleet.row(name, "rack1-leader1").get("age_s") is not None for name in fleet.nodes_of("rack1")),
+        "the new leader hears all its nodes",
+    )
+    figures("F03", f"leader started again to all its nodes heard {heard:.2f} s (within 3 s)")
+    fleet.settle()
+    # The state was taken up: to be heard again is nothing new.
+    assert before["liveness"] == "ALIVE"
+    assert ids(fleet.events(mark, "node-dead", "node-joined", "node-restarted", "node-unknown")) == []
+    assert not fleet.lines("rack1-leader1", "journal-damaged")
+
+
+def test_a_leader_that_stays_away_is_lost_and_its_nodes_are_unknown(fleet: Fleet, figures: Figures) -> None:
+    mark = fleet.newest()
+    fleet.kill("rack1-leader1")
+    took = fleet.until(lambda: fleet.events(mark, "leader-lost"), "the leader is lost")
+    figures("F04", f"kill -9 of a leader to leader-lost {took:.2f} s (lease {LEASE} s + 1.5 s)")
+    assert took > LEASE - 1.2, "its lease was cut short"
+    states = fleet.states()
+    assert {states[node_of(name)] for name in fleet.nodes_of("rack1")} == {("UNKNOWN", "leader-lost")}
+    assert {states[node_of(name)] for name in fleet.nodes_of("rack2")} == {("ALIVE", None)}
+    # Long enough for a wrong DEAD to come.
+    time.sleep(DEAD_AFTER)
+    fleet.start(["rack1-leader1"])
+    fleet.settle()
+    fleet.until(lambda: len(fleet.hook_runs(mark)) == 2, "the hook has both")
+    assert ids(fleet.events(mark)) == [
+        "demo/rack1-leader1 leader-lost leader-lost",
+        "demo/rack1-leader1 leader-recovered",
+    ]
+    assert set(fleet.hook_runs(mark).values()) == {1}
