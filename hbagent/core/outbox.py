@@ -1,6 +1,7 @@
 """Transitions that the root has not acknowledged: in order, sent again until it has, bounded.
 
-The order is the leader's order of verdicts. The root acknowledges by number, so one number stands for all before it.
+The order is the leader's order of verdicts. The root acknowledges by number, so one number stands for all of its epoch
+before it.
 Transitions of an earlier life of this leader (another epoch, from its journal) come first and keep their numbers:
 a number is never used for two things.
 
@@ -56,17 +57,20 @@ class Outbox:
         self.dropped += 1
 
     def acknowledge(self, epoch: int, number: int) -> bool:
-        """Forget everything of `epoch` up to `number`, and whatever stood before it; True when something went."""
-        count = 0
-        for position, (entry_epoch, transition) in enumerate(self._entries):
-            if entry_epoch == epoch and transition.number <= number:
-                count = position + 1
-            elif count:
-                break
-        for _ in range(count):
-            self._entries.popleft()
-        self._sent = max(0, self._sent - count)
-        return count > 0
+        """Forget everything of `epoch` up to `number`; True when something went.
+
+        Another epoch's entries stay, wherever they stand: a message of an earlier life may have been lost where one of
+        this life arrived.
+        """
+        kept: deque[tuple[int, Transition]] = deque()
+        sent = 0
+        for position, entry in enumerate(self._entries):
+            if entry[0] != epoch or entry[1].number > number:
+                kept.append(entry)
+                sent += position < self._sent
+        went = len(kept) < len(self._entries)
+        self._entries, self._sent = kept, sent
+        return went
 
     def rewind(self) -> None:
         """Count everything as not sent: the link was lost, or no acknowledgement came in time."""
