@@ -136,6 +136,8 @@ class RootCore:
         again = self.ledger.retry(now)
         if again is not None:
             effects.append(again)
+        if self.ledger.stuck(now):
+            effects.append(Note("error", "store-stuck", {"consequence": "hooks run, but a crash may repeat them"}))
         effects.extend(self._progress(now))
         return tuple(effects)
 
@@ -162,18 +164,20 @@ class RootCore:
 
     def _progress(self, now: int) -> Effects:
         """Start hooks whose turn it is, and send the next batch to disk when none is on its way."""
+        for run in self.ledger.due_from_memory():
+            self._owe(run, now)
         starting = self.dispatch.ready(now)
-        writing = self.ledger.write()
+        writing = self.ledger.write(now)
         return starting if writing is None else (*starting, writing)
 
     # ---- disk --------------------------------------------------------------------------------------------
 
     def _kept(self, sender: str, kept: Kept, now: int) -> Effects:
-        troubled = bool(self.ledger.degraded)
+        troubled, lost = bool(self.ledger.degraded), self.ledger.lost
         batch = self.ledger.kept(kept.token)
         if batch is None:
             return ()
-        effects: list[Effect] = [Note("info", "store-works-again", {})] if troubled else []
+        effects: list[Effect] = [Note("info", "store-works-again", {"events_lost": lost})] if troubled else []
         for mark in batch.marks:
             leader = self.leaders.get(mark.leader)
             if leader is not None:
@@ -187,8 +191,6 @@ class RootCore:
         first = not self.ledger.degraded
         if not self.ledger.failed(failed.token, failed.reason, now):
             return ()
-        for run in self.ledger.begin_from_memory():
-            self._owe(run, now)
         return (Note("error", "store-failed", {"reason": failed.reason}),) if first else ()
 
     def _owe(self, run: HookRun, now: int) -> None:

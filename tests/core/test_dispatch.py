@@ -1,0 +1,239 @@
+"""Dispatch: in order per node, a few at once, tried again, and at last put aside. Nothing owed is ever lost."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hbagent.core.config import HookConfig
+from hbagent.core.dispatch import Dispatch
+from hbagent.core.effects import RunHook
+from hbagent.core.records import HookRun, RunState
+from tests.build import NODE, NODE2, WALL_NS, T, ended, hook, run
+
+RETRIES = (T(1), T(5))
+
+
+def make(concurrency: int = 2, limit: int = 100, hooks: tuple[HookConfig, ...] = (hook("page"),)) -> Dispatch:
+    return Dispatch(hooks, concurrency, RETRIES, limit)
+
+
+def ids(started: tuple[RunHook, ...]) -> list[str]:
+    return [order.run_id for order in started]
+
+
+def test_a_run_starts_with_the_command_and_time_limit_of_its_hook_and_knows_its_attempt() -> None:
+    dispatch = make(hooks=(hook("page", timeout_ns=T(7)),))
+    dispatch.add(run(1, input=b'{"event_id":"e-1","attempt":0}'), 0)
+    (order,) = dispatch.ready(0)
+    assert (order.argv, order.timeout_ns) == (("/hooks/page",), T(7))
+    assert msgspec.json.decode(order.input) == {"event_id": "e-1", "attempt": 1}
+    assert dispatch.ready(T(100)) == (), "it runs"
+
+
+def test_the_runs_of_one_node_are_one_at_a_time_and_in_order() -> None:
+    dispatch = make()
+    for number in (1, 2, 3):
+        dispatch.add(run(number), 0)
+    assert ids(dispatch.ready(0)) == ["e-1-page"]
+    dispatch.finished(ended("e-1-page"), T(1), WALL_NS)
+    assert ids(dispatch.ready(T(1))) == ["e-2-page"]
+
+
+def test_nodes_do_not_wait_for_one_another_but_for_a_place() -> None:
+    dispatch = make(concurrency=2)
+    for number in (1, 2, 3):
+        dispatch.add(run(number, node=f"dc1/rack1/node{number}"), 0)
+    assert ids(dispatch.ready(0)) == ["e-1-page", "e-2-page"]
+    assert dispatch.deadline() is None, "all places are taken"
+    dispatch.finished(ended("e-2-page"), T(1), WALL_NS)
+    assert dispatch.deadline() == 0
+    assert ids(dispatch.ready(T(1))) == ["e-3-page"]
+
+
+def test_two_hooks_of_one_node_do_not_wait_for_one_another() -> None:
+    dispatch = make(hooks=(hook("page"), hook("log")))
+    dispatch.add(run(1), 0)
+    dispatch.add(run(1, run_id="e-1-log", hook="log"), 0)
+    assert sorted(ids(dispatch.ready(0))) == ["e-1-log", "e-1-page"]
+
+
+def test_events_about_no_node_do_not_wait_for_one_another() -> None:
+    dispatch = make()
+    dispatch.add(run(1, node=""), 0)
+    dispatch.add(run(2, node=""), 0)
+    assert ids(dispatch.ready(0)) == ["e-1-page", "e-2-page"]
+
+
+def test_a_failed_run_is_tried_again_after_each_wait_and_then_put_aside() -> None:
+    dispatch = make()
+    dispatch.add(run(1), 0)
+    dispatch.add(run(2), 0)
+    now = 0
+    for attempt, wait in enumerate(RETRIES, 1):
+        assert ids(dispatch.ready(now)) == ["e-1-page"]
+        again = dispatch.finished(ended("e-1-page", 3), now, WALL_NS)
+        assert again is not None and (again.state, again.attempt) == (RunState.PENDING, attempt)
+        assert again.due_wall_ns == WALL_NS + wait
+        assert dispatch.deadline() == now + wait
+        assert dispatch.ready(now + wait - 1) == (), "nor does the next of its node overtake it"
+        now += wait
+    dispatch.ready(now)
+    over = dispatch.finished(ended("e-1-page", 3), now, WALL_NS)
+    assert over is not None and (over.state, over.attempt, over.error) == (RunState.DEAD, 3, "exit 3")
+    assert (dispatch.dead, dispatch.waiting) == (1, 1)
+    assert ids(dispatch.ready(now)) == ["e-2-page"]
+
+
+def test_a_run_that_was_killed_in_time_has_failed_whatever_its_exit_status() -> None:
+    dispatch = make()
+    dispatch.add(run(1), 0)
+    dispatch.ready(0)
+    again = dispatch.finished(ended("e-1-page", 0, "timeout"), 0, WALL_NS)
+    assert again is not None and (again.state, again.error) == (RunState.PENDING, "timeout")
+
+
+def test_a_run_that_ends_well_is_done_and_its_earlier_failure_forgotten() -> None:
+    dispatch = make()
+    dispatch.add(run(1), 0)
+    dispatch.ready(0)
+    dispatch.finished(ended("e-1-page", 3), 0, WALL_NS)
+    dispatch.ready(T(1))
+    done = dispatch.finished(ended("e-1-page"), T(2), WALL_NS)
+    assert done is not None and (done.state, done.attempt, done.error) == (RunState.DONE, 2, "")
+    assert dispatch.waiting == 0
+
+
+def test_the_end_of_a_process_that_is_not_running_changes_nothing() -> None:
+    dispatch = make()
+    dispatch.add(run(1), 0)
+    assert dispatch.finished(ended("e-1-page"), 0, WALL_NS) is None
+    dispatch.ready(0)
+    dispatch.finished(ended("e-1-page"), 0, WALL_NS)
+    assert dispatch.finished(ended("e-1-page"), 0, WALL_NS) is None
+
+
+def test_a_run_is_not_started_before_it_is_due() -> None:
+    dispatch = make()
+    dispatch.add(run(1), T(5))
+    assert (dispatch.ready(T(5) - 1), dispatch.deadline()) == ((), T(5))
+    assert ids(dispatch.ready(T(5))) == ["e-1-page"]
+
+
+def test_a_run_of_a_hook_that_is_not_in_the_config_is_put_aside() -> None:
+    dispatch = make()
+    (given_up,) = dispatch.add(run(1, hook="gone"), 0)
+    assert (given_up.state, given_up.error) == (RunState.DEAD, "this hook is not in the config any more")
+    assert dispatch.waiting == 0
+
+
+def test_a_waiting_run_outlives_its_hook_in_the_config() -> None:
+    dispatch = make()
+    dispatch.add(run(1), 0)
+    dispatch.reconfigure((), 2, RETRIES, 100)
+    assert [order.argv for order in dispatch.ready(0)] == [("/hooks/page",)]
+
+
+def test_a_new_config_counts_at_once() -> None:
+    dispatch = make(concurrency=1)
+    dispatch.add(run(1), 0)
+    dispatch.add(run(2, node=NODE2), 0)
+    assert len(dispatch.ready(0)) == 1
+    dispatch.reconfigure((hook("page"),), 2, (), 100)
+    assert ids(dispatch.ready(0)) == ["e-2-page"]
+    over = dispatch.finished(ended("e-2-page", 1), 0, WALL_NS)
+    assert over is not None and over.state is RunState.DEAD, "no retries any more"
+
+
+def test_when_too_many_wait_the_oldest_of_the_node_that_has_not_started_makes_room() -> None:
+    dispatch = make(concurrency=1, limit=3)
+    dispatch.add(run(1), 0)
+    assert ids(dispatch.ready(0)) == ["e-1-page"]
+    dispatch.add(run(2), 0)
+    dispatch.add(run(3), 0)
+    (given_up,) = dispatch.add(run(4), 0)
+    assert (given_up.run_id, given_up.state) == ("e-2-page", RunState.DEAD)
+    assert (dispatch.waiting, dispatch.folded) == (3, 1)
+    for running, following in (("e-1-page", "e-3-page"), ("e-3-page", "e-4-page")):
+        dispatch.finished(ended(running), 0, WALL_NS)
+        assert ids(dispatch.ready(0)) == [following]
+
+
+def test_when_too_many_wait_and_none_of_the_node_does_the_new_run_is_put_aside() -> None:
+    dispatch = make(concurrency=1, limit=1)
+    dispatch.add(run(1), 0)
+    (given_up,) = dispatch.add(run(2, node=NODE2), 0)
+    assert (given_up.run_id, given_up.state) == ("e-2-page", RunState.DEAD)
+    dispatch.ready(0)
+    (given_up,) = dispatch.add(run(3, node=NODE), 0)
+    assert given_up.run_id == "e-3-page", "a run that has started makes no room"
+
+
+def test_a_run_waiting_for_its_retry_may_make_room() -> None:
+    dispatch = make(limit=1)
+    dispatch.add(run(1), 0)
+    dispatch.ready(0)
+    dispatch.finished(ended("e-1-page", 1), 0, WALL_NS)
+    (given_up,) = dispatch.add(run(2), 0)
+    assert given_up.run_id == "e-1-page"
+    assert ids(dispatch.ready(0)) == ["e-2-page"]
+    assert dispatch.ready(T(10)) == (), "the retry is gone with its run"
+
+
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 12))
+def test_whatever_happens_order_and_number_hold_and_nothing_is_lost(seed: int, concurrency: int, limit: int) -> None:
+    rng = random.Random(seed)
+    dispatch = make(concurrency, limit)
+    now = 0
+    open_runs: dict[str, HookRun] = {}
+    running: dict[str, str] = {}
+    newest_started: dict[str, int] = {}
+    ending: dict[str, RunState] = {}
+
+    def take_over(runs: tuple[HookRun, ...]) -> None:
+        for given_up in runs:
+            del open_runs[given_up.run_id]
+            assert given_up.run_id not in running
+            ending[given_up.run_id] = given_up.state
+
+    def start() -> None:
+        for order in dispatch.ready(now):
+            started = open_runs[order.run_id]
+            assert started.node not in running.values(), "one at a time for a node"
+            assert started.queued >= newest_started.get(started.node, 0), "in order"
+            newest_started[started.node] = started.queued
+            running[order.run_id] = started.node
+        assert len(running) <= concurrency
+
+    def finish(run_id: str, exit_code: int) -> None:
+        del running[run_id]
+        ended_run = dispatch.finished(ended(run_id, exit_code), now, WALL_NS + now)
+        assert ended_run is not None
+        if ended_run.state is not RunState.PENDING:
+            del open_runs[run_id]
+            ending[run_id] = ended_run.state
+
+    owed = 0
+    for _ in range(80):
+        if rng.random() < 0.5:
+            owed += 1
+            added = run(owed, node=f"dc1/rack1/node{rng.randrange(4)}")
+            open_runs[added.run_id] = added
+            take_over(dispatch.add(added, now))
+        start()
+        if running and rng.random() < 0.5:
+            finish(rng.choice(list(running)), rng.choice((0, 0, 1)))
+        now += rng.randrange(T(2))
+        assert dispatch.waiting == len(open_runs) <= limit
+    while open_runs:
+        start()
+        if running:
+            finish(next(iter(running)), 0)
+        else:
+            due = dispatch.deadline()
+            assert due is not None
+            now = max(now, due)
+    assert len(ending) == owed
