@@ -141,6 +141,7 @@ class LeaderCore:
         if now >= self._summary_next:
             self._summaries(now, effects)
         if self._resend_at is not None and now >= self._resend_at:
+            self._resend_at = None
             self._outbox.rewind()
             effects.extend(self._send_outbox(now))
         again = self.memory.retry(now)
@@ -217,7 +218,7 @@ class LeaderCore:
             return ()
         messages = self._outbox.take()
         if messages or self._outbox.waiting():
-            self._resend_at = now + self._config.resend_ns
+            self._resend_at = self._resend_at or now + self._config.resend_ns
         return tuple(Send(self._config.root, message) for message in messages)
 
     def _acknowledged(self, sender: str, ack: TransitionsAck, now: int) -> Effects:

@@ -169,6 +169,8 @@ class Roster:
             member.forget_offsets()
         age = member.age_of(now - sent_ns, now)
         if age > member.fresh_ns and not restarted and not self._slept(member, sent_ns, now):
+            # It clears nothing, but when it was sent its node was alive.
+            member.silent_from = max(member.silent_from, now - age)
             return Heard.OLD
         self._adopt_interval(member, interval_ns)
         age = max(0, min(age, member.fresh_ns))

@@ -81,10 +81,11 @@ class Checker:
         #: Root's verdicts by node, over all its lives.
         self._root_verdicts: dict[str, list[tuple[int, str]]] = {}
         self._root_told: dict[str, str] = {}
-        self._leader_dead_at: dict[str, int] = {}
-        self._root_dead_at: dict[str, int] = {}
+        #: How often leaders and root called a node DEAD.
+        self._leader_deaths: dict[str, int] = {}
+        self._root_deaths: dict[str, int] = {}
         self._marks: dict[tuple[str, int], int] = {}
-        self._event_keys: dict[tuple[str, str, str, int, str], int] = {}
+        self._event_keys: dict[tuple[object, ...], int] = {}
         self._durable: list[tuple[int, Event]] = []
         self._runs: dict[str, HookRun] = {}
         #: When runs of (event, hook) ended well, and when they failed.
@@ -157,7 +158,7 @@ class Checker:
         route.told = after
         route.verdicts.append((at, after))
         if after == _DEAD:
-            self._leader_dead_at[verdict.node] = at
+            self._leader_deaths[verdict.node] = self._leader_deaths.get(verdict.node, 0) + 1
             self._accurate(at, host, route, self._scenario.dead_after_ns, _DEAD)
         elif after == _SUSPECT:
             self._accurate(at, host, route, route.newest_due_ns(), _SUSPECT)
@@ -201,7 +202,7 @@ class Checker:
         self._root_verdicts.setdefault(node, []).append((at, after))
         if after == _DEAD:
             self._root_accurate(at, host, node)
-            self._root_dead_at[node] = at
+            self._root_deaths[node] = self._root_deaths.get(node, 0) + 1
 
     def _root_accurate(self, at: int, host: Host, node: str) -> None:
         """The root may say DEAD when a leader says so, or when the node has stood still for long enough."""
@@ -209,7 +210,7 @@ class Checker:
         routes = agent.routes_out if agent is not None else []
         if any(route.verdicts and route.verdicts[-1][1] == _DEAD for route in routes):
             return
-        if self._leader_dead_at.get(node, -1) > self._root_dead_at.get(node, -1):
+        if self._leader_deaths.get(node, 0) > self._root_deaths.get(node, 0):
             return
         if agent is not None and self._silent_since(agent, at) <= at - self._scenario.dead_after_ns:
             return
@@ -277,8 +278,9 @@ class Checker:
             self._marks[key] = mark.number
         for event in batch.events:
             self._durable.append((at, event))
-            text = event.evidence.text if event.evidence is not None else ""
-            what = (event.leader, event.node, event.kind.value, event.at_wall_ns, text)
+            evidence = event.evidence
+            proof = (evidence.text, evidence.incarnation) if evidence is not None else ()
+            what = (event.leader, event.node, event.kind.value, event.at_wall_ns, proof)
             if what in self._event_keys:
                 self._violate(at, "once", f"{event.kind.value} of {event.node or event.leader} is an event twice")
             self._event_keys[what] = at
@@ -406,7 +408,8 @@ class Checker:
                 continue
             if any(a - UNSYNCED_NS <= t < a for t, _ in route.verdicts):
                 return None
-            due = max(due, b + grace)
+            # A process that starts while its host stands still begins to listen when that ends.
+            due = max(due, b + grace + sum(q - b + scenario.fresh_ns for p, q in leader.pauses if p < b < q))
         return due
 
     def _due_at_root(self, agent: Host, begin: int, told_at: int) -> int | None:

@@ -48,3 +48,24 @@ def test_an_acknowledgement_that_comes_after_the_link_was_lost_does_not_make_the
     sent = leader.receive("", Linked(ROOT, True), 10 * SECOND)
     again = [effect.message for effect in sent if isinstance(effect, Send)]
     assert next(t.number for m in again if isinstance(m, Transitions) for t in m.items) == 2
+
+
+def test_what_was_not_acknowledged_is_sent_again_in_time_however_much_follows_it() -> None:
+    leader = make_leader()
+    leader.wake(0)
+    leader.receive("", Linked(ROOT, True), 0)
+    first = beat(leader, NODES[0], 1, SECOND)
+    assert numbers(first) == [[1]]
+    restarts: list[list[int]] = []
+    for count in range(2, 8):
+        # A second node is started again each second: always something new to send.
+        now = count * SECOND
+        leader.beat(NODES[1], count, 1, now, SECOND, SECOND, 0, 0, False, now)
+        restarts += numbers(let_pass(leader, now, now + SECOND))
+    assert [sent[0] for sent in restarts].count(1) == 3
+
+
+def numbers(effects: Effects) -> list[list[int]]:
+    """Transition numbers in each message that goes to the root."""
+    sent = [effect.message for effect in effects if isinstance(effect, Send)]
+    return [[t.number for t in message.items] for message in sent if isinstance(message, Transitions)]

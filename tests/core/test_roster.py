@@ -80,3 +80,17 @@ def test_a_node_known_dead_stays_dead_until_it_is_heard() -> None:
     assert verdicts(roster, 0, 60 * SECOND) == []
     heard = hear(roster, 101, 60 * SECOND)
     assert isinstance(heard, Change) and heard.kind is Kind.NODE_RECOVERED
+
+
+def test_an_old_beat_clears_no_suspicion_and_yet_shows_when_the_node_was_alive() -> None:
+    roster = make_roster()
+    for second in range(1, 11):
+        hear(roster, second, second * SECOND)
+    # Sent at 11 and 12 s, held up on the way, read at 14 s.
+    assert verdicts(roster, 10 * SECOND, 14 * SECOND)
+    member = roster.members[NODE]
+    for sequence in (11, 12):
+        sent = sequence * SECOND
+        assert roster.unusual(member, 7, sequence, sent, SECOND, SECOND, 0, 0, False, 14 * SECOND) is Heard.OLD
+    ((dead_at, _),) = verdicts(roster, 14 * SECOND, 20 * SECOND)
+    assert 17 * SECOND <= dead_at <= 17_020 * MILLISECOND
