@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -95,14 +97,15 @@ class _Show:
 
     def _introduction(self) -> list[str]:
         directory, plan = self._datacenter.directory, self._datacenter.plan
-        config = self._datacenter.config("root")
+        run, hooks = shlex.quote(f"{directory}/run"), shlex.quote(str(self._datacenter.hooks_file))
+        config = shlex.quote(str(self._datacenter.config("root")))
         return [
             f"{len(self._datacenter.names)} processes in {directory}: a root, {plan.racks} racks of {plan.nodes} nodes "
             f"with {plan.leaders} leader(s) each",
             "from another shell:",
-            f"  kill -9 $(cat {directory}/run/rack1-node1.pid)     kill an agent",
-            f"  hbagent explain demo/rack1/node1 --config {config}     why it is in its state",
-            f"  cat {directory}/hooks.jsonl     what the hook was told",
+            f"  kill -9 $(cat {run}/rack1-node1.pid)     kill an agent",
+            f"  {_program()} explain demo/rack1/node1 --config {config}     why it is in its state",
+            f"  cat {hooks}     what the hook was told",
             "Ctrl-C ends it all.",
             "",
         ]
@@ -151,6 +154,14 @@ class _Show:
     def _say(self, lines: list[str]) -> None:
         if not self._json:
             print("\n".join(lines), flush=True)
+
+
+def _program() -> str:
+    """How the reader can call this program from another shell."""
+    if shutil.which("hbagent"):
+        return "hbagent"
+    called = Path(sys.argv[0]).absolute()
+    return shlex.quote(str(called)) if called.name == "hbagent" else f"{shlex.quote(sys.executable)} -m hbagent"
 
 
 def _states(document: Any) -> list[str]:
