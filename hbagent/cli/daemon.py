@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from . import EXIT_UNAVAILABLE, EXIT_USAGE
+from . import EXIT_DEFECT, EXIT_UNAVAILABLE, EXIT_USAGE
 
 
 def run_daemon(role: str, config: Path) -> int:
@@ -14,6 +14,7 @@ def run_daemon(role: str, config: Path) -> int:
         from hbagent.role.light import lighten
 
         lighten()
+    from hbagent.role.defects import Hopeless
     from hbagent.transport.allow import AllowError
     from hbagent.transport.keys import KeyFileError
     from hbagent.transport.sockets import EndpointError, require_libzmq
@@ -23,6 +24,9 @@ def run_daemon(role: str, config: Path) -> int:
         _make(role, config).run()
     except (AllowError, KeyFileError) as error:
         return _fail(error, EXIT_USAGE)
+    except Hopeless:
+        # The log has said why. Whoever started this process should start it again.
+        return EXIT_DEFECT
     except (EndpointError, RuntimeError, OSError) as error:
         return _fail(error, EXIT_UNAVAILABLE)
     return 0

@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import zmq
 
+from hbagent import __version__
 from hbagent.core.agent import AgentCore
+from hbagent.core.config import AgentConfig
 from hbagent.core.effects import Note, Publish, PublishBeat, Send, TakeFacts
-from hbagent.core.messages import FactsTaken, Linked, Reconfigured, Report
-from hbagent.core.units import MILLISECOND
+from hbagent.core.messages import Admission, FactsTaken, FarewellAck, HostFacts, Linked, Reconfigured, Report
+from hbagent.core.units import MILLISECOND, show_duration
 from hbagent.probes import facts
 from hbagent.transport import sockets
 from hbagent.transport.backoff import Backoff
@@ -32,11 +33,13 @@ from hbagent.wire.pages import fit_report
 from .control import ControlDealer
 from .driver import Driver
 from .logs import Log
+from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .settings import AgentSettings, Endpoint, load_agent
 from .worker import Worker
 
 _BEATS, _REPORTS = "beats", "reports"
+ACCEPTS = (Admission, FarewellAck)
 
 
 class Agent:
@@ -51,9 +54,8 @@ class Agent:
         self._rng = random.Random()
         self._context: sockets.Context = zmq.Context()
         self._echo = self._open_echo(settings)
-        config = msgspec.structs.replace(
-            settings.core, echo_port=self._echo.port if self._echo is not None else 0, boot_id=_boot_id()
-        )
+        self._boot_id = _boot_id()
+        config = self._core_config(settings)
         self.core = AgentCore(config, self._rng, time.monotonic_ns())
         self._driver = Driver(
             self.core,
@@ -65,9 +67,12 @@ class Agent:
                 Note: self._log.note,
             },
             self._notifier,
+            self._log.write,
         )
         self._driver.status = self._status
-        self._driver.on_reload = self._reload
+        self._driver.on_reload = self._start_reload
+        self._reload = Reload(path, load_agent, self._apply, self._driver, self._log.write)
+        self._files: Worker | None = None
         self._facts_state: facts.State | None = None
         self._worker = Worker("facts", self._failed)
         low, high = settings.reconnect_ns
@@ -79,11 +84,10 @@ class Agent:
         self._beats = sockets.beat_publisher(self._context, self._caller, ())
         self._reports = sockets.report_publisher(self._context, self._caller, ())
         self._dealers: dict[str, ControlDealer] = {}
-        self._monitors: list[Monitor] = []
         self._endpoints: dict[str, Endpoint] = {}
-        self._backoffs: dict[str, Backoff] = {}
-        self._publishers_refused = Backoff(self._rng)
-        self._watch({_BEATS: self._beats, _REPORTS: self._reports})
+        #: One for each connection that was ever refused: socket and endpoint.
+        self._backoffs: dict[tuple[str, str], Backoff] = {}
+        self._monitors = {"": Monitor({_BEATS: self._beats, _REPORTS: self._reports}, self._link_changed)}
         for leader in settings.leaders:
             self._add_leader(leader)
 
@@ -94,9 +98,15 @@ class Agent:
         self._driver.catch_signals()
         if self._echo is not None:
             self._driver.add(EchoPort(self._echo, self.core, self._driver))
-        config = self._settings.core
-        leaders = ",".join(leader.name for leader in self._settings.leaders)
-        self._log.write("info", "started", {"node": config.node, "leaders": leaders, "version": config.version})
+        config = self.core.config
+        fields = {
+            "node": config.node,
+            "leaders": ",".join(config.leaders),
+            "interval": show_duration(config.interval_ns),
+            "echo_port": config.echo_port,
+            "version": config.version,
+        }
+        self._log.write("info", "started", fields)
         self._notifier.ready(self._status())
         try:
             self._driver.run()
@@ -104,7 +114,7 @@ class Agent:
             self._close()
 
     def _close(self) -> None:
-        for monitor in self._monitors:
+        for monitor in self._monitors.values():
             monitor.stop()
         for socket in (self._beats, self._reports, *(dealer.source for dealer in self._dealers.values())):
             # What was said last (a farewell) may still be on its way to the kernel.
@@ -113,16 +123,16 @@ class Agent:
             self._echo.close()
         self._context.term()
         self._driver.close()
+        self._notifier.close()
         self._log.close()
 
     # ---- leaders -----------------------------------------------------------------------------------------
 
     def _add_leader(self, leader: Endpoint) -> None:
         self._endpoints[leader.name] = leader
-        self._backoffs[leader.name] = Backoff(self._rng)
         socket = sockets.control_dealer(self._context, self._caller, ())
-        self._watch({leader.name: socket})
-        dealer = ControlDealer(socket, leader.name, self._driver.feed)
+        self._monitors[leader.name] = Monitor({leader.name: socket}, self._link_changed)
+        dealer = ControlDealer(socket, leader.name, self._driver.feed, ACCEPTS)
         self._dealers[leader.name] = dealer
         self._driver.add(dealer)
         sockets.connect(socket, self._caller, sockets.Target(leader.control, leader.public_key))
@@ -130,45 +140,56 @@ class Agent:
         sockets.connect(self._beats, self._caller, target)
         sockets.connect(self._reports, self._caller, target)
 
-    def _watch(self, watched: dict[str, sockets.Socket]) -> None:
-        self._monitors.append(Monitor(watched, self._link_changed))
+    def _remove_leader(self, leader: Endpoint) -> None:
+        del self._endpoints[leader.name]
+        for key in [key for key in self._backoffs if key in _connections(leader)]:
+            del self._backoffs[key]
+        self._monitors.pop(leader.name).stop()
+        dealer = self._dealers.pop(leader.name)
+        self._driver.remove(dealer)
+        dealer.source.close(linger=0)
+        for socket in (self._beats, self._reports):
+            sockets.disconnect(socket, sockets.Target(leader.publish))
 
     def _link_changed(self, link: Link) -> None:
         """In the monitor's thread: the loop decides."""
         self._driver.mailbox.post(functools.partial(self._on_link, link))
 
     def _on_link(self, link: Link) -> None:
-        if link.event is LinkEvent.REFUSED:
-            self._refused(link.socket)
-        if link.socket in (_BEATS, _REPORTS):
-            return
-        if link.event is LinkEvent.UP:
-            self._backoffs[link.socket].admitted()
         refused = link.event is LinkEvent.REFUSED
-        self._driver.feed("", Linked(link.socket, link.event is LinkEvent.UP, refused))
+        for leader in self._meant(link):
+            key = (link.socket, leader.control if link.socket == leader.name else leader.publish)
+            if link.event is LinkEvent.UP:
+                self._backoffs.pop(key, None)
+            elif refused:
+                self._refused(key, leader)
+        if link.socket in self._dealers:
+            self._driver.feed("", Linked(link.socket, link.event is LinkEvent.UP, refused))
 
-    def _refused(self, label: str) -> None:
-        now = time.monotonic_ns()
-        backoff = self._publishers_refused if label in (_BEATS, _REPORTS) else self._backoffs[label]
+    def _meant(self, link: Link) -> list[Endpoint]:
+        """Whose connection it is. An event may name the address that a host's name stands for, which is nobody's:
+        then those that this socket calls are all meant, and calling one that did not refuse costs it one handshake."""
+        leaders = list(self._endpoints.values())
+        if link.socket not in (_BEATS, _REPORTS):
+            return [leader for leader in leaders if leader.name == link.socket]
+        named = [leader for leader in leaders if leader.publish == link.endpoint]
+        return named or (leaders if link.event is LinkEvent.REFUSED else [])
+
+    def _refused(self, key: tuple[str, str], leader: Endpoint) -> None:
+        """libzmq gives up a connection that was refused; call again in a while."""
+        backoff = self._backoffs.setdefault(key, Backoff(self._rng))
         if backoff.retry_at is None:
-            wait_ns = backoff.refused(now) - now
-            self._driver.call_later(now + wait_ns, functools.partial(self._knock_again, label, backoff))
+            at = backoff.refused(time.monotonic_ns())
+            self._driver.call_later(at, functools.partial(self._knock_again, key, leader, backoff))
 
-    def _knock_again(self, label: str, backoff: Backoff) -> None:
-        """Call again those that refused us."""
-        if not backoff.due(time.monotonic_ns()):
+    def _knock_again(self, key: tuple[str, str], leader: Endpoint, backoff: Backoff) -> None:
+        # A leader that a reload has removed or changed since is not called under its old address.
+        if self._backoffs.get(key) is not backoff or not backoff.due(time.monotonic_ns()):
             return
-        if label in self._endpoints:
-            leader = self._endpoints[label]
-            socket = self._dealers[label].source
-            sockets.reconnect(socket, self._caller, sockets.Target(leader.control, leader.public_key))
-            return
-        # A monitor tells which address refused, not which leader; calling those that did not refuse costs them one
-        # handshake.
-        for leader in self._endpoints.values():
-            target = sockets.Target(leader.publish, leader.public_key)
-            sockets.reconnect(self._beats, self._caller, target)
-            sockets.reconnect(self._reports, self._caller, target)
+        label, endpoint = key
+        own = {_BEATS: self._beats, _REPORTS: self._reports}
+        socket = own[label] if label in own else self._dealers[label].source
+        sockets.reconnect(socket, self._caller, sockets.Target(endpoint, leader.public_key))
 
     # ---- effects -----------------------------------------------------------------------------------------
 
@@ -189,58 +210,56 @@ class Agent:
         self._worker.submit(self._read_facts)
 
     def _read_facts(self) -> None:
-        """In the worker's thread."""
-        taken, self._facts_state = facts.take(self._facts_state)
+        """In the worker's thread. The core asks no more until it is answered."""
+        try:
+            taken, self._facts_state = facts.take(self._facts_state)
+        except Exception as error:
+            self._failed(error)
+            taken = HostFacts(errors=(f"facts: {error!r}"[:200],))
         self._driver.post(FactsTaken(taken))
 
     def _failed(self, error: BaseException) -> None:
-        note = Note("error", "facts-failed", {"error": repr(error)})
-        self._driver.mailbox.post(functools.partial(self._log.note, note))
+        """In a worker's thread."""
+        self._driver.mailbox.post(functools.partial(self._driver.defect, "worker", error), owed=True)
 
     # ---- the echo responder ------------------------------------------------------------------------------
 
     def _open_echo(self, settings: AgentSettings) -> EchoResponder | None:
+        """The echo is evidence beside the beats: an agent that cannot have its port beats without it, and says so."""
         if not settings.echo_bind:
             return None
-        return EchoResponder(settings.echo_bind, settings.echo_port, time.monotonic_ns())
+        try:
+            return EchoResponder(settings.echo_bind, settings.echo_port, time.monotonic_ns())
+        except OSError as error:
+            fields = {"address": f"{settings.echo_bind}:{settings.echo_port}", "error": error.strerror or repr(error)}
+            self._log.write("error", "echo-unavailable", fields)
+            return None
 
     # ---- reload ------------------------------------------------------------------------------------------
 
-    def _reload(self) -> None:
-        reloaded(self._path, load_agent, self._log, self._apply)
+    def _start_reload(self) -> None:
+        # Most agents never read their file again, and a thread is a tenth of a megabyte.
+        self._files = self._files or Worker("files", self._failed)
+        self._reload.start(self._files)
 
     def _apply(self, settings: AgentSettings) -> None:
-        old = self._settings
+        old, self._settings = self._settings, settings
+        wanted = {leader.name: leader for leader in settings.leaders}
+        for leader in [known for known in self._endpoints.values() if wanted.get(known.name) != known]:
+            self._remove_leader(leader)
         for leader in settings.leaders:
-            known = self._endpoints.get(leader.name)
-            if known is None:
+            if leader.name not in self._endpoints:
                 self._add_leader(leader)
-            elif known != leader:
-                self._remove_leader(known)
-                self._add_leader(leader)
-        names = {leader.name for leader in settings.leaders}
-        for gone in [leader for name, leader in self._endpoints.items() if name not in names]:
-            self._remove_leader(gone)
-        self._settings = settings
         self._log.set_level(settings.logging.level)
-        config = msgspec.structs.replace(
-            settings.core, node=old.core.node, echo_port=self.core.config.echo_port, boot_id=self.core.config.boot_id
-        )
-        self._driver.feed("", Reconfigured(config))
-        for what in ("security", "echo_bind", "echo_port", "reconnect_ns"):
-            if getattr(old, what) != getattr(settings, what):
-                self._log.write("warning", "needs-restart", {"setting": what})
-        if old.core.node != settings.core.node:
-            self._log.write("warning", "needs-restart", {"setting": "node"})
+        # A node of another name is another node: its key and its incarnation are not this one's.
+        node = self.core.config.node
+        self._driver.feed("", Reconfigured(msgspec.structs.replace(self._core_config(settings), node=node)))
+        needs_restart(old, settings, ("security", "echo_bind", "echo_port", "reconnect_ns"), self._log.write)
+        needs_restart(self.core.config, settings.core, ("node",), self._log.write)
 
-    def _remove_leader(self, leader: Endpoint) -> None:
-        dealer = self._dealers.pop(leader.name)
-        self._driver.remove(dealer)
-        dealer.source.disable_monitor()
-        dealer.source.close(linger=0)
-        for socket in (self._beats, self._reports):
-            sockets.disconnect(socket, sockets.Target(leader.publish))
-        del self._endpoints[leader.name], self._backoffs[leader.name]
+    def _core_config(self, settings: AgentSettings) -> AgentConfig:
+        port = self._echo.port if self._echo is not None else 0
+        return msgspec.structs.replace(settings.core, echo_port=port, boot_id=self._boot_id, version=__version__)
 
     def _status(self) -> str:
         admitted = len(self.core.admitted_by)
@@ -277,22 +296,8 @@ class EchoPort:
         self._set_timer()
 
 
-def reloaded(path: Path, load: Callable[[Path], object], log: Log, apply: Callable[..., None]) -> None:
-    """Read a config file again; a bad one is told, problem by problem, and changes nothing."""
-    from .settings import ConfigError
-
-    try:
-        settings = load(path)
-    except ConfigError as error:
-        for problem in error.problems:
-            log.write("error", "config-refused", {"problem": str(problem)})
-        return
-    try:
-        apply(settings)
-    except Exception as error:
-        log.write("error", "reload-failed", {"error": repr(error)})
-        return
-    log.write("info", "reloaded", {"file": str(path)})
+def _connections(leader: Endpoint) -> tuple[tuple[str, str], ...]:
+    return ((leader.name, leader.control), (_BEATS, leader.publish), (_REPORTS, leader.publish))
 
 
 def _keys(settings: AgentSettings) -> KeyPair | None:

@@ -1,29 +1,45 @@
 """Who may speak to this process: read once at start, again on SIGHUP, and whenever the file changed.
 
-`hbagent keys revoke` only edits the file; a look at its status once a second is what makes a revocation real within
-that second, without anybody having to signal the daemon.
+`hbagent keys revoke` only edits the file; looking at its status twice a second is what makes a revocation real within
+a second, without anybody having to signal the daemon. Looking and reading are a worker's: the list of 2,000 nodes
+takes half a second to read (measured), and a file system may hang.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from hbagent.core.units import MILLISECOND
 from hbagent.transport.allow import AllowError, AllowList, Role
 from hbagent.transport.allow import load as load_allow
 
+from .defects import Tell
 from .settings import Security
+from .worker import Worker
+
+LOOK_EVERY_NS = 500 * MILLISECOND
+#: Problems of a bad file that are written to the log; `hbagent keys show` tells all of them.
+PROBLEMS_TOLD_MAX = 20
+
+_Stamp = tuple[int, ...]
 
 
 class Allowed:
-    """The live allow-list of one role."""
+    """The live allow-list of one role. Raises AllowError when there is none to start with."""
 
-    def __init__(self, security: Security, role: Role, plain_names: Iterable[str]) -> None:
+    def __init__(self, security: Security, role: Role, plain_names: Iterable[str], tell: Tell) -> None:
         self._path: Path | None = None if security.plain else security.allow
         self._role = role
-        self._stamp: tuple[int, ...] = ()
+        self._tell = tell
+        self._stamp: _Stamp = ()
+        self._looking = False
+        self._force = False
         self.list = AllowList.named(role, plain_names)
+        #: Called in the loop's thread when there is another list.
+        self.on_change: Callable[[], None] = lambda: None
         if self._path is not None:
             self._stamp = _stamp(self._path)
             self.list = load_allow(self._path)
@@ -33,24 +49,53 @@ class Allowed:
         """User id of a connection to the name it stands for."""
         return self.list.senders(self._role)
 
-    def refresh(self, failed: Callable[[str], None], force: bool = False) -> bool:
-        """Read the file again if it changed; True when there is another list. A bad file keeps the old one."""
+    def use_names(self, plain_names: Iterable[str]) -> None:
+        """The config names other peers: in plain mode they are the list."""
         if self._path is None:
-            return False
-        stamp = _stamp(self._path)
-        if stamp == self._stamp and not force:
-            return False
+            self._change(AllowList.named(self._role, plain_names))
+
+    def look(self, worker: Worker, post: Callable[[Callable[[], None]], object], force: bool = False) -> None:
+        """In the loop's thread: have the file read again if it changed, or anyway. A bad file keeps the old list.
+
+        `post` has the loop make a call.
+        """
+        self._force = self._force or force
+        if self._path is None or self._looking:
+            return
+        force, self._force = self._force, False
+        self._looking = worker.submit(functools.partial(self._read, self._path, self._stamp, force, post))
+
+    def _read(self, path: Path, known: _Stamp, force: bool, post: Callable[[Callable[[], None]], object]) -> None:
+        """In the worker's thread."""
+        found: AllowList | None = None
+        problems: tuple[str, ...] = ()
+        stamp = _stamp(path)
+        if force or stamp != known:
+            try:
+                found = load_allow(path)
+            except AllowError as error:
+                problems = error.problems
+            except Exception as error:
+                problems = (f"{path}: {error!r}",)
+        post(functools.partial(self._done, stamp, found, problems))
+
+    def _done(self, stamp: _Stamp, found: AllowList | None, problems: tuple[str, ...]) -> None:
+        self._looking = False
         self._stamp = stamp
-        try:
-            self.list = load_allow(self._path)
-        except AllowError as error:
-            for problem in error.problems:
-                failed(problem)
-            return False
-        return True
+        for problem in problems[:PROBLEMS_TOLD_MAX]:
+            self._tell("error", "allow-list-refused", {"problem": problem})
+        if len(problems) > PROBLEMS_TOLD_MAX:
+            self._tell("error", "allow-list-refused", {"more_problems": len(problems) - PROBLEMS_TOLD_MAX})
+        if found is not None:
+            self._change(found)
+
+    def _change(self, found: AllowList) -> None:
+        self.list = found
+        self.on_change()
+        self._tell("info", "allow-list", {"keys": len(self.senders)})
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def _stamp(path: Path) -> _Stamp:
     """What changes when a file is written or replaced."""
     try:
         status = os.stat(path)

@@ -8,6 +8,9 @@
 It never waits for anything else: disks, `/proc` and hooks live in workers, and their results come back through the
 mailbox like messages. Draining comes before judging, always: what has arrived must be known before its absence is
 held against anybody.
+
+Nor does it die of one thing that went wrong: an exception in a core, a performer, a port or a timer is told and
+counted (`defects`), costs what raised it, and the loop goes round. Only when that does not stop the process ends.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import gc
 import heapq
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
@@ -25,9 +29,10 @@ from typing import Any, Protocol
 import zmq
 
 from hbagent.core.effects import Effect, Exit
-from hbagent.core.messages import Terminate, WallTime
+from hbagent.core.messages import Query, Refused, Terminate, WallTime
 from hbagent.core.units import MILLISECOND, SECOND
 
+from .defects import Defects, Hopeless, Tell
 from .mailbox import Mailbox
 from .sdnotify import Notifier
 
@@ -67,10 +72,19 @@ class Port(Protocol):
 
 
 class Driver:
-    """Turns the crank of one core."""
+    """Turns the crank of one core. `tell` writes log lines of the loop itself, to standard error when not given."""
 
-    def __init__(self, core: Core, performers: Mapping[type, Callable[[Any], None]], notifier: Notifier) -> None:
+    def __init__(
+        self,
+        core: Core,
+        performers: Mapping[type, Callable[[Any], None]],
+        notifier: Notifier,
+        tell: Tell | None = None,
+    ) -> None:
         self.core = core
+        self._tell = tell if tell is not None else _to_standard_error
+        self.defects = Defects(self._tell)
+        self._hopeless = ""
         self._performers = dict(performers)
         self._performers[Exit] = self._exit
         self._notifier = notifier
@@ -83,8 +97,8 @@ class Driver:
         self._status_at = 0
         self._turned_at = 0
         self._done = False
-        #: Called on SIGHUP.
-        self.on_reload: Callable[[], None] = lambda: None
+        #: Called on SIGHUP; `reload_done` must follow, then or later.
+        self.on_reload: Callable[[], None] = self.reload_done
         #: One line for `systemctl status`.
         self.status: Callable[[], str] = lambda: ""
         self._signals: tuple[int, int] | None = None
@@ -105,43 +119,80 @@ class Driver:
             self._poller.unregister(port.source)
 
     def post(self, message: object, sender: str = "") -> None:
-        """From any thread: give the core a message of its own process."""
-        self.mailbox.post(lambda: self.feed(sender, message))
+        """From any thread: give the core the outcome of something it ordered, or other news of its own process."""
+        self.mailbox.post(lambda: self.feed(sender, message), owed=True)
 
     def feed(self, sender: str, message: object) -> None:
         """In the loop's thread: give the core a message and perform what comes of it."""
-        self.perform(self.core.receive(sender, message, time.monotonic_ns()))
+        try:
+            effects = self.core.receive(sender, message, time.monotonic_ns())
+        except Exception as error:
+            self.defect(f"receive {type(message).__name__}", error, _culprit(sender, message))
+            if isinstance(message, Terminate):
+                self.give_up("cannot leave in an orderly way")
+            return
+        self.perform(effects, _culprit(sender, message))
 
-    def perform(self, effects: Iterable[Effect]) -> None:
-        """Carry out a core's orders."""
+    def perform(self, effects: Iterable[Effect], sender: str = "") -> None:
+        """Carry out a core's orders, each of which may fail by itself. `sender` is whose message caused them."""
         for effect in effects:
-            self._performers[type(effect)](effect)
+            try:
+                self._performers[type(effect)](effect)
+            except Exception as error:
+                self.defect(f"perform {type(effect).__name__}", error, sender)
+
+    def defect(self, where: str, error: BaseException, sender: str = "") -> None:
+        """In the loop's thread: book an exception that nobody expected, and go on."""
+        self.defects.book(where, sender, error, time.monotonic_ns())
+        if self.defects.hopeless():
+            self.give_up("too many defects")
+
+    def give_up(self, reason: str) -> None:
+        """Have `run` raise `Hopeless` after this turn."""
+        if not self._hopeless:
+            self._hopeless = reason
+            self._tell("error", "giving-up", {"reason": reason, "defects": self.defects.count})
 
     def call_later(self, at: int, call: Callable[[], None]) -> None:
         """In the loop's thread: make `call` once the monotonic instant `at` has passed."""
         self._timers_made += 1
         heapq.heappush(self._timers, (at, self._timers_made, call))
 
+    def call_every(self, period_ns: int, call: Callable[[], None]) -> None:
+        """In the loop's thread: make `call` after each period, from now on and whatever it raises."""
+
+        def again() -> None:
+            self.call_later(time.monotonic_ns() + period_ns, again)
+            call()
+
+        self.call_later(time.monotonic_ns() + period_ns, again)
+
     def catch_signals(self) -> None:
         """SIGTERM and SIGINT leave cleanly, SIGHUP reloads. In the main thread only."""
         read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # In this order: a signal between the two would be caught and forgotten.
+        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _ignore)
-        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         self._signals = (read_fd, write_fd)
         self._poller.register(read_fd, zmq.POLLIN)
 
     # ---- the loop ----------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Go round until the core says `Exit`."""
+        """Go round until the core says `Exit`. Raises Hopeless when going on makes no sense."""
         # What exists now lives as long as the process: a full collection of it would be a pause of the loop.
         gc.collect()
         gc.freeze()
         # Before anything else arrives, or the first events would have no time.
-        self._tell_wall(time.monotonic_ns())
+        self._tell_wall()
         while not self._done:
-            self.turn()
+            try:
+                self.turn()
+            except Exception as error:
+                self.defect("turn", error)
+            if self._hopeless:
+                raise Hopeless(self._hopeless)
 
     def turn(self) -> None:
         """Once round."""
@@ -152,25 +203,39 @@ class Driver:
             for _ in range(DRAIN_ROUNDS_MAX):
                 if not self._drain(self._poller.poll(0)):
                     break
-            self.perform(self.core.wake(time.monotonic_ns()))
+            self._wake()
         if now >= self._wall_at:
-            self._tell_wall(now)
+            self._tell_wall()
         while self._timers and now >= self._timers[0][0]:
-            heapq.heappop(self._timers)[2]()
+            self._attempt("timer", heapq.heappop(self._timers)[2])
         if self._notifier.watchdog_ns and now >= self._watchdog_at:
             self._watchdog_at = now + self._notifier.watchdog_ns
             self._notifier.alive()
         if now >= self._status_at:
             self._status_at = now + 5 * SECOND
-            self._notifier.status(self.status())
+            self._attempt("status", lambda: self._notifier.status(self.status()))
         rest = self._turned_at + TURN_NS - time.monotonic_ns()
         if taken >= TURN_BUSY and rest > 0:
             time.sleep(rest / SECOND)
         self._turned_at = time.monotonic_ns()
 
-    def _tell_wall(self, now: int) -> None:
-        self._wall_at = now + WALL_EVERY_NS
-        self.perform(self.core.receive("", WallTime(time.time_ns()), now))
+    def _wake(self) -> None:
+        try:
+            effects = self.core.wake(time.monotonic_ns())
+        except Exception as error:
+            self.defect("wake", error)
+            return
+        self.perform(effects)
+
+    def _tell_wall(self) -> None:
+        self._wall_at = time.monotonic_ns() + WALL_EVERY_NS
+        self.feed("", WallTime(time.time_ns()))
+
+    def _attempt(self, where: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self.defect(where, error)
 
     def _timeout_ms(self) -> int:
         now = time.monotonic_ns()
@@ -191,9 +256,14 @@ class Driver:
         for source, _ in ready:
             port = self._ports.get(source)
             if port is not None:
-                count += port.drain()
+                try:
+                    count += port.drain()
+                except Exception as error:
+                    self.defect(f"drain {type(port).__name__}", error)
             elif source == self.mailbox.fileno():
-                count += self.mailbox.drain()
+                for call in self.mailbox.take():
+                    self._attempt("news", call)
+                    count += 1
             elif self._signals is not None and source == self._signals[0]:
                 self._take_signals()
         return count
@@ -204,11 +274,15 @@ class Driver:
             numbers = os.read(self._signals[0], 64)
             if signal.SIGTERM in numbers or signal.SIGINT in numbers:
                 self._notifier.stopping()
+                self._tell("info", "terminating", {})
                 self.feed("", Terminate())
             if signal.SIGHUP in numbers:
                 self._notifier.reloading()
-                self.on_reload()
-                self._notifier.ready(self.status())
+                self._attempt("reload", self.on_reload)
+
+    def reload_done(self) -> None:
+        """The config was read again, and taken over or refused."""
+        self._notifier.ready(self.status())
 
     def _exit(self, effect: Exit) -> None:
         self._done = True
@@ -225,3 +299,14 @@ class Driver:
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """A Python-level handler must exist for the wake-up descriptor to be written."""
+
+
+def _culprit(sender: str, message: object) -> str:
+    """On whose account a message is. All consoles are one: none can be told from another."""
+    if isinstance(message, Query):
+        return "a console"
+    return message.sender if isinstance(message, Refused) else sender
+
+
+def _to_standard_error(level: str, what: str, fields: Mapping[str, object]) -> None:
+    sys.stderr.write(f"{level} {what} {dict(fields)}\n")

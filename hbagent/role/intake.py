@@ -2,13 +2,16 @@
 
 The key that libzmq put on a frame is looked up in the list of those who may speak *now*: a revoked key's connection
 may live, its next frame is dropped. A beat is unpacked here and handed on as numbers; nothing is made of it. Every
-other frame goes through the codec.
+other frame goes through the codec, and goes on only if it is of a kind that is taken here: what is refused at the
+door costs its sender's tick and nothing else.
+
+Each frame stands for itself, also when its sender made several parts of one message: the key is on each of them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import zmq
 
@@ -25,14 +28,16 @@ DRAIN_MAX = 2_000
 _MICRO = 1_000
 
 
-Perform = Callable[[Iterable[Effect]], None]
+Perform = Callable[[Iterable[Effect], str], None]
+Defect = Callable[[str, BaseException, str], None]
 
 
 class Intake:
-    """The port of a bound SUB. `senders` maps the user id of a connection to the name it stands for.
+    """The port of a bound SUB. `senders` maps the user id of a connection to the name it stands for, `accepts` are
+    the messages that are taken beside beats.
 
     `takers` is a core's short way for ordinary beats: a callable for each name, which says False to what it leaves
-    to `beat`.
+    to `beat`. What a core raises at a frame is told to `defect` with its sender.
     """
 
     def __init__(
@@ -43,6 +48,9 @@ class Intake:
         beat: Callable[..., Iterable[Effect]] | None = None,
         perform: Perform | None = None,
         takers: Mapping[str, Callable[..., bool]] | None = None,
+        *,
+        accepts: Collection[type] = (),
+        defect: Defect | None = None,
     ) -> None:
         self.source = socket
         self._feed = feed
@@ -50,6 +58,8 @@ class Intake:
         self._perform = perform if perform is not None else _nothing
         self.senders = senders
         self._takers = takers if takers is not None else {}
+        self._accepts = frozenset(accepts)
+        self._defect = defect if defect is not None else _raise
 
     def drain(self) -> int:
         """Take in what waits, at most `DRAIN_MAX` frames."""
@@ -60,35 +70,41 @@ class Intake:
         clock = time.monotonic_ns
         flags = zmq.NOBLOCK
         count = 0
-        try:
-            while count < DRAIN_MAX:
-                frame = receive(flags, False)
-                count += 1
-                try:
-                    name = senders[frame.get(b"User-Id")]
-                except (KeyError, zmq.ZMQError):
-                    self._refuse("", "unknown-sender")
-                    continue
-                data = frame.bytes
-                if len(data) == BEAT_SIZE:
-                    head, bits, incarnation, sequence, sent, due_in, interval, gap, progress, _ = unpack(data)
-                    if head == HEAD and 0 < sequence <= SEQUENCE_MAX and interval and sent <= SEQUENCE_MAX:
-                        due_in *= _MICRO
-                        interval *= _MICRO
-                        gap *= _MICRO
-                        now = clock()
-                        taker = take(name)
-                        if (
-                            taker is None
-                            or bits & LEAVING
-                            or not taker(incarnation, sequence, sent, due_in, interval, gap, progress, now)
-                        ):
-                            numbers = (incarnation, sequence, sent, due_in, interval, gap, progress)
-                            self._perform(self._beat(name, *numbers, bits & LEAVING == LEAVING, now))
+        name = ""
+        while count < DRAIN_MAX:
+            try:
+                while count < DRAIN_MAX:
+                    frame = receive(flags, False)
+                    count += 1
+                    try:
+                        name = senders[frame.get(b"User-Id")]
+                    except (KeyError, zmq.ZMQError):
+                        self._refuse("", "unknown-sender")
                         continue
-                self._other(name, data)
-        except zmq.Again:
-            pass
+                    data = frame.bytes
+                    if len(data) == BEAT_SIZE:
+                        head, bits, incarnation, sequence, sent, due_in, interval, gap, progress, _ = unpack(data)
+                        if head == HEAD and 0 < sequence <= SEQUENCE_MAX and interval and sent <= SEQUENCE_MAX:
+                            due_in *= _MICRO
+                            interval *= _MICRO
+                            gap *= _MICRO
+                            now = clock()
+                            taker = take(name)
+                            if (
+                                taker is None
+                                or bits & LEAVING
+                                or not taker(incarnation, sequence, sent, due_in, interval, gap, progress, now)
+                            ):
+                                numbers = (incarnation, sequence, sent, due_in, interval, gap, progress)
+                                self._perform(self._beat(name, *numbers, bits & LEAVING == LEAVING, now), name)
+                            continue
+                    self._other(name, data)
+            except zmq.Again:
+                break
+            except zmq.ZMQError:
+                raise
+            except Exception as error:
+                self._defect("frame", error, name)
         return count
 
     def _other(self, name: str, data: bytes) -> None:
@@ -97,25 +113,31 @@ class Intake:
         if codec.is_beat(data):
             message = decode_beat(data)
             if isinstance(message, Beat):
-                self._perform(self._beat(name, *_numbers(message), time.monotonic_ns()))
+                self._perform(self._beat(name, *_numbers(message), time.monotonic_ns()), name)
                 return
         else:
             message = codec.decode(data)
         if isinstance(message, Refusal):
             self._refuse(name, message.reason.value, message.detail)
-        else:
+        elif type(message) in self._accepts:
             self._feed(name, message)
+        else:
+            self._refuse(name, "unexpected-type", type(message).__name__)
 
     def _no_beats_here(self, name: str, *numbers: int) -> Iterable[Effect]:
-        self._refuse(name, "unexpected-type")
+        self._refuse(name, "unexpected-type", "Beat")
         return ()
 
     def _refuse(self, name: str, reason: str, detail: str = "") -> None:
         self._feed("", Refused(name, reason, detail))
 
 
-def _nothing(effects: Iterable[Effect]) -> None:
+def _nothing(effects: Iterable[Effect], sender: str) -> None:
     """What a port without beats performs."""
+
+
+def _raise(where: str, error: BaseException, sender: str) -> None:
+    raise error
 
 
 def _numbers(beat: Beat) -> tuple[int, int, int, int, int, int, int, bool]:

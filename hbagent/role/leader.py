@@ -2,24 +2,41 @@
 
 Everything that agents publish comes in at one SUB, in the loop's own thread, because nothing may stand between a
 beat and the table. Handshakes are decided in the doorkeeper's thread, connection events read in the monitor's,
-the journal written in a worker.
+the journal written in one worker, config and allow-list read in another.
+
+A journal that cannot be read when the leader starts does not keep it from watching: it starts without an earlier
+life, says `degraded`, and writes as soon as the disk lets it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import zmq
 
+from hbagent import __version__
+from hbagent.core.config import LeaderConfig
 from hbagent.core.effects import Answer, Happened, Keep, Note, Publish, Rewrite, Send
 from hbagent.core.leader import LeaderCore
-from hbagent.core.messages import KeepFailed, Kept, Linked, RackReports, RackSummary, Reconfigured, Transitions
-from hbagent.core.units import SECOND
+from hbagent.core.messages import (
+    Farewell,
+    Hello,
+    KeepFailed,
+    Linked,
+    RackReports,
+    RackSummary,
+    Reconfigured,
+    Report,
+    Transitions,
+    TransitionsAck,
+)
+from hbagent.store.claim import ClaimedError
 from hbagent.store.journal import Journal, JournalError
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
@@ -30,13 +47,14 @@ from hbagent.transport.zap import ZapServer
 from hbagent.wire import codec
 from hbagent.wire.pages import report_pages, summary_pages, transition_pages
 
-from .agent import reloaded
-from .allowed import Allowed
+from .allowed import LOOK_EVERY_NS, Allowed
 from .control import ControlDealer, ControlRouter
 from .driver import Driver
 from .intake import Intake
+from .keeper import Keeper
 from .logs import Log
 from .questions import Questions
+from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .settings import LeaderSettings, load_leader
 from .worker import Worker
@@ -46,7 +64,6 @@ DOMAIN = "agents"
 RECONNECT_MS = (500, 1500)
 #: Summaries that wait for the root: a rack of 10,000 is some 40 pages.
 SUMMARY_QUEUE_MAX = 256
-ALLOW_EVERY_NS = SECOND
 
 
 class Leader:
@@ -60,12 +77,13 @@ class Leader:
         self._rng = rng = random.Random()
         keys = None if settings.security.plain or settings.security.key is None else load_secret(settings.security.key)
         members = [node for nodes in settings.core.racks.values() for node in nodes]
-        self._allowed = Allowed(settings.security, Role.AGENT, members)
+        self._allowed = Allowed(settings.security, Role.AGENT, members, self._log.write)
         self._journal = Journal(settings.state_dir / "journal")
-        kept = self._journal.load()
-        for problem in self._journal.problems:
-            self._log.write("error", "journal-damaged", {"problem": problem})
-        self.core = LeaderCore(settings.core, rng, time.monotonic_ns(), kept)
+        kept, failure = self._load_journal()
+        self._journal_loaded = not failure
+        #: Whom this life reports to; another root needs a restart.
+        self._root_endpoint = settings.root
+        self.core = LeaderCore(self._core_config(settings), rng, time.monotonic_ns(), kept)
         self._driver = Driver(
             self.core,
             {
@@ -78,10 +96,17 @@ class Leader:
                 Happened: self._happened,
             },
             self._notifier,
+            self._log.write,
         )
+        if failure:
+            self._driver.post(KeepFailed(0, failure))
         self._driver.status = self._status
-        self._driver.on_reload = self._reload
+        self._driver.on_reload = self._start_reload
         self._worker = Worker("journal", self._failed)
+        self._keeper = Keeper(self._driver, self._worker, JournalError)
+        self._files = Worker("files", self._failed)
+        self._reload = Reload(path, load_leader, self._apply, self._driver, self._log.write)
+        self._allowed.on_change = self._use_allowed
         self._context: sockets.Context = zmq.Context()
         host = sockets.Host(keys=keys, domain=DOMAIN, peers_expected=2 * len(members))
         self._zap = ZapServer(
@@ -95,16 +120,18 @@ class Leader:
             self.core.beat,
             self._driver.perform,
             self.core.roster.takers,
+            accepts=(Report,),
+            defect=self._driver.defect,
         )
         router = sockets.control_router(self._context, host, settings.control)
-        self._router = ControlRouter(router, self._driver.feed, senders)
+        self._router = ControlRouter(router, self._driver.feed, senders, (Hello, Farewell))
         self._questions = Questions(sockets.query_router(self._context, settings.query), self._driver.feed)
         for port in (self._intake, self._router, self._questions):
             self._driver.add(port)
         self._caller = sockets.Caller(name=settings.core.name, keys=keys, reconnect_ms=rng.randint(*RECONNECT_MS))
         self._summaries = sockets.report_publisher(self._context, self._caller, (), SUMMARY_QUEUE_MAX)
         dealer = sockets.control_dealer(self._context, self._caller, ())
-        self._root = ControlDealer(dealer, settings.root.name, self._driver.feed)
+        self._root = ControlDealer(dealer, settings.root.name, self._driver.feed, (TransitionsAck,))
         self._driver.add(self._root)
         self._backoff = Backoff(rng)
         self._monitor = Monitor({"root": dealer, "summaries": self._summaries}, self._link_changed)
@@ -115,10 +142,17 @@ class Leader:
     def run(self) -> None:
         """Judge until told to end."""
         self._driver.catch_signals()
-        config = self._settings.core
-        fields = {"name": config.name, "racks": ",".join(config.racks), "version": config.version}
+        settings = self._settings
+        fields = {
+            "name": settings.core.name,
+            "racks": ",".join(settings.core.racks),
+            "nodes": len(self.core.roster.members),
+            "publish": settings.publish,
+            "control": settings.control,
+            "version": __version__,
+        }
         self._log.write("info", "started", fields)
-        self._look_at_allowed()
+        self._driver.call_every(LOOK_EVERY_NS, self._look)
         self._notifier.ready(self._status())
         try:
             self._driver.run()
@@ -136,12 +170,13 @@ class Leader:
         self._journal.close()
         self._context.term()
         self._driver.close()
+        self._notifier.close()
         self._log.close()
 
     # ---- the link to the root ----------------------------------------------------------------------------
 
     def _targets(self) -> tuple[sockets.Target, sockets.Target]:
-        root = self._settings.root
+        root = self._root_endpoint
         return sockets.Target(root.control, root.public_key), sockets.Target(root.publish, root.public_key)
 
     def _connect_root(self) -> None:
@@ -162,7 +197,7 @@ class Leader:
             return
         if link.event is LinkEvent.UP:
             self._backoff.admitted()
-        self._driver.feed("", Linked(self._settings.root.name, link.event is LinkEvent.UP, refused))
+        self._driver.feed("", Linked(self._root_endpoint.name, link.event is LinkEvent.UP, refused))
 
     def _knock_again(self) -> None:
         if self._backoff.due(time.monotonic_ns()):
@@ -181,29 +216,43 @@ class Leader:
             assert isinstance(message, RackReports)
             pages = report_pages(message)
         for page in pages:
-            with contextlib.suppress(zmq.Again):
-                self._summaries.send(codec.encode(page), zmq.NOBLOCK)
+            # A PUB never has to wait: for a root that does not read it drops.
+            self._summaries.send(codec.encode(page), zmq.NOBLOCK)
 
     def _send(self, effect: Send) -> None:
-        if effect.peer != self._settings.root.name:
+        if effect.peer != self._root_endpoint.name:
             self._router.send(effect.peer, effect.message)
             return
         assert isinstance(effect.message, Transitions)
         for page in transition_pages(effect.message):
             self._root.send(page)
 
-    def _write(self, write: Any, effect: Keep | Rewrite) -> None:
-        if not self._worker.submit(functools.partial(self._write_now, write, effect)):
-            self._driver.post(KeepFailed(effect.token, "the journal's worker is stuck"))
+    def _write(self, write: Callable[[Any], None], effect: Keep | Rewrite) -> None:
+        self._keeper.write(effect.token, functools.partial(self._write_now, write, effect))
 
-    def _write_now(self, write: Any, effect: Keep | Rewrite) -> None:
-        """In the worker's thread."""
+    def _write_now(self, write: Callable[[Any], None], effect: Keep | Rewrite) -> None:
+        """In the worker's thread. Raises JournalError."""
+        if not self._journal_loaded:
+            missed, failure = self._load_journal()
+            if failure:
+                raise JournalError(failure)
+            self._journal_loaded = True
+            # Too late to be taken up: the nodes have been judged anew, and summaries told the root of them.
+            if missed:
+                self._log.write("warning", "journal-came-late", {"entries_left_out": len(missed)})
+        write(effect.entries)
+
+    def _load_journal(self) -> tuple[list[dict[str, Any]], str]:
+        """What an earlier life has kept, and why it could not be read. Raises RuntimeError when another life lives."""
         try:
-            write(effect.entries)
+            kept = self._journal.load()
         except JournalError as error:
-            self._driver.post(KeepFailed(effect.token, str(error)))
-        else:
-            self._driver.post(Kept(effect.token))
+            if isinstance(error.__cause__, ClaimedError):
+                raise RuntimeError(f"{error}; is another leader running?") from error
+            return [], str(error)
+        for problem in self._journal.problems:
+            self._log.write("error", "journal-damaged", {"problem": problem})
+        return kept, ""
 
     def _answer(self, effect: Answer) -> None:
         self._questions.answer(effect)
@@ -219,43 +268,38 @@ class Leader:
         self._driver.mailbox.post(functools.partial(self._log.note, note))
 
     def _failed(self, error: BaseException) -> None:
-        note = Note("error", "worker-failed", {"error": repr(error)})
-        self._driver.mailbox.post(functools.partial(self._log.note, note))
+        """In a worker's thread."""
+        self._driver.mailbox.post(functools.partial(self._driver.defect, "worker", error), owed=True)
 
     # ---- who may speak -----------------------------------------------------------------------------------
 
-    def _look_at_allowed(self) -> None:
-        self._refresh_allowed()
+    def _look(self) -> None:
+        """At the allow-list, and at who decides by it."""
+        self._allowed.look(self._files, self._driver.mailbox.post)
         if not self._zap.alive:
-            self._log.write("error", "doorkeeper-ended", {"consequence": "no new connection is admitted"})
-        self._driver.call_later(time.monotonic_ns() + ALLOW_EVERY_NS, self._look_at_allowed)
+            self._driver.give_up("the doorkeeper has ended: no new connection would be admitted")
 
-    def _refresh_allowed(self, force: bool = False) -> None:
-        if self._allowed.refresh(
-            lambda problem: self._log.write("error", "allow-list-refused", {"problem": problem}), force
-        ):
-            senders = self._allowed.senders
-            self._zap.replace(self._allowed.list)
-            self._intake.senders = senders
-            self._router.replace_senders(senders)
-            self._log.write("info", "allow-list", {"keys": len(senders)})
-
-    def _allow_list_refused(self, problem: str) -> None:
-        self._log.write("error", "allow-list-refused", {"problem": problem})
+    def _use_allowed(self) -> None:
+        senders = self._allowed.senders
+        self._zap.replace(self._allowed.list)
+        self._intake.senders = senders
+        self._router.replace_senders(senders)
 
     # ---- reload ------------------------------------------------------------------------------------------
 
-    def _reload(self) -> None:
-        reloaded(self._path, load_leader, self._log, self._apply)
-        self._refresh_allowed(force=True)
+    def _start_reload(self) -> None:
+        self._allowed.look(self._files, self._driver.mailbox.post, force=True)
+        self._reload.start(self._files)
 
     def _apply(self, settings: LeaderSettings) -> None:
         old, self._settings = self._settings, settings
         self._log.set_level(settings.logging.level)
-        for what in ("publish", "control", "query", "state_dir", "security", "root"):
-            if getattr(old, what) != getattr(settings, what):
-                self._log.write("warning", "needs-restart", {"setting": what})
-        self._driver.feed("", Reconfigured(settings.core))
+        needs_restart(old, settings, ("publish", "control", "query", "state_dir", "security", "root"), self._log.write)
+        self._driver.feed("", Reconfigured(self._core_config(settings)))
+        self._allowed.use_names(node for nodes in settings.core.racks.values() for node in nodes)
+
+    def _core_config(self, settings: LeaderSettings) -> LeaderConfig:
+        return msgspec.structs.replace(settings.core, root=self._root_endpoint.name, version=__version__)
 
     def _status(self) -> str:
         members = self.core.roster.members.values()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 
-#: Results that wait for the loop. Workers hold one job each, monitors tell a few events a connection: ten thousand
-#: connections that come back at once fit.
+#: News that waits for the loop. Monitors tell a few events a connection: ten thousand connections that come back at
+#: once fit.
 MAILBOX_MAX = 65_536
 
 
@@ -22,6 +23,9 @@ class Mailbox:
         self._calls: deque[Callable[[], None]] = deque()
         self._limit = limit
         self._wake_fd, self._signal_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # A descriptor that is closed while a worker writes to it may be somebody else's by then.
+        self._closing = threading.Lock()
+        self._closed = False
         #: Calls refused because the mailbox was full.
         self.dropped = 0
 
@@ -29,29 +33,35 @@ class Mailbox:
         """The descriptor that becomes readable when something waits."""
         return self._wake_fd
 
-    def post(self, call: Callable[[], None]) -> bool:
-        """Have the loop make `call`; False, and counted, when too many wait. Thread-safe."""
-        if len(self._calls) >= self._limit:
+    def post(self, call: Callable[[], None], owed: bool = False) -> bool:
+        """Have the loop make `call`; False, and counted, when too many wait. Thread-safe.
+
+        What is `owed`, the outcome of a job that the loop itself gave, is never refused: a core would wait for it
+        for ever, and there are no more of those than jobs.
+        """
+        if len(self._calls) >= self._limit and not owed:
             self.dropped += 1
             return False
         self._calls.append(call)
-        # A full pipe has woken the loop already; a closed one has no loop any more.
-        with contextlib.suppress(OSError):
-            os.write(self._signal_fd, b"\0")
+        with self._closing:
+            # A full pipe has woken the loop already; a closed one has no loop any more.
+            if not self._closed:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._signal_fd, b"\0")
         return True
 
-    def drain(self) -> int:
-        """Make the calls that wait now, in order; returns how many there were. In the loop's thread only."""
+    def take(self) -> list[Callable[[], None]]:
+        """The calls that wait now, in order; the loop's thread makes them."""
+        # Emptied before looking: what is posted from here on wakes the loop again.
         with contextlib.suppress(BlockingIOError):
             while len(os.read(self._wake_fd, 65_536)) == 65_536:
                 pass
-        count = len(self._calls)
-        for _ in range(count):
-            self._calls.popleft()()
-        return count
+        return [self._calls.popleft() for _ in range(len(self._calls))]
 
     def close(self) -> None:
-        """Close the descriptors; what still waits is forgotten."""
-        for fd in (self._wake_fd, self._signal_fd):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        """Close the descriptors; what still waits is forgotten. Harmless when repeated."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                os.close(self._wake_fd)
+                os.close(self._signal_fd)

@@ -5,7 +5,6 @@ Who may ask is decided by the mode of the socket file, so a question has no name
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import msgspec
@@ -27,7 +26,9 @@ class Questions:
     def __init__(self, socket: Socket, feed: Callable[[str, object], None]) -> None:
         self.source = socket
         self._feed = feed
+        #: Frames that were no question, and answers that nobody was there to take.
         self.refused = 0
+        self.unsent = 0
 
     def drain(self) -> int:
         """Take in what waits, at most `DRAIN_MAX` questions."""
@@ -44,8 +45,21 @@ class Questions:
         return DRAIN_MAX
 
     def answer(self, answer: Answer) -> None:
-        """Send a view, or why there is none, to whoever asked."""
-        document = b"" if answer.error else msgspec.json.encode(answer.view)
-        with contextlib.suppress(zmq.ZMQError):
-            for page in answer_pages(answer.id, document, answer.error):
-                self.source.send_multipart((answer.asker, codec.encode(page)), zmq.NOBLOCK)
+        """Send a view, or why there is none, to whoever asked.
+
+        What cannot be encoded is a defect: it is raised, after the asker was told.
+        """
+        try:
+            document = b"" if answer.error else msgspec.json.encode(answer.view)
+        except Exception as error:
+            self._send(answer.asker, answer.id, b"", f"a defect: {error!r}")
+            raise
+        self._send(answer.asker, answer.id, document, answer.error)
+
+    def _send(self, asker: bytes, id: int, document: bytes, error: str) -> None:
+        try:
+            for page in answer_pages(id, document, error):
+                self.source.send_multipart((asker, codec.encode(page)), zmq.NOBLOCK)
+        except zmq.ZMQError:
+            # Gone, or too slow to be waited for.
+            self.unsent += 1

@@ -2,6 +2,9 @@
 
 The store has one worker, because SQLite wants one writer and the order of transactions is the order of promises.
 Each hook run has a thread of its own that does nothing but wait for its process; the core says how many at once.
+
+A store that cannot be opened when the root starts does not keep it from watching: it starts without an earlier life,
+says `degraded`, runs hooks from memory, and writes as soon as the disk lets it.
 """
 
 from __future__ import annotations
@@ -15,31 +18,37 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from hbagent import __version__
+from hbagent.core.config import RootConfig
 from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, RunHook, Send
-from hbagent.core.messages import HookFinished, KeepFailed, Kept, Reconfigured
+from hbagent.core.messages import HookFinished, RackReports, RackSummary, Reconfigured, Transitions
+from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
-from hbagent.core.units import SECOND
 from hbagent.core.wallclock import rfc3339
 from hbagent.hooks import runner
+from hbagent.store.claim import ClaimedError
 from hbagent.store.history import History, HistoryError
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
 from hbagent.transport.keys import load_secret
 from hbagent.transport.zap import ZapServer
 
-from .agent import reloaded
-from .allowed import Allowed
+from .allowed import LOOK_EVERY_NS, Allowed
 from .control import ControlRouter
 from .driver import Driver
 from .intake import Intake
+from .keeper import Keeper
 from .logs import Log
 from .questions import Questions
+from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .settings import ConfigError, Problem, RootSettings, load_root
 from .worker import Worker
 
 DOMAIN = "leaders"
-ALLOW_EVERY_NS = SECOND
+#: Questions about history that the store's worker has before it. Commits queue behind them, and alarms behind those:
+#: a reading of 10,000 events is a tenth of a second.
+READS_MAX = 4
 
 
 class Root:
@@ -53,12 +62,14 @@ class Root:
         self._rng = random.Random()
         keys = None if settings.security.plain or settings.security.key is None else load_secret(settings.security.key)
         leaders = dict.fromkeys(leader for rack in settings.core.racks for leader in rack.leaders)
-        self._allowed = Allowed(settings.security, Role.LEADER, leaders)
+        self._allowed = Allowed(settings.security, Role.LEADER, leaders, self._log.write)
         self._history = History(settings.state_dir / "history.sqlite")
-        restored = self._history.restore()
-        for problem in restored.problems:
-            self._log.write("error", "store-damaged", {"problem": problem})
-        self.core = RootCore(settings.core, self._rng, time.monotonic_ns(), restored)
+        restored, failure = self._restore()
+        self._restored = not failure
+        #: Added to the core's numbering of events: what the store already had when it could be opened only later.
+        self._numbered_before = 0
+        self._reads = 0
+        self.core = RootCore(_core_config(settings), self._rng, time.monotonic_ns(), restored)
         self._driver = Driver(
             self.core,
             {
@@ -71,10 +82,19 @@ class Root:
                 Happened: self._happened,
             },
             self._notifier,
+            self._log.write,
         )
         self._driver.status = self._status
-        self._driver.on_reload = self._reload
+        self._driver.on_reload = self._start_reload
         self._worker = Worker("store", self._failed)
+        # The core itself has patience with a store that hangs: it sends one batch at a time.
+        self._keeper = Keeper(self._driver, self._worker, HistoryError, None)
+        self._files = Worker("files", self._failed)
+        self._reload = Reload(path, self._load, self._apply, self._driver, self._log.write)
+        self._allowed.on_change = self._use_allowed
+        if failure:
+            # The first batch will fail as well, and then the status says so until one succeeds.
+            self._log.write("error", "store-failed", {"reason": failure})
         self._context: sockets.Context = zmq.Context()
         host = sockets.Host(keys=keys, domain=DOMAIN, peers_expected=2 * len(leaders))
         self._zap = ZapServer(
@@ -82,9 +102,10 @@ class Root:
         )
         senders = self._allowed.senders
         intake = sockets.intake_subscriber(self._context, host, settings.publish)
-        self._intake = Intake(intake, self._driver.feed, senders)
+        accepts = (RackSummary, RackReports)
+        self._intake = Intake(intake, self._driver.feed, senders, accepts=accepts, defect=self._driver.defect)
         router = sockets.control_router(self._context, host, settings.control)
-        self._router = ControlRouter(router, self._driver.feed, senders)
+        self._router = ControlRouter(router, self._driver.feed, senders, (Transitions,))
         self._questions = Questions(sockets.query_router(self._context, settings.query), self._driver.feed)
         for port in (self._intake, self._router, self._questions):
             self._driver.add(port)
@@ -94,10 +115,18 @@ class Root:
     def run(self) -> None:
         """Watch until told to end."""
         self._driver.catch_signals()
-        config = self._settings.core
-        fields = {"name": config.name, "racks": len(config.racks), "version": config.version}
+        settings = self._settings
+        fields = {
+            "name": settings.core.name,
+            "racks": len(settings.core.racks),
+            "leaders": len(self.core.leaders),
+            "hooks": ",".join(hook.name for hook in settings.core.hooks) or "none",
+            "publish": settings.publish,
+            "control": settings.control,
+            "version": __version__,
+        }
         self._log.write("info", "started", fields)
-        self._look_at_allowed()
+        self._driver.call_every(LOOK_EVERY_NS, self._look)
         self._notifier.ready(self._status())
         try:
             self._driver.run()
@@ -112,6 +141,7 @@ class Root:
         self._history.close()
         self._context.term()
         self._driver.close()
+        self._notifier.close()
         self._log.close()
 
     # ---- effects -----------------------------------------------------------------------------------------
@@ -120,46 +150,69 @@ class Root:
         self._router.send(effect.peer, effect.message)
 
     def _persist(self, effect: Persist) -> None:
-        if not self._worker.submit(functools.partial(self._commit, effect)):
-            self._driver.post(KeepFailed(effect.token, "the store's worker is stuck"))
+        self._keeper.write(effect.token, functools.partial(self._commit, effect.batch))
 
-    def _commit(self, effect: Persist) -> None:
-        """In the store's thread."""
+    def _commit(self, batch: Batch) -> None:
+        """In the store's thread. Raises HistoryError."""
+        if not self._restored:
+            late, failure = self._restore()
+            if failure:
+                raise HistoryError(failure)
+            self._restored = True
+            # This life's events were numbered from 1; with those numbers they would replace the oldest ones.
+            self._numbered_before = late.newest_sequence
+        self._history.commit(_numbered_after(self._numbered_before, batch))
+
+    def _restore(self) -> tuple[Restored, str]:
+        """What an earlier life has kept, and why it could not be read. Raises RuntimeError when another life lives."""
         try:
-            self._history.commit(effect.batch)
+            restored = self._history.restore()
         except HistoryError as error:
-            self._driver.post(KeepFailed(effect.token, str(error)))
-        else:
-            self._driver.post(Kept(effect.token))
+            if isinstance(error.__cause__, ClaimedError):
+                raise RuntimeError(f"{error}; is another root running?") from error
+            return Restored(), str(error)
+        for problem in restored.problems:
+            self._log.write("error", "store-damaged", {"problem": problem})
+        return restored, ""
 
     def _fetch(self, effect: Fetch) -> None:
-        if not self._worker.submit(functools.partial(self._read, effect)):
-            self._questions.answer(Answer(effect.asker, effect.id, None, "the store's worker is stuck"))
+        if self._reads >= READS_MAX or not self._worker.submit(functools.partial(self._read, effect)):
+            self._questions.answer(Answer(effect.asker, effect.id, None, "the store is busy; ask again in a moment"))
+        else:
+            self._reads += 1
 
     def _read(self, effect: Fetch) -> None:
         """In the store's thread."""
         try:
             events = self._history.events(effect.limit, effect.after, effect.node)
-        except HistoryError as error:
-            answer = Answer(effect.asker, effect.id, None, str(error))
-        else:
             shown = [event_view(event) for event in events]
             view = msgspec.structs.replace(effect.view, events=shown) if effect.view is not None else None
             answer = Answer(effect.asker, effect.id, view if view is not None else {"schema": 1, "events": shown})
-        self._driver.mailbox.post(functools.partial(self._questions.answer, answer))
+        except HistoryError as error:
+            answer = Answer(effect.asker, effect.id, None, str(error))
+        except Exception as error:
+            self._failed(error)
+            answer = Answer(effect.asker, effect.id, None, f"a defect: {error!r}")
+        self._driver.mailbox.post(functools.partial(self._have_read, answer), owed=True)
+
+    def _have_read(self, answer: Answer) -> None:
+        self._reads -= 1
+        self._questions.answer(answer)
 
     def _run_hook(self, effect: RunHook) -> None:
-        threading.Thread(target=self._wait_for_hook, args=(effect,), name=f"hook {effect.hook}", daemon=True).start()
+        thread = threading.Thread(target=self._wait_for_hook, args=(effect,), name=f"hook {effect.hook}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads on this host
+            self._driver.post(HookFinished(run_id=effect.run_id, exit_code=None, error=f"not started: {error}"))
 
     def _wait_for_hook(self, effect: RunHook) -> None:
-        """In a thread of its own."""
-        refusal = runner.check(effect.argv)
-        if refusal:
-            result = HookFinished(run_id=effect.run_id, exit_code=None, error=f"not started: {refusal}")
-        else:
-            kind = str(msgspec.json.decode(effect.input).get("kind", ""))
-            extra = {"HBAGENT_EVENT_ID": effect.run_id.removesuffix(f"-{effect.hook}"), "HBAGENT_KIND": kind}
-            result = runner.run(effect.argv, effect.input, effect.timeout_ns, extra, effect.run_id)
+        """In a thread of its own. The core keeps the run's place until it is answered."""
+        try:
+            result = _finished(effect)
+        except Exception as error:
+            self._failed(error)
+            result = HookFinished(run_id=effect.run_id, exit_code=None, error=f"a defect: {error!r}")
         self._driver.post(result)
 
     def _answer(self, effect: Answer) -> None:
@@ -176,27 +229,22 @@ class Root:
         self._driver.mailbox.post(functools.partial(self._log.note, note))
 
     def _failed(self, error: BaseException) -> None:
-        note = Note("error", "worker-failed", {"error": repr(error)})
-        self._driver.mailbox.post(functools.partial(self._log.note, note))
+        """In a worker's thread."""
+        self._driver.mailbox.post(functools.partial(self._driver.defect, "worker", error), owed=True)
 
     # ---- who may speak -----------------------------------------------------------------------------------
 
-    def _look_at_allowed(self) -> None:
-        self._refresh_allowed()
+    def _look(self) -> None:
+        """At the allow-list, and at who decides by it."""
+        self._allowed.look(self._files, self._driver.mailbox.post)
         if not self._zap.alive:
-            self._log.write("error", "doorkeeper-ended", {"consequence": "no new connection is admitted"})
-        self._driver.call_later(time.monotonic_ns() + ALLOW_EVERY_NS, self._look_at_allowed)
+            self._driver.give_up("the doorkeeper has ended: no new connection would be admitted")
 
-    def _refresh_allowed(self, force: bool = False) -> None:
-        if self._allowed.refresh(self._allow_list_refused, force):
-            senders = self._allowed.senders
-            self._zap.replace(self._allowed.list)
-            self._intake.senders = senders
-            self._router.replace_senders(senders)
-            self._log.write("info", "allow-list", {"keys": len(senders)})
-
-    def _allow_list_refused(self, problem: str) -> None:
-        self._log.write("error", "allow-list-refused", {"problem": problem})
+    def _use_allowed(self) -> None:
+        senders = self._allowed.senders
+        self._zap.replace(self._allowed.list)
+        self._intake.senders = senders
+        self._router.replace_senders(senders)
 
     # ---- reload ------------------------------------------------------------------------------------------
 
@@ -213,21 +261,45 @@ class Root:
             raise ConfigError(problems)
         return settings
 
-    def _reload(self) -> None:
-        reloaded(self._path, self._load, self._log, self._apply)
-        self._refresh_allowed(force=True)
+    def _start_reload(self) -> None:
+        self._allowed.look(self._files, self._driver.mailbox.post, force=True)
+        self._reload.start(self._files)
 
     def _apply(self, settings: RootSettings) -> None:
         old, self._settings = self._settings, settings
         self._log.set_level(settings.logging.level)
-        for what in ("publish", "control", "query", "state_dir", "security"):
-            if getattr(old, what) != getattr(settings, what):
-                self._log.write("warning", "needs-restart", {"setting": what})
-        self._driver.feed("", Reconfigured(settings.core))
+        needs_restart(old, settings, ("publish", "control", "query", "state_dir", "security"), self._log.write)
+        self._driver.feed("", Reconfigured(_core_config(settings)))
+        self._allowed.use_names(dict.fromkeys(name for rack in settings.core.racks for name in rack.leaders))
 
     def _status(self) -> str:
         held = sum(leader.lease.held for leader in self.core.leaders.values())
         return f"{held} of {len(self.core.leaders)} leaders hold their lease, {len(self.core.nodes)} nodes known"
+
+
+def _core_config(settings: RootSettings) -> RootConfig:
+    return msgspec.structs.replace(settings.core, version=__version__)
+
+
+def _numbered_after(before: int, batch: Batch) -> Batch:
+    """The batch with its events' numbers raised by `before`."""
+    if not before:
+        return batch
+    return msgspec.structs.replace(
+        batch,
+        events=tuple(msgspec.structs.replace(event, sequence=event.sequence + before) for event in batch.events),
+        runs=tuple(msgspec.structs.replace(run, queued=run.queued + before) for run in batch.runs),
+    )
+
+
+def _finished(effect: RunHook) -> HookFinished:
+    """Run a hook and wait for its end."""
+    refusal = runner.check(effect.argv)
+    if refusal:
+        return HookFinished(run_id=effect.run_id, exit_code=None, error=f"not started: {refusal}")
+    document = msgspec.json.decode(effect.input)
+    extra = {"HBAGENT_EVENT_ID": str(document.get("event_id", "")), "HBAGENT_KIND": str(document.get("kind", ""))}
+    return runner.run(effect.argv, effect.input, effect.timeout_ns, extra, effect.run_id)
 
 
 def event_view(event: dict[str, object]) -> dict[str, object]:

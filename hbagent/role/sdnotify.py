@@ -47,10 +47,16 @@ class Notifier:
         """The daemon is leaving on purpose."""
         self._send("STOPPING=1")
 
+    def close(self) -> None:
+        """Say no more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, text: str) -> None:
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.sendto(text.encode(), self._address)
+                self._socket.sendto(text.encode("utf-8", "replace"), self._address)
 
 
 def _one_line(text: str) -> str:

@@ -1,9 +1,10 @@
-"""A thread for what may take time: a disk, `/proc`, a hook. The loop hands it jobs and never waits for it."""
+"""A thread for what may take time: a disk, `/proc`, a config file. The loop hands it jobs and never waits for it."""
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 #: Jobs that wait for one worker. Each core has at most a handful under way; a worker stuck on a dead disk must not
@@ -17,14 +18,14 @@ class Worker:
     A job must not raise; what escapes it is told to `failed`, from this thread, and the next job goes on.
     """
 
-    def __init__(self, name: str, failed: Callable[[BaseException], None]) -> None:
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(JOBS_MAX)
+    def __init__(self, name: str, failed: Callable[[BaseException], None], jobs_max: int = JOBS_MAX) -> None:
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(jobs_max)
         self._failed = failed
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, job: Callable[[], None]) -> bool:
-        """Run `job` after those before it; False when too many wait."""
+        """Run `job` after those before it; False when too many wait. Never waits."""
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
@@ -33,11 +34,12 @@ class Worker:
 
     def stop(self, timeout_s: float) -> bool:
         """Finish what waits and end; False when that took longer than `timeout_s`, and the thread is left behind."""
+        until = time.monotonic() + timeout_s
         try:
             self._jobs.put(None, timeout=timeout_s)
         except queue.Full:
             return False
-        self._thread.join(timeout_s)
+        self._thread.join(max(0.0, until - time.monotonic()))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
