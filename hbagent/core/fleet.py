@@ -83,9 +83,15 @@ class Seen:
         self.evidence = None
         self.ahead_since = None
 
-    def apply(self, transition: Transition, epoch: int, now: int) -> bool:
-        """Take a transition; False when a summary already told as much or more."""
+    def apply(self, transition: Transition, epoch: int, present: int, now: int) -> bool:
+        """Take a transition; False when a summary already told as much or more.
+
+        `present` is the epoch of the leader's present life: what it says of a node that it heard or judged itself is
+        newer than anything that an earlier life left behind.
+        """
         if epoch == self.epoch and transition.number <= self.version:
+            return False
+        if self.speaks and epoch != present == self.epoch:
             return False
         self.epoch = epoch
         self.version = transition.number

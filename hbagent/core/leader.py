@@ -67,7 +67,7 @@ class LeaderCore:
         self._lag = OwnLag()
         self.roster = Roster(config, self._lag, now)
         self._members = self.roster.members
-        self._outbox = Outbox(config.outbox_max)
+        self._outbox = Outbox(config.outbox_max, self.epoch)
         self.memory = Memory(self._members, self._outbox)
         self._resend_at: int | None = None
         self._tick_at = now + config.tick_ns

@@ -258,6 +258,8 @@ class Transitions(msgspec.Struct, frozen=True, kw_only=True):
     items: tuple[Transition, ...] = ()
     #: Transitions that a full outbox had to coalesce away since the leader started.
     dropped: int = 0
+    #: Epoch of the leader's present life; another than `epoch` for what an earlier life left behind. 0: not told.
+    present: int = 0
 
 
 class TransitionsAck(msgspec.Struct, frozen=True, kw_only=True):

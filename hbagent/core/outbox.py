@@ -23,11 +23,13 @@ BATCH_MAX = 64
 class Outbox:
     """Unacknowledged transitions, oldest first."""
 
-    __slots__ = ("_entries", "_limit", "_sent", "dropped")
+    __slots__ = ("_entries", "_limit", "_present", "_sent", "dropped")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, present: int = 0) -> None:
         self._entries: deque[tuple[int, Transition]] = deque()
         self._limit = limit
+        #: Epoch of this life, for the root to tell what an earlier one left behind.
+        self._present = present
         #: How many entries from the front are on their way.
         self._sent = 0
         self.dropped = 0
@@ -94,7 +96,14 @@ class Outbox:
             for start in range(0, len(items), BATCH_MAX):
                 batch = items[start : start + BATCH_MAX]
                 messages.append(
-                    Transitions(epoch=epoch, base=base, after=after, items=tuple(batch), dropped=self.dropped)
+                    Transitions(
+                        epoch=epoch,
+                        base=base,
+                        after=after,
+                        items=tuple(batch),
+                        dropped=self.dropped,
+                        present=self._present,
+                    )
                 )
                 after = batch[-1].number
         return tuple(messages)

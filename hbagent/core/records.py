@@ -60,12 +60,24 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     open: str = ""
 
 
+#: Lives of one leader of which marks are kept. A leader sends what an earlier life could not deliver, and one that
+#: was started eight times before it could is in a crash loop; forgetting its oldest life may tell a thing twice.
+MARKS_MAX = 8
+
+
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """How far a leader's transitions are taken in: everything of `epoch` up to and including `number`."""
 
     leader: str
     epoch: int
     number: int
+    #: Counts the lives of this leader as the root met them, from 0; the newest `MARKS_MAX` are kept.
+    life: int = 0
+
+    @property
+    def slot(self) -> int:
+        """Where this mark is kept: in the place of the one `MARKS_MAX` lives ago."""
+        return self.life % MARKS_MAX
 
 
 class RunState(str, enum.Enum):
@@ -106,7 +118,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
     #: Replaces what is kept under the same `node`.
     nodes: tuple[NodeState, ...] = ()
-    #: Replaces what is kept under the same `leader`.
+    #: Replaces what is kept under the same `leader` and `slot`.
     marks: tuple[Mark, ...] = ()
     #: Replaces what is kept under the same `run_id`.
     runs: tuple[HookRun, ...] = ()
@@ -118,6 +130,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What a start finds on disk."""
 
     nodes: tuple[NodeState, ...] = ()
+    #: Of each leader in the order of `life`.
     marks: tuple[Mark, ...] = ()
     #: Runs in state PENDING, in the order of `queued`.
     runs: tuple[HookRun, ...] = ()

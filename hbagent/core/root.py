@@ -43,7 +43,7 @@ from .names import is_part
 from .notice import notices
 from .observer import OwnLag
 from .order import Verdict
-from .records import Event, HookRun, Mark, NodeState, Restored, RunState
+from .records import Event, HookRun, NodeState, Restored, RunState
 from .rootviews import explain_view, status_view
 from .states import Cause, Health, Kind, Liveness
 from .units import SECOND, show_duration
@@ -110,7 +110,7 @@ class RootCore:
         for mark in restored.marks:
             owner = self.leaders.get(mark.leader)
             if owner is not None:
-                owner.marks[mark.epoch] = owner.acknowledged[mark.epoch] = mark.number
+                owner.restore(mark)
         for run in restored.runs:
             self._owe(run, now)
 
@@ -181,7 +181,7 @@ class RootCore:
         for mark in batch.marks:
             leader = self.leaders.get(mark.leader)
             if leader is not None:
-                leader.acknowledged[mark.epoch] = mark.number
+                leader.keep(mark)
                 effects.append(Send(mark.leader, TransitionsAck(epoch=mark.epoch, number=mark.number)))
         for run in self.ledger.due(batch):
             self._owe(run, now)
@@ -263,7 +263,7 @@ class RootCore:
         if verdict not in (Verdict.FRESH, Verdict.RESTART):
             return self._refuse(sender, verdict.value, now)
         effects = list(self._renew(leader, summary, now))
-        complete = leader.marks.get(summary.epoch, 0) >= summary.newest
+        complete = leader.taken(summary.epoch) >= summary.newest
         for row in summary.nodes:
             if not is_part(row.node):
                 effects.extend(self._refuse(sender, "malformed", now))
@@ -321,7 +321,7 @@ class RootCore:
         if not leader.lease.held:
             # What it says could not be told now, and taken in it would not be sent again.
             return ()
-        mark = max(leader.marks.get(batch.epoch, 0), batch.base - 1)
+        mark = max(leader.taken(batch.epoch), batch.base - 1)
         if batch.after > mark:
             return self._refuse(sender, "gap", now)
         effects: list[Effect] = []
@@ -332,20 +332,21 @@ class RootCore:
             if transition.node.rpartition("/")[0] not in leader.racks:
                 effects.extend(self._refuse(sender, "forged-rack", now))
                 continue
-            effects.extend(self._transition(leader, transition, batch.epoch, now))
-        if mark > leader.marks.get(batch.epoch, 0):
-            leader.marks[batch.epoch] = mark
-            self.ledger.mark(Mark(leader=leader.name, epoch=batch.epoch, number=mark))
-        elif leader.acknowledged.get(batch.epoch, 0) >= mark:
+            effects.extend(self._transition(leader, transition, batch, now))
+        if mark > leader.taken(batch.epoch):
+            self.ledger.mark(leader.take(batch.epoch, mark))
+        elif leader.kept(batch.epoch) >= mark:
             effects.append(Send(sender, TransitionsAck(epoch=batch.epoch, number=mark)))
         return tuple(effects)
 
-    def _transition(self, leader: LeaderRecord, transition: Transition, epoch: int, now: int) -> Iterable[Effect]:
+    def _transition(
+        self, leader: LeaderRecord, transition: Transition, batch: Transitions, now: int
+    ) -> Iterable[Effect]:
         record = self._record(transition.node, transition.node.rpartition("/")[0])
         seen = record.seen.get(leader.name)
         if seen is None:
             seen = record.seen[leader.name] = Seen(leader.name, now)
-        if not seen.apply(transition, epoch, now):
+        if not seen.apply(transition, batch.epoch, batch.present, now):
             self.ledger.event(
                 self._event(
                     transition.kind,

@@ -114,13 +114,13 @@ class Store(Disk):
         super().__init__()
         self.events: list[Event] = []
         self.nodes: dict[str, NodeState] = {}
-        self.marks: dict[str, Mark] = {}
+        self.marks: dict[tuple[str, int], Mark] = {}
         self.runs: dict[str, HookRun] = {}
 
     def keep(self, what: Batch) -> None:
         self.events.extend(what.events)
         self.nodes.update((state.node, state) for state in what.nodes)
-        self.marks.update((mark.leader, mark) for mark in what.marks)
+        self.marks.update(((mark.leader, mark.slot), mark) for mark in what.marks)
         self.runs.update((run.run_id, run) for run in what.runs)
         for node in what.forgotten:
             self.nodes.pop(node, None)
@@ -130,7 +130,7 @@ class Store(Disk):
         pending = [run for run in self.runs.values() if run.state is RunState.PENDING]
         return Restored(
             nodes=tuple(self.nodes.values()),
-            marks=tuple(self.marks.values()),
+            marks=tuple(sorted(self.marks.values(), key=lambda mark: (mark.leader, mark.life))),
             runs=tuple(sorted(pending, key=lambda run: run.queued)),
             newest_sequence=max((event.sequence for event in self.events), default=0),
         )

@@ -111,10 +111,10 @@ _NODES = _Table(
 )
 _MARKS = _Table(
     "marks",
-    ("leader",),
-    lambda mark: (mark.leader,),
+    ("leader", "slot"),
+    lambda mark: (mark.leader, mark.slot),
     Mark,
-    ("CREATE TABLE marks(leader TEXT PRIMARY KEY, body BLOB, crc INTEGER) WITHOUT ROWID",),
+    ("CREATE TABLE marks(leader TEXT, slot INTEGER, body BLOB, crc INTEGER, PRIMARY KEY(leader, slot)) WITHOUT ROWID",),
 )
 _RUNS = _Table(
     "hook_runs",
@@ -352,7 +352,7 @@ class History:
         runs = [run for run in records(_RUNS) if run.state is RunState.PENDING]
         return Restored(
             nodes=tuple(records(_NODES)),
-            marks=tuple(records(_MARKS)),
+            marks=tuple(sorted(records(_MARKS), key=lambda mark: (mark.leader, mark.life))),
             runs=tuple(sorted(runs, key=lambda run: (run.queued, run.run_id))),
             newest_sequence=newest[0].sequence if newest else 0,
         )

@@ -114,8 +114,8 @@ def _rack_reports(reports: m.RackReports) -> str:
 
 
 def _transitions(transitions: m.Transitions) -> str:
-    if _negative(transitions.epoch, transitions.base, transitions.after):
-        return "negative epoch, base or after"
+    if _negative(transitions.epoch, transitions.base, transitions.after, transitions.present):
+        return "negative epoch, base, after or present"
     newest = transitions.after
     for item in transitions.items:
         if item.number <= newest:

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from hbagent.core.messages import Evidence
-from hbagent.core.records import Batch, Event, HookRun, Mark, NodeState, Restored, RunState
+from hbagent.core.records import MARKS_MAX, Batch, Event, HookRun, Mark, NodeState, Restored, RunState
 from hbagent.core.states import Cause, Health, Kind, Liveness
 from hbagent.core.units import SECOND
 from hbagent.store import history as history_module
@@ -131,6 +131,17 @@ def test_everything_comes_back_as_it_was_written(path: Path) -> None:
     assert restore(path) == Restored(
         nodes=(state(1), state(2), state(3)), marks=(mark(3),), runs=(run(1), run(2), run(3)), newest_sequence=3
     )
+
+
+def test_each_of_the_newest_lives_of_a_leader_keeps_its_mark(path: Path, history: History) -> None:
+    marks = [Mark(leader="dc1/rack1-leader1", epoch=2**63 - life, number=7, life=life) for life in range(MARKS_MAX + 2)]
+    for mark in marks:
+        history.commit(Batch(marks=(mark,)))
+    newest = msgspec.structs.replace(marks[-1], number=8)
+    other = Mark(leader="dc1/rack1-leader2", epoch=5, number=1)
+    history.commit(Batch(marks=(newest, other)))
+    history.close()
+    assert restore(path).marks == (*marks[2:-1], newest, other)
 
 
 def test_a_missing_store_is_an_empty_one_for_its_owner_alone(path: Path) -> None:

@@ -127,7 +127,7 @@ MESSAGES: dict[str, m.WireMessage] = {
     "rack-reports": m.RackReports(
         rack="dc1/rack07", epoch=4, reports=(m.NodeReport(node="host12", report=REPORT, age_ns=2_000_000),)
     ),
-    "transitions": m.Transitions(epoch=4, base=7, after=8, items=(TRANSITION,), dropped=1),
+    "transitions": m.Transitions(epoch=4, base=7, after=8, items=(TRANSITION,), dropped=1, present=5),
     "transitions-ack": m.TransitionsAck(epoch=4, number=9),
     "query": m.Query(id=7, what="events", node="dc1/rack07/host12", rack="dc1/rack07", limit=20, after=1000),
     "answer-page": m.AnswerPage(id=7, page=2, last=True, body=b'{"schema":1}', error="half of it is missing"),
