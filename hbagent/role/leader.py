@@ -109,9 +109,8 @@ class Leader:
         self._allowed.on_change = self._use_allowed
         self._context: sockets.Context = zmq.Context()
         host = sockets.Host(keys=keys, domain=DOMAIN, peers_expected=2 * len(members))
-        self._zap = ZapServer(
-            self._context, self._allowed.list, {DOMAIN: Role.AGENT}, plain=keys is None, note=self._noted
-        )
+        self._plain = keys is None
+        self._zap = self._doorkeeper()
         senders = self._allowed.senders
         self._intake = Intake(
             sockets.intake_subscriber(self._context, host, settings.publish),
@@ -277,7 +276,15 @@ class Leader:
         """At the allow-list, and at who decides by it."""
         self._allowed.look(self._files, self._driver.mailbox.post)
         if not self._zap.alive:
-            self._driver.give_up("the doorkeeper has ended: no new connection would be admitted")
+            self._log.write(
+                "error", "doorkeeper-ended", {"consequence": "nobody was admitted; another takes its place"}
+            )
+            self._zap.stop()
+            self._zap = self._doorkeeper()
+            self._driver.defect("doorkeeper", RuntimeError("the doorkeeper's thread has ended"))
+
+    def _doorkeeper(self) -> ZapServer:
+        return ZapServer(self._context, self._allowed.list, {DOMAIN: Role.AGENT}, plain=self._plain, note=self._noted)
 
     def _use_allowed(self) -> None:
         senders = self._allowed.senders

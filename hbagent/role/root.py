@@ -97,9 +97,8 @@ class Root:
             self._log.write("error", "store-failed", {"reason": failure})
         self._context: sockets.Context = zmq.Context()
         host = sockets.Host(keys=keys, domain=DOMAIN, peers_expected=2 * len(leaders))
-        self._zap = ZapServer(
-            self._context, self._allowed.list, {DOMAIN: Role.LEADER}, plain=keys is None, note=self._noted
-        )
+        self._plain = keys is None
+        self._zap = self._doorkeeper()
         senders = self._allowed.senders
         intake = sockets.intake_subscriber(self._context, host, settings.publish)
         accepts = (RackSummary, RackReports)
@@ -238,7 +237,15 @@ class Root:
         """At the allow-list, and at who decides by it."""
         self._allowed.look(self._files, self._driver.mailbox.post)
         if not self._zap.alive:
-            self._driver.give_up("the doorkeeper has ended: no new connection would be admitted")
+            self._log.write(
+                "error", "doorkeeper-ended", {"consequence": "nobody was admitted; another takes its place"}
+            )
+            self._zap.stop()
+            self._zap = self._doorkeeper()
+            self._driver.defect("doorkeeper", RuntimeError("the doorkeeper's thread has ended"))
+
+    def _doorkeeper(self) -> ZapServer:
+        return ZapServer(self._context, self._allowed.list, {DOMAIN: Role.LEADER}, plain=self._plain, note=self._noted)
 
     def _use_allowed(self) -> None:
         senders = self._allowed.senders

@@ -76,7 +76,7 @@ class ZapServer:
 
     @property
     def alive(self) -> bool:
-        """False when the doorkeeper has ended: nobody new gets in, and the role must be restarted."""
+        """False when the doorkeeper has ended: nobody new gets in until there is another."""
         return self._thread.is_alive()
 
     @property
@@ -89,9 +89,12 @@ class ZapServer:
         self._allow = allow
 
     def stop(self) -> None:
-        """End the thread and free its sockets; from the thread that made this object. Harmless when repeated."""
+        """End the thread and free its sockets; from the thread that made this object. Harmless when repeated, and
+        when the thread has ended by itself."""
         if not self._stop_writer.closed:
-            self._stop_writer.send(_STOP)
+            # A thread that has ended reads no more, and nothing may wait for it.
+            with contextlib.suppress(zmq.Again):
+                self._stop_writer.send(_STOP, zmq.NOBLOCK)
             self._thread.join()
             self._stop_writer.close()
 
