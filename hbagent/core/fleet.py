@@ -14,10 +14,12 @@ from collections.abc import Iterable
 import msgspec
 
 from .messages import Evidence, NodeRow, Report, Transition
-from .states import Cause, Health, Liveness
+from .records import NodeState
+from .states import Cause, Health, Kind, Liveness
 
 #: Among observers of which none says DEAD: who hears the node wins, then who heard it say goodbye.
 _RANK = {Liveness.ALIVE: 0, Liveness.LEFT: 1, Liveness.SUSPECT: 2, Liveness.UNKNOWN: 3, Liveness.DEAD: 4}
+_TROUBLE = {Liveness.SUSPECT: Kind.NODE_SUSPECT, Liveness.DEAD: Kind.NODE_DEAD, Liveness.LEFT: Kind.NODE_LEFT}
 
 
 class Seen:
@@ -142,6 +144,48 @@ class NodeRecord:
         self.open = ""
         self.report: Report | None = None
         self.report_at = 0
+
+    def restore(self, state: NodeState) -> None:
+        """Take up what an earlier life of the root last told."""
+        self.told = state.liveness
+        self.cause = state.cause
+        self.health = state.health
+        self.since_wall_ns = state.since_wall_ns
+        self.incarnation = state.incarnation
+        self.sequence = state.sequence
+        self.open = state.open
+
+    def state(self) -> NodeState:
+        """What a next life of the root must know."""
+        return NodeState(
+            node=self.name,
+            rack=self.rack,
+            liveness=self.told or Liveness.UNKNOWN,
+            cause=self.cause,
+            health=self.health,
+            since_wall_ns=self.since_wall_ns,
+            incarnation=self.incarnation,
+            sequence=self.sequence,
+            open=self.open,
+        )
+
+    def kind_of(self, merged: Merged, known: int | None) -> Kind:
+        """What a change from `told` to `merged` is called; `known` is the incarnation before it."""
+        if merged.liveness is not Liveness.ALIVE:
+            return _TROUBLE.get(merged.liveness, Kind.NODE_UNKNOWN)
+        if self.told not in (Liveness.SUSPECT, Liveness.DEAD) and not self.open:
+            return Kind.NODE_JOINED
+        same = merged.basis is not None and known in (None, merged.basis.incarnation)
+        return Kind.NODE_RECOVERED if same else Kind.NODE_RESTARTED
+
+    def tell(self, liveness: Liveness, kind: Kind, at_wall_ns: int) -> None:
+        """Take note of what people are told now, and of the trouble that is open from now on."""
+        if liveness in (Liveness.SUSPECT, Liveness.DEAD):
+            self.open = ",".join(dict.fromkeys([*filter(None, self.open.split(",")), kind.value]))
+        elif liveness in (Liveness.ALIVE, Liveness.LEFT):
+            self.open = ""
+        self.told = liveness
+        self.since_wall_ns = at_wall_ns
 
 
 class Merged(msgspec.Struct, frozen=True):

@@ -12,17 +12,17 @@ import msgspec
 
 from .config import HookConfig
 from .records import Event, HookRun
-from .states import Health, Kind
+from .states import Kind
 from .views import SCHEMA, evidence_view
 from .wallclock import rfc3339
 
 
-def notices(hooks: tuple[HookConfig, ...], event: Event, health: Health | None, was_open: str) -> list[HookRun]:
+def notices(hooks: tuple[HookConfig, ...], event: Event, was_open: str) -> list[HookRun]:
     """One run for each hook that is told of `event`; `was_open` is the trouble of its node until now."""
     told = [hook for hook in hooks if _wants(hook, event, was_open)]
     if not told:
         return []
-    document = msgspec.json.encode(_input(event, health))
+    document = msgspec.json.encode(_input(event))
     return [
         HookRun(
             run_id=f"{event.event_id}-{hook.name}",
@@ -55,7 +55,7 @@ def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
     return event.kind in hook.on
 
 
-def _input(event: Event, health: Health | None) -> dict[str, Any]:
+def _input(event: Event) -> dict[str, Any]:
     """The document for a hook's standard input. Other people's scripts read it: keys are added, never changed."""
     return {
         "schema": SCHEMA,
@@ -67,7 +67,7 @@ def _input(event: Event, health: Health | None) -> dict[str, Any]:
         "rack": event.rack or None,
         "leader": event.leader or None,
         "liveness": {"from": event.liveness_from, "to": event.liveness_to},
-        "health": {"from": health, "to": health},
+        "health": {"from": event.health_from, "to": event.health_to},
         "cause": event.cause,
         "host": event.host,
         "evidence": evidence_view(event.evidence) if event.evidence is not None else {},

@@ -20,7 +20,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     #: The same for every copy of this event, so that a receiver can drop duplicates.
     event_id: str
-    #: Given out by the core, rising, never used twice, also across restarts (`Restored.newest_sequence`).
+    #: Given out by the core, rising, also across restarts (`Restored.newest_sequence`). A lost store begins again at 1;
+    #: `event_id` never repeats.
     sequence: int
     kind: Kind
     #: Root's wall clock, Unix ns; for display, and for the age limit of the history.

@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from .chronicle import Chronicle
 from .config import RootConfig
 from .dispatch import Dispatch
 from .effects import Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send
@@ -40,12 +41,11 @@ from .messages import (
     WallTime,
 )
 from .names import is_part
-from .notice import notices
 from .observer import OwnLag
 from .order import Verdict
-from .records import Event, HookRun, NodeState, Restored, RunState
+from .records import HookRun, NodeState, Restored, RunState
 from .rootviews import explain_view, status_view
-from .states import Cause, Health, Kind, Liveness
+from .states import Cause, Kind, Liveness
 from .units import SECOND, show_duration
 from .wallclock import WallClock
 
@@ -59,8 +59,6 @@ NODES_MAX = 20_000
 #: Pages of one summary are fewer than two to the power of this.
 PAGE_BITS = 16
 
-_TROUBLE = {Liveness.SUSPECT: Kind.NODE_SUSPECT, Liveness.DEAD: Kind.NODE_DEAD, Liveness.LEFT: Kind.NODE_LEFT}
-
 
 class RootCore:
     """The datacenter's root. Call `wake` no later than `deadline`, after all sockets have been drained."""
@@ -72,7 +70,6 @@ class RootCore:
         self.wall = WallClock()
         self._lag = OwnLag()
         self._tick_at = now + TICK_NS
-        self._epoch = rng.getrandbits(32)
         self.leaders: dict[str, LeaderRecord] = {}
         self.racks: dict[str, tuple[str, ...]] = {rack.name: rack.leaders for rack in config.racks}
         for rack in config.racks:
@@ -81,8 +78,8 @@ class RootCore:
         self.nodes: dict[str, NodeRecord] = {}
         self.rack_nodes: dict[str, list[NodeRecord]] = {rack: [] for rack in self.racks}
         self.dispatch = Dispatch(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
-        self.sequence = 0
         self.ledger = Ledger()
+        self.chronicle = Chronicle(self.ledger, config.hooks, rng.getrandbits(32))
         self.refused: dict[str, int] = {}
         self._noted: dict[tuple[str, str], int] = {}
         self._done = False
@@ -97,16 +94,13 @@ class RootCore:
             record.racks = (*record.racks, rack)
 
     def _restore(self, restored: Restored, now: int) -> None:
-        self.sequence = restored.newest_sequence
+        self.chronicle.newest = restored.newest_sequence
         for state in restored.nodes:
             leader = self.leaders.get(state.node)
             if leader is not None:
                 leader.lost_told = bool(state.open)
             elif state.rack in self.racks:
-                record = self._record(state.node, state.rack)
-                record.told, record.cause, record.health = state.liveness, state.cause, state.health
-                record.since_wall_ns, record.open = state.since_wall_ns, state.open
-                record.incarnation, record.sequence = state.incarnation, state.sequence
+                self._record(state.node, state.rack).restore(state)
         for mark in restored.marks:
             owner = self.leaders.get(mark.leader)
             if owner is not None:
@@ -247,8 +241,7 @@ class RootCore:
                 open=kind.value if lost else "",
             )
         )
-        event = self._event(kind, now, rack=rack, leader=leader.name, cause=cause, evidence=evidence)
-        self._record_event(event, None, "")
+        self.chronicle.add(kind, self.wall.at(now), rack=rack, leader=leader.name, cause=cause, evidence=evidence)
         return (Happened(leader.name, kind, "", "", cause),)
 
     # ---- summaries ---------------------------------------------------------------------------------------
@@ -347,20 +340,17 @@ class RootCore:
         if seen is None:
             seen = record.seen[leader.name] = Seen(leader.name, now)
         if not seen.apply(transition, batch.epoch, batch.present, now):
-            self.ledger.event(
-                self._event(
-                    transition.kind,
-                    now,
-                    node=record.name,
-                    rack=record.rack,
-                    leader=leader.name,
-                    before=transition.before,
-                    after=transition.after,
-                    cause=transition.cause,
-                    evidence=transition.evidence,
-                    at_wall_ns=transition.at_wall_ns,
-                    late=True,
-                )
+            self.chronicle.add(
+                transition.kind,
+                transition.at_wall_ns or self.wall.at(now),
+                node=record.name,
+                rack=record.rack,
+                leader=leader.name,
+                liveness_from=transition.before,
+                liveness_to=transition.after,
+                cause=transition.cause,
+                evidence=transition.evidence,
+                late=True,
             )
             return ()
         return self._judge(record, transition, leader, now)
@@ -415,14 +405,7 @@ class RootCore:
             return ()
         if record.told is None and merged.liveness is Liveness.UNKNOWN:
             return ()
-        if restarted:
-            kind = Kind.NODE_RESTARTED
-        elif merged.liveness is Liveness.ALIVE:
-            same = basis is not None and (known is None or known == basis.incarnation)
-            troubled = record.told in (Liveness.SUSPECT, Liveness.DEAD) or bool(record.open)
-            kind = Kind.NODE_JOINED if not troubled else Kind.NODE_RECOVERED if same else Kind.NODE_RESTARTED
-        else:
-            kind = _TROUBLE.get(merged.liveness, Kind.NODE_UNKNOWN)
+        kind = Kind.NODE_RESTARTED if restarted else record.kind_of(merged, known)
         evidence = transition.evidence if transition is not None else basis.evidence if basis is not None else None
         if evidence is None:
             age = None if basis is None or basis.heard_at is None else now - basis.heard_at
@@ -450,85 +433,27 @@ class RootCore:
         now: int,
     ) -> Effects:
         before = record.told
-        event = self._event(
+        at_wall_ns = transition.at_wall_ns if transition is not None else 0
+        event = self.chronicle.add(
             kind,
-            now,
+            at_wall_ns or self.wall.at(now),
+            record.open,
             node=record.name,
             rack=record.rack,
             leader=leader,
-            before=before or Liveness.UNKNOWN,
-            after=merged.liveness,
+            liveness_from=before or Liveness.UNKNOWN,
+            liveness_to=merged.liveness,
+            health_from=record.health,
+            health_to=record.health,
             cause=merged.cause,
             evidence=evidence,
-            health=record.health,
-            at_wall_ns=transition.at_wall_ns if transition is not None else 0,
         )
-        was_open = record.open
-        if merged.liveness in (Liveness.SUSPECT, Liveness.DEAD):
-            record.open = ",".join(dict.fromkeys([*filter(None, was_open.split(",")), kind.value]))
-        elif merged.liveness in (Liveness.ALIVE, Liveness.LEFT):
-            record.open = ""
-        record.told = merged.liveness
-        record.since_wall_ns = event.at_wall_ns
-        self.ledger.node(
-            NodeState(
-                node=record.name,
-                rack=record.rack,
-                liveness=merged.liveness,
-                cause=merged.cause,
-                health=record.health,
-                since_wall_ns=record.since_wall_ns,
-                incarnation=record.incarnation,
-                sequence=record.sequence,
-                open=record.open,
-            )
-        )
-        self._record_event(event, record, was_open)
+        record.tell(merged.liveness, kind, event.at_wall_ns)
+        self.ledger.node(record.state())
         before_word = before.value if before is not None else Liveness.UNKNOWN.value
         return (Happened(record.name, kind, before_word, merged.liveness.value, merged.cause),)
 
-    # ---- events and hooks --------------------------------------------------------------------------------
-
-    def _event(
-        self,
-        kind: Kind,
-        now: int,
-        *,
-        node: str = "",
-        rack: str = "",
-        leader: str = "",
-        before: Liveness | None = None,
-        after: Liveness | None = None,
-        cause: Cause | None = None,
-        evidence: Evidence | None = None,
-        health: Health | None = None,
-        at_wall_ns: int = 0,
-        late: bool = False,
-    ) -> Event:
-        self.sequence += 1
-        return Event(
-            event_id=f"{self._epoch:08x}-{self.sequence}",
-            sequence=self.sequence,
-            kind=kind,
-            at_wall_ns=at_wall_ns or self.wall.at(now),
-            node=node,
-            rack=rack,
-            leader=leader,
-            liveness_from=before,
-            liveness_to=after,
-            health_from=health,
-            health_to=health,
-            cause=cause,
-            host="up" if after is Liveness.ALIVE else "unknown",
-            evidence=evidence,
-            late=late,
-        )
-
-    def _record_event(self, event: Event, record: NodeRecord | None, was_open: str) -> None:
-        """Into the next batch: the event, and one run for each hook that wants it."""
-        self.ledger.event(event)
-        for run in notices(self._config.hooks, event, record.health if record is not None else None, was_open):
-            self.ledger.run(run)
+    # ---- hooks -------------------------------------------------------------------------------------------
 
     def _hook_finished(self, sender: str, result: HookFinished, now: int) -> Effects:
         run = self.dispatch.finished(result, now, self.wall.at(now))
@@ -573,6 +498,7 @@ class RootCore:
         """The config was read again: other hooks, other racks. A leader that stays keeps its lease and its marks."""
         config: RootConfig = message.config
         self._config = config
+        self.chronicle.hooks = config.hooks
         self.dispatch.reconfigure(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         known, self.leaders = self.leaders, {}
         self.racks = {rack.name: rack.leaders for rack in config.racks}

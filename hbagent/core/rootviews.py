@@ -37,7 +37,7 @@ def status_view(root: RootCore, config: RootConfig, now: int) -> StatusView:
             at=rfc3339(root.wall.at(now)),
             uptime_s=round((now - root.started) / SECOND, 3),
             degraded=root.ledger.degraded,
-            newest_event=root.sequence,
+            newest_event=root.chronicle.newest,
             hooks_waiting=root.dispatch.waiting,
             hooks_dead=root.dispatch.dead,
             refused=dict(root.refused),
