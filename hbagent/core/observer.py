@@ -49,6 +49,8 @@ class OwnLag:
             (_, oldest), (ended, second) = self._lags.popleft(), self._lags.popleft()
             self._lags.appendleft((ended, oldest + second))
         self._lags.append((now, lag))
+        if planned < self.hold_until:
+            self.hold_until += lag
         return lag
 
     def hold(self, until: int) -> None:

@@ -167,6 +167,8 @@ class Roster:
         if restarted:
             member.detector.reset()
             member.forget_offsets()
+        if leaving:
+            return self._left(member, now)
         age = member.age_of(now - sent_ns, now)
         if age > member.fresh_ns and not restarted and not self._slept(member, sent_ns, now):
             # It clears nothing, but when it was sent its node was alive.
@@ -174,8 +176,6 @@ class Roster:
             return Heard.OLD
         self._adopt_interval(member, interval_ns)
         age = max(0, min(age, member.fresh_ns))
-        if leaving:
-            return self._left(member, now)
         silent_ns = now - member.heard_at if member.heard_at is not None else None
         member.heard_at = member.silent_from = now - age
         member.incompatible = False

@@ -433,6 +433,7 @@ class Checker:
         disk: Any = self._world.root.disk
         given_up = {run.event_id for run in disk.runs.values() if run.state is RunState.DEAD}
         dead_told: dict[str, bool] = {}
+        free_at: dict[tuple[str, str], int] = {}
         for at, event in self._durable:
             wanted = event.kind in _PLAIN_KINDS
             if event.kind is Kind.NODE_DEAD and not event.late:
@@ -440,29 +441,30 @@ class Checker:
             elif event.liveness_to is Liveness.ALIVE:
                 # Whoever was told of the death is told of its end, also when the end is a restart.
                 wanted = dead_told.pop(event.node, False)
-            if event.late or not wanted or self._held_up(at, end_at):
+            if event.late or not wanted:
                 continue
             for hook in self._scenario.hooks:
                 kind = Kind.NODE_RECOVERED if event.liveness_to is Liveness.ALIVE else event.kind
                 if kind not in hook.on or event.event_id in given_up:
                     continue
-                if (event.event_id, hook.name) not in self._succeeded and not self._tried(event, hook.name, end_at):
+                # Runs of one node stay in order, so one that is tried again holds up those behind it.
+                queue = (event.node or event.leader, hook.name)
+                free_at[queue] = self._done_at(max(at, free_at.get(queue, 0)), event, hook.name, end_at)
+                if free_at[queue] < end_at and (event.event_id, hook.name) not in self._succeeded:
                     what = f"{event.kind.value} of {event.node or event.leader}"
                     self._violate(at, "owed", f"{hook.name} was never told {event.event_id}, {what}")
 
-    def _tried(self, event: Event, hook: str, end_at: int) -> bool:
-        """True when a hook failed so shortly before the end that it is tried again later."""
-        failed = self._failed.get((event.event_id, hook), [])
-        waits = self._world.root.config.hook_retries_ns
-        return 0 < len(failed) <= len(waits) and failed[-1] + waits[len(failed) - 1] + HOOK_NS > end_at
-
-    def _held_up(self, at: int, end_at: int) -> bool:
-        """True when a run that was owed at `at` may still be on its way at the end."""
+    def _done_at(self, owed_at: int, event: Event, hook: str, end_at: int) -> int:
+        """By when a run that could start at `owed_at` must have ended well; `end_at` when it may still be on its way."""
         root = self._world.root
-        if not root.runs:
-            return True
-        ready = max([at, root.started_at, *(b for _, b in root.pauses)])
-        return ready + HOOK_NS > end_at
+        key = (event.event_id, hook)
+        if key in self._succeeded:
+            return self._succeeded[key]
+        failed = self._failed.get(key, [])
+        waits = root.config.hook_retries_ns
+        again = failed[-1] + waits[len(failed) - 1] if 0 < len(failed) <= len(waits) else 0
+        due = max([owed_at, again, root.started_at, *(b for _, b in root.pauses)]) + HOOK_NS
+        return min(due, end_at) if root.runs else end_at
 
     def _agreement(self, at: int) -> None:
         root = self._world.root

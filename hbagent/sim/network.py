@@ -94,6 +94,7 @@ class Route:
         self.up_at = 0
         self.down_at = 0
         # The truth and the verdicts, for the checker.
+        #: The newest beat that arrived in the server's present life, and when it was sent.
         self.newest = b""
         self.newest_sent = -1
         #: When nothing or only one direction passed; the end is FAR while that lasts.

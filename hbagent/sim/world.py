@@ -100,7 +100,6 @@ class World:
         self.drains = True
         #: Share of hook processes that fail.
         self.hook_failures = 0.02
-        self._fresh_ns = scenario.fresh_ns
         self.beats = 0
         self.hook_runs = 0
         self.refused = 0
@@ -338,7 +337,7 @@ class World:
         host = route.server
         if sent < route.valid_from or host.core is None:
             return
-        if sent > route.newest_sent and at - sent <= self._fresh_ns:
+        if sent > route.newest_sent:
             route.newest_sent = sent
             route.newest = data
         self.checker.arrived(at, route, sent)
@@ -384,9 +383,9 @@ class World:
         if sent < route.valid_from or host.core is None:
             return
         if host.paused:
-            host.inbox.append((self._frame_in, route, data, sent))
+            host.inbox.append((self._frame_taken, host, route.client.name, data))
             return
-        self._decoded(at, host, route.client.name, data)
+        self._frame_taken(at, host, route.client.name, data)
 
     def _frame_back(self, at: int, route: Route, data: bytes, sent: int) -> None:
         """A frame reached the connecting host."""
@@ -394,11 +393,12 @@ class World:
         if sent < route.valid_from or sent < host.started_at or host.core is None:
             return
         if host.paused:
-            host.inbox.append((self._frame_back, route, data, sent))
+            host.inbox.append((self._frame_taken, host, route.server.name, data))
             return
-        self._decoded(at, host, route.server.name, data)
+        self._frame_taken(at, host, route.server.name, data)
 
-    def _decoded(self, at: int, host: Host, sender: str, data: bytes) -> None:
+    def _frame_taken(self, at: int, host: Host, sender: str, data: bytes) -> None:
+        """The process reads a frame from its socket."""
         message = codec.decode(data)
         if isinstance(message, Refusal):
             self.refused += 1

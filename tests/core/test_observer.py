@@ -69,3 +69,12 @@ def test_the_largest_lag_is_shown_for_half_a_minute_to_a_minute() -> None:
     assert lag.lag_max_ns == T(1)
     lag.tick(T(62), T(62))
     assert lag.lag_max_ns == 0
+
+
+def test_a_lag_within_a_hold_does_not_eat_up_the_hearing_that_the_hold_is_for() -> None:
+    lag = OwnLag()
+    lag.hold(T(5))
+    lag.tick(T(4), T(4.4))
+    assert lag.hold_until == T(5.4)
+    lag.tick(T(6), T(7))
+    assert lag.hold_until == T(5.4)

@@ -94,3 +94,13 @@ def test_an_old_beat_clears_no_suspicion_and_yet_shows_when_the_node_was_alive()
         assert roster.unusual(member, 7, sequence, sent, SECOND, SECOND, 0, 0, False, 14 * SECOND) is Heard.OLD
     ((dead_at, _),) = verdicts(roster, 14 * SECOND, 20 * SECOND)
     assert 17 * SECOND <= dead_at <= 17_020 * MILLISECOND
+
+
+def test_a_goodbye_that_was_long_under_way_is_a_goodbye() -> None:
+    roster = make_roster()
+    for second in range(1, 11):
+        hear(roster, second, second * SECOND)
+    member = roster.members[NODE]
+    sent = 10_500 * MILLISECOND
+    heard = roster.unusual(member, 7, 11, sent, SECOND, SECOND, 0, 0, True, sent + 3 * SECOND)
+    assert isinstance(heard, Change) and heard.after is Liveness.LEFT
