@@ -1,0 +1,359 @@
+"""The documents say what is so: what can be printed from the source is compared with it, what can be run is run.
+
+`python -m tests.test_docs --rewrite` writes anew what is printed from the source (the map and the diagram of
+ARCHITECTURE.md); with `--picture` it also runs the demo and writes what was seen into README.md. Read the difference
+before it is committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import hbagent
+from hbagent.cli import COMMANDS
+from hbagent.core.config import LeaderConfig, RootConfig
+from hbagent.core.states import NEXT
+from hbagent.core.units import HOUR, MILLISECOND, MINUTE, SECOND
+from hbagent.demo.datacenter import free_ports, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "hbagent"
+README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
+DOCUMENTS = (README, ARCHITECTURE, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md")
+
+#: Packages that run for years in a daemon: each bound in them is in the table of limits.
+BOUNDED = ("core", "wire", "transport", "probes", "hooks", "store", "role")
+#: Ends of a number's range, not bounds of memory, time or work.
+RANGES = ("DURATION_MAX_NS", "DEVIATIONS_MAX", "THRESHOLD_MAX", "SEQUENCE_MAX")
+UNITS_NS = {"ms": MILLISECOND, "s": SECOND, "min": MINUTE, "h": HOUR}
+SIZES = {"KiB": 1 << 10, "MiB": 1 << 20}
+
+
+# ---- reading documents -----------------------------------------------------------------------------------
+
+
+def section(text: str, name: str) -> str:
+    """What stands between the marks of a generated or checked section."""
+    return text.split(f"<!-- {name} -->\n")[1].split(f"<!-- /{name} -->")[0]
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """`text` with another content between those marks."""
+    return text.replace(f"<!-- {name} -->\n{section(text, name)}", f"<!-- {name} -->\n{content}")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def rows(text: str) -> list[list[str]]:
+    """The rows of all tables, as cells, without heads and rulers."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if re.fullmatch(r"\|[-|: ]+\|", line):
+            found.pop()
+        elif line.startswith("|"):
+            found.append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+# ---- printed from the source -----------------------------------------------------------------------------
+
+
+def docstring_of(file: Path) -> str:
+    return ast.get_docstring(ast.parse(file.read_text())) or ""
+
+
+def floors() -> dict[str, tuple[int, str]]:
+    """Package -> (floor, caption), as the docstring of `hbagent` tells them, from the top."""
+    told, floor = {}, -1
+    for line in (hbagent.__doc__ or "").splitlines():
+        match = re.fullmatch(r" {4}(?:(\d)  | {3})(\w+(?:, \w+)*) {2,}(\S.*)", line)
+        if match and match[1]:
+            floor = int(match[1])
+        if match and floor >= 0:
+            told.update(dict.fromkeys(match[2].split(", "), (floor, match[3])))
+    return told
+
+
+def the_map() -> str:
+    """Every package and file with its caption: the first paragraph of the file's own docstring."""
+    lines = []
+    for package, (floor, caption) in floors().items():
+        lines += [f"### `{package}`, floor {floor}: {caption}", "", "| file | what it is |", "|---|---|"]
+        for file in sorted((PACKAGE / package).rglob("*.py")):
+            first = " ".join(docstring_of(file).partition("\n\n")[0].split()).replace("|", "\\|")
+            if first:
+                lines.append(f"| `{file.relative_to(PACKAGE)}` | {first.removesuffix(':')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def the_diagram() -> str:
+    """What each liveness may turn into."""
+    arrows = [f"    {before.value} --> {after.value}" for before, nexts in NEXT.items() for after in nexts]
+    return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> UNKNOWN", *arrows, "```", ""])
+
+
+def test_the_map_has_every_package_and_file_with_the_caption_of_its_docstring() -> None:
+    assert section(ARCHITECTURE.read_text(), "map") == the_map(), "python -m tests.test_docs --rewrite mends it"
+
+
+def test_the_docstring_of_the_package_names_every_package() -> None:
+    present = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+    assert set(floors()) == present
+
+
+def test_the_state_diagram_is_that_of_the_code() -> None:
+    assert section(ARCHITECTURE.read_text(), "states") == the_diagram(), "python -m tests.test_docs --rewrite mends it"
+
+
+# ---- limits ----------------------------------------------------------------------------------------------
+
+
+def limits() -> dict[tuple[str, str], str]:
+    """(file, name) -> the value that the table of limits tells."""
+    told = {}
+    for row in rows(section(ARCHITECTURE.read_text(), "limits")):
+        assert len(row) == 5 and all(row), row
+        file, name = re.findall(r"`([^`]+)`", row[-1])
+        told[file, name] = row[1]
+    return told
+
+
+def value_of(file: str, name: str) -> float:
+    """The value that the code has; a default of a config is named by its class."""
+    owner, _, field = name.rpartition(".")
+    if owner:
+        defaults: dict[str, object] = {}
+        for config in (LeaderConfig, RootConfig):
+            defaults |= {f"{config.__name__}.{f.name}": f.default for f in msgspec.structs.fields(config)}
+        value = defaults[name]
+    else:
+        value = getattr(importlib.import_module(f"hbagent.{file.removesuffix('.py').replace('/', '.')}"), field)
+    assert isinstance(value, (int, float))
+    return value
+
+
+def number_of(text: str, name: str) -> float:
+    """The number in "64 KiB", "2 s", "10,000 nodes", in the unit of the constant `name`."""
+    match = re.match(r"([\d,.]+)(?: (\w+))?", text)
+    assert match, text
+    number, unit = float(match[1].replace(",", "")), match[2] or ""
+    if unit in UNITS_NS:
+        return number * UNITS_NS[unit] / {"_MS": MILLISECOND, "_NS": 1}[name.upper()[-3:]]
+    return number * SIZES.get(unit, 1)
+
+
+def bounds_in_code() -> Iterator[tuple[str, str]]:
+    """Every constant that is named as a bound, in the packages that a daemon runs."""
+    for package in BOUNDED:
+        for file in sorted((PACKAGE / package).rglob("*.py")):
+            for node in ast.parse(file.read_text()).body:
+                targets = node.targets if isinstance(node, ast.Assign) else []
+                for name in (target.id for target in targets if isinstance(target, ast.Name)):
+                    if re.fullmatch(r"[A-Z]\w*_MAX(_NS|_MS)?", name) and name not in RANGES:
+                        yield str(file.relative_to(PACKAGE)), name
+
+
+def test_every_limit_of_the_table_has_the_value_of_the_code() -> None:
+    wrong = [
+        f"{file} {name}: the table says {text}, the code {value_of(file, name)}"
+        for (file, name), text in limits().items()
+        if number_of(text, name) != value_of(file, name)
+    ]
+    assert wrong == []
+
+
+def test_every_bound_of_the_code_is_in_the_table() -> None:
+    assert [bound for bound in bounds_in_code() if bound not in limits()] == [], "give each a row in ARCHITECTURE.md"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "number"),
+    [("64 KiB", "X_MAX", 65_536), ("2.5 s", "X_MAX_NS", 2_500_000_000), ("3 s", "X_MS", 3_000), ("10,000", "X", 1e4)],
+)
+def test_a_limit_is_read_in_the_unit_of_its_constant(text: str, name: str, number: float) -> None:
+    assert number_of(text, name) == number
+
+
+# ---- names -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_targets_and_files_that_are_named_exist(document: Path) -> None:
+    text = document.read_text()
+    code = "\n".join([*re.findall(r"`([^`\n]+)`", text), *blocks(text, r"\w*")])
+    commands = {name: module for name, module, _ in COMMANDS}
+    named = set(re.findall(r"\bhbagent ([a-z][a-z-]*)\b", code))
+    assert {word for word in named if importlib.util.find_spec(commands.get(word, "hbagent.absent")) is None} == set()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= targets
+    paths = {path for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|toml|md))`", text) if "<" not in path}
+    assert {path for path in paths if not ((ROOT / path).exists() or (PACKAGE / path).exists())} == set()
+    links = re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+# ---- run -------------------------------------------------------------------------------------------------
+
+
+class Shell:
+    """Runs the lines of a document as a reader would, with `hbagent` on the path and a directory to spoil."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        programs = directory / "bin"
+        programs.mkdir()
+        program = programs / "hbagent"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hbagent "$@"\n')
+        program.chmod(0o755)
+        path = f"{programs}:{os.environ['PATH']}"
+        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "110", "LC_ALL": "C.UTF-8"}
+        self.environment.pop("HBAGENT_CONFIG", None)
+        self.started: list[subprocess.Popen[str]] = []
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        return subprocess.run(
+            ["bash", "-e", "-c", script],
+            cwd=self.directory,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+
+    def start(self, script: str) -> subprocess.Popen[str]:
+        """Start it, in a process group of its own."""
+        self.started.append(
+            subprocess.Popen(
+                ["bash", "-e", "-c", script],
+                cwd=self.directory,
+                env=self.environment,
+                text=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        )
+        return self.started[-1]
+
+    def process(self, words: str) -> int:
+        """The process that was started with these words."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if words in command and os.getpgid(int(process.name)) in [shell.pid for shell in self.started]:
+                    return int(process.name)
+        raise LookupError(words)
+
+    def close(self) -> None:
+        """End what was started."""
+        for process in self.started:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in self.started:
+            process.wait(10)
+
+
+@pytest.fixture
+def shell(socket_dir: Path) -> Iterator[Shell]:
+    """A shell in an empty directory."""
+    made = Shell(socket_dir)
+    yield made
+    made.close()
+
+
+def by_hand() -> tuple[str, str, str, str]:
+    """The blocks of "A deployment by hand": keys, files, daemons, question; on ports that nobody uses now."""
+    text = README.read_text().split("## A deployment by hand\n")[1].split("\n## ")[0]
+    for port, free in zip(("5711", "5712", "5701", "5702", "5703"), free_ports(5), strict=True):
+        text = text.replace(port, str(free))
+    keys, files, daemons, question = blocks(text, "sh")
+    return keys, files, daemons, question
+
+
+@pytest.mark.e2e
+def test_the_deployment_by_hand_comes_up_and_tells_its_hook_of_a_death(shell: Shell) -> None:
+    keys, files, daemons, question = by_hand()
+    for block in (keys, files):
+        done = shell.run(block if block is keys else f"cd fleet\n{block}")
+        assert done.returncode == 0, done.stderr
+    # "wait" keeps the shell, and with it the process group that is ended in the end.
+    shell.start(f"cd fleet\n{daemons}\nwait")
+    ask = f"cd fleet\n{question}"
+    assert wait_until(lambda: shell.run(ask).returncode == 0, 30), shell.run(ask).stdout
+    assert "the one node is ALIVE" in shell.run(ask).stdout
+    os.kill(shell.process("-m hbagent agent"), signal.SIGKILL)
+    told = shell.directory / "fleet" / "told.jsonl"
+    assert wait_until(lambda: told.exists() and '"kind":"node-dead"' in told.read_text(), 15)
+    assert shell.run(ask).returncode == 2
+
+
+def picture_commands() -> list[str]:
+    """What the picture of README.md types."""
+    return re.findall(r"^\$ (.*)$", section(README.read_text(), "picture"), re.MULTILINE)
+
+
+def take_picture(shell: Shell) -> str:
+    """Run the demo and, beside it, the commands of the picture; what a terminal would show."""
+    commands = picture_commands()
+    shell.environment["HBAGENT_CONFIG"] = "demo/etc/root.toml"
+    shell.start("exec hbagent demo --dir demo")
+    # Health is known with the first report, and a report that was lost comes again after one report interval.
+    assert wait_until(lambda: len(re.findall("ALIVE +✓ OK", shell.run("hbagent nodes").stdout)) == 8, 50)
+    lines = ["```"]
+    for command in commands:
+        done = shell.run(command)
+        shown = (done.stdout + done.stderr).rstrip()
+        lines += [f"$ {command}", *([shown] if shown else []), ""]
+    return "\n".join([*lines[:-1], "```", ""])
+
+
+def masked(text: str) -> list[str]:
+    """The words of a picture, without what differs from run to run: times, ages, ids and figures."""
+    without = re.sub(r"\b[0-9a-f]{8}-\d+|\b\d[\d:.TZ-]*(?:ns|us|ms|s|m)?\b", "#", text)
+    return [" ".join(line.split()) for line in without.splitlines()]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(120)
+def test_the_picture_is_what_a_death_in_the_demo_looks_like(shell: Shell) -> None:
+    assert masked(take_picture(shell)) == masked(section(README.read_text(), "picture"))
+
+
+def rewrite(picture: bool) -> None:
+    """Write anew what is printed from the source."""
+    text = replaced(ARCHITECTURE.read_text(), "map", the_map())
+    ARCHITECTURE.write_text(replaced(text, "states", the_diagram()))
+    if picture:
+        with tempfile.TemporaryDirectory(prefix="hb") as directory:
+            shell = Shell(Path(directory))
+            try:
+                README.write_text(replaced(README.read_text(), "picture", take_picture(shell)))
+            finally:
+                shell.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rewrite", action="store_true", required=True)
+    parser.add_argument("--picture", action="store_true")
+    rewrite(parser.parse_args().picture)
