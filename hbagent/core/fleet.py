@@ -206,6 +206,14 @@ def is_later(one: Seen, other: Seen) -> bool:
     return one.heard_at > other.heard_at
 
 
+def _latest(views: list[Seen]) -> Seen:
+    latest = views[0]
+    for view in views[1:]:
+        if is_later(view, latest):
+            latest = view
+    return latest
+
+
 def merge(views: Iterable[Seen]) -> Merged | None:
     """The merged value of those that speak; None when nobody does."""
     speaking = [view for view in views if view.speaks]
@@ -217,14 +225,12 @@ def merge(views: Iterable[Seen]) -> Merged | None:
     dead = [view for view in speaking if view.liveness is Liveness.DEAD]
     others = [view for view in speaking if view.liveness is not Liveness.DEAD]
     if dead:
-        latest = dead[0]
-        for view in dead[1:]:
-            if is_later(view, latest):
-                latest = view
+        latest = _latest(dead)
         others = [view for view in others if view.liveness is not Liveness.UNKNOWN and is_later(view, latest)]
         if not others:
             return Merged(Liveness.DEAD, latest.cause, latest)
-    best = min(others, key=lambda view: _RANK[view.liveness])
+    rank = min(_RANK[view.liveness] for view in others)
+    best = _latest([view for view in others if _RANK[view.liveness] == rank])
     deaf = any(view.liveness in (Liveness.SUSPECT, Liveness.DEAD) for view in speaking)
     cause = Cause.LINK_CUT if best.liveness is Liveness.ALIVE and deaf else best.cause
     return Merged(best.liveness, cause, best)

@@ -24,6 +24,7 @@ from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, RunHook
 from hbagent.core.messages import HookFinished, RackReports, RackSummary, Reconfigured, Transitions
 from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
+from hbagent.core.views import incarnation_view
 from hbagent.core.wallclock import rfc3339
 from hbagent.hooks import runner
 from hbagent.store.claim import ClaimedError
@@ -315,4 +316,7 @@ def event_view(event: dict[str, object]) -> dict[str, object]:
     shown: dict[str, object] = {"at": rfc3339(at if isinstance(at, int) else 0)}
     for axis in ("liveness", "health"):
         shown[axis] = {"from": event.pop(f"{axis}_from", None), "to": event.pop(f"{axis}_to", None)}
+    evidence = event.get("evidence")
+    if isinstance(evidence, dict):
+        shown["evidence"] = {**evidence, "incarnation": incarnation_view(evidence.get("incarnation"))}
     return {**event, **shown}
