@@ -169,10 +169,9 @@ def test_a_row_that_is_followed_moves_ages_and_counts_and_no_verdict() -> None:
 def test_a_row_that_is_believed_replaces_everything() -> None:
     view = Seen(LEADER, 0)
     view.apply(transition(1, DEAD), EPOCH, EPOCH, T(1))
-    view.ahead_since = T(2)
     view.believe(row(liveness=ALIVE, version=4, since_ns=T(3)), EPOCH, T(9))
     assert (view.liveness, view.cause, view.version, view.since) == (ALIVE, None, 4, T(6))
-    assert (view.evidence, view.ahead_since) == (None, None)
+    assert view.evidence is None
 
 
 # ---- what people are told --------------------------------------------------------------------------------
