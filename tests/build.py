@@ -126,6 +126,7 @@ def give(leader: LeaderCore, beat: Beat, now: int, node: str = NODE) -> Any:
         beat.interval_ns,
         beat.loop_gap_ns,
         beat.progress,
+        beat.health_digest,
         beat.leaving,
         now,
     )

@@ -26,6 +26,7 @@ from .messages import (
     Reconfigured,
     Refused,
     Report,
+    ReportWanted,
     Terminate,
     WallTime,
 )
@@ -107,6 +108,8 @@ class AgentCore:
             return self._admission(sender, message, now)
         if isinstance(message, FarewellAck):
             return self._farewell_ack(sender, message)
+        if isinstance(message, ReportWanted):
+            return (Publish(self._report),) if self._report is not None else ()
         if isinstance(message, Linked):
             return self._linked(message, now)
         if isinstance(message, Terminate):

@@ -37,6 +37,7 @@ from .messages import (
     Reconfigured,
     Refused,
     Report,
+    ReportWanted,
     Terminate,
     Transition,
     TransitionsAck,
@@ -45,6 +46,7 @@ from .messages import (
 from .observer import OwnLag
 from .outbox import Outbox
 from .roster import Change, Heard, Roster
+from .states import Liveness
 from .units import SECOND, show_duration
 from .wallclock import WallClock
 
@@ -101,6 +103,7 @@ class LeaderCore:
         interval_ns: int,
         loop_gap_ns: int,
         progress: int,
+        digest: int,
         leaving: bool,
         now: int,
     ) -> Effects:
@@ -109,11 +112,11 @@ class LeaderCore:
         if member is None:
             return self._refuse(sender, "unexpected-node", now)
         if not leaving and member.beat(
-            incarnation, sequence, sent_ns, due_in_ns, interval_ns, loop_gap_ns, progress, now
+            incarnation, sequence, sent_ns, due_in_ns, interval_ns, loop_gap_ns, progress, digest, now
         ):
             return ()
         outcome = self.roster.unusual(
-            member, incarnation, sequence, sent_ns, due_in_ns, interval_ns, loop_gap_ns, progress, leaving, now
+            member, incarnation, sequence, sent_ns, due_in_ns, interval_ns, loop_gap_ns, progress, digest, leaving, now
         )
         if isinstance(outcome, Change):
             return self._tell((outcome,), now)
@@ -269,6 +272,7 @@ class LeaderCore:
         if now >= self._count_at:
             self._count_at = now + SECOND
             self._allow_beats(now)
+            effects.extend(self._missing_reports())
         for rack, at in self._summary_at.items():
             if now < at:
                 continue
@@ -285,6 +289,13 @@ class LeaderCore:
         factor = self._config.noisy_factor
         for member in self._members.values():
             member.beats_limit = member.beats + max(20, factor * SECOND // member.interval_ns)
+
+    def _missing_reports(self) -> Iterable[Send]:
+        """Ask living nodes whose newest report did not arrive: their beats carry its digest."""
+        for member in self._members.values():
+            have = member.report.digest if member.report is not None else 0
+            if member.digest != have and member.liveness is Liveness.ALIVE:
+                yield Send(member.name, ReportWanted(have=have))
 
     def _summary(self, rack: str, now: int) -> RackSummary:
         return RackSummary(

@@ -32,6 +32,7 @@ class Member:
         "beats_limit",
         "cause",
         "detector",
+        "digest",
         "duplicate_until",
         "floor_before",
         "floor_now",
@@ -99,6 +100,8 @@ class Member:
         #: `beats` may not pass this before the next count; keeps one noisy node from costing more than its share.
         self.beats_limit = _FAR
         self.progress = 0
+        #: Health digest of the newest beat: that of the report which the agent sent last.
+        self.digest = 0
         self.left_at: int | None = None
         self.retired_at: int | None = None
         self.duplicate_until = 0
@@ -116,6 +119,7 @@ class Member:
         interval_ns: int,
         loop_gap_ns: int,
         progress: int,
+        digest: int,
         now: int,
     ) -> bool:
         """Take an ordinary beat; False, and nothing changed, when it is not one."""
@@ -125,6 +129,7 @@ class Member:
             or incarnation != order.incarnation
             or sequence <= order.sequence
             or interval_ns != self.interval_ns
+            or due_in_ns > interval_ns
             or self.heard_at is None
             or self.beats >= self.beats_limit
         ):
@@ -145,6 +150,7 @@ class Member:
         self.heard_at = self.silent_from = now - age
         self.suspect_at = self.detector.beat(sent_ns, due_in_ns, interval_ns, now)
         self.progress = progress
+        self.digest = digest
         if loop_gap_ns > self.loop_gap_now:
             self.loop_gap_now = loop_gap_ns
         return True

@@ -69,6 +69,13 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int = 1
 
 
+class ReportWanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Leader to agent on the control path: the digest in your beats is not that of the newest report I have."""
+
+    #: Digest of the newest report that arrived; 0 for none.
+    have: int = 0
+
+
 class Farewell(msgspec.Struct, frozen=True, kw_only=True):
     """Agent to leader on the control path: leaving on purpose. Repeated until acknowledged or time is up."""
 
@@ -300,6 +307,7 @@ WireMessage = Union[
     Farewell,
     FarewellAck,
     Report,
+    ReportWanted,
     RackSummary,
     RackReports,
     Transitions,

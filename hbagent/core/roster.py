@@ -147,14 +147,17 @@ class Roster:
         interval_ns: int,
         loop_gap_ns: int,
         progress: int,
+        digest: int,
         leaving: bool,
         now: int,
     ) -> Change | Heard:
         """Judge a beat that `Member.beat` left alone."""
         if member.beats >= member.beats_limit:
             return Heard.NOISY
-        if not INTERVAL_MIN_NS <= interval_ns <= INTERVAL_MAX_NS or not 0 <= due_in_ns <= 2 * INTERVAL_MAX_NS:
+        if not INTERVAL_MIN_NS <= interval_ns <= INTERVAL_MAX_NS or due_in_ns < 0:
             return Heard.REFUSED
+        # Its own word for when it is due may not put off suspicion for longer than its interval.
+        due_in_ns = min(due_in_ns, interval_ns)
         verdict = member.order.judge(incarnation, sequence)
         if verdict is Verdict.DUPLICATE:
             return Heard.DUPLICATE
@@ -181,6 +184,7 @@ class Roster:
         member.incompatible = False
         member.left_at = None
         member.progress = progress
+        member.digest = digest
         member.loop_gap_now = max(member.loop_gap_now, loop_gap_ns)
         member.suspect_at = member.detector.beat(sent_ns, due_in_ns, interval_ns, now)
         self._queue(member, member.suspect_at)

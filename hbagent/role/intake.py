@@ -83,7 +83,7 @@ class Intake:
                         continue
                     data = frame.bytes
                     if len(data) == BEAT_SIZE:
-                        head, bits, incarnation, sequence, sent, due_in, interval, gap, progress, _ = unpack(data)
+                        head, bits, incarnation, sequence, sent, due_in, interval, gap, progress, digest = unpack(data)
                         if head == HEAD and 0 < sequence <= SEQUENCE_MAX and interval and sent <= SEQUENCE_MAX:
                             due_in *= _MICRO
                             interval *= _MICRO
@@ -93,9 +93,9 @@ class Intake:
                             if (
                                 taker is None
                                 or bits & LEAVING
-                                or not taker(incarnation, sequence, sent, due_in, interval, gap, progress, now)
+                                or not taker(incarnation, sequence, sent, due_in, interval, gap, progress, digest, now)
                             ):
-                                numbers = (incarnation, sequence, sent, due_in, interval, gap, progress)
+                                numbers = (incarnation, sequence, sent, due_in, interval, gap, progress, digest)
                                 self._perform(self._beat(name, *numbers, bits & LEAVING == LEAVING, now), name)
                             continue
                     self._other(name, data)
@@ -140,7 +140,7 @@ def _raise(where: str, error: BaseException, sender: str) -> None:
     raise error
 
 
-def _numbers(beat: Beat) -> tuple[int, int, int, int, int, int, int, bool]:
+def _numbers(beat: Beat) -> tuple[int, int, int, int, int, int, int, int, bool]:
     """A beat in the order in which a core takes it."""
     return (
         beat.incarnation,
@@ -150,5 +150,6 @@ def _numbers(beat: Beat) -> tuple[int, int, int, int, int, int, int, bool]:
         beat.interval_ns,
         beat.loop_gap_ns,
         beat.progress,
+        beat.health_digest,
         beat.leaving,
     )

@@ -73,6 +73,8 @@ FACTS_NS = (MILLISECOND, 8 * MILLISECOND)
 HOOK_NS = (10 * MILLISECOND, 400 * MILLISECOND)
 #: A core that wants to be woken this often at one instant turns in place.
 SPINS_MAX = 100
+#: ...and is let go on after this.
+SPIN_NS = 100 * MILLISECOND
 
 #: What hosts say of themselves; a change from one to the next is now and then more than noise.
 _FACTS = tuple(
@@ -233,7 +235,6 @@ class World:
         if host.core is None:
             return
         self.trace.add(at, "crash", host.name)
-        self.checker.crashed(at, host)
         host.core = None
         host.wake_at = FAR
         host.inbox.clear()
@@ -290,7 +291,7 @@ class World:
             if host.spins > SPINS_MAX:
                 self.checker.spins(at, host)
                 host.spins = 0
-                due = at + MILLISECOND
+                due = at + SPIN_NS
         if due < host.wake_at:
             host.wake_at = due
             self._made += 1
@@ -364,6 +365,7 @@ class World:
             found.interval_ns,
             found.loop_gap_ns,
             found.progress,
+            found.health_digest,
             found.leaving,
             host.local(at),
         )
@@ -399,7 +401,7 @@ class World:
 
     def _frame_taken(self, at: int, host: Host, sender: str, data: bytes) -> None:
         """The process reads a frame from its socket."""
-        message = codec.decode(data)
+        message: object = codec.decode(data)
         if isinstance(message, Refusal):
             self.refused += 1
             message = Refused(sender, message.reason.value, message.detail)

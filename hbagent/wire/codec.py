@@ -29,6 +29,7 @@ TYPES: dict[int, type[m.WireMessage]] = {
     0x12: m.Farewell,
     0x13: m.FarewellAck,
     0x14: m.Report,
+    0x15: m.ReportWanted,
     0x20: m.RackSummary,
     0x21: m.RackReports,
     0x22: m.Transitions,

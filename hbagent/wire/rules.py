@@ -68,6 +68,10 @@ def _farewell_ack(ack: m.FarewellAck) -> str:
     return "negative incarnation" if _negative(ack.incarnation) else ""
 
 
+def _report_wanted(wanted: m.ReportWanted) -> str:
+    return "negative digest" if _negative(wanted.have) else ""
+
+
 def _report(report: m.Report) -> str:
     if _negative(report.incarnation):
         return "negative incarnation"
@@ -149,6 +153,7 @@ _RULES: dict[type, Callable[[Any], str]] = {
     m.Admission: _admission,
     m.Farewell: _farewell,
     m.FarewellAck: _farewell_ack,
+    m.ReportWanted: _report_wanted,
     m.Report: _report,
     m.RackSummary: _rack_summary,
     m.RackReports: _rack_reports,

@@ -156,7 +156,7 @@ def leader_core() -> LeaderCore:
     core.receive("", WallTime(WALL_NS), 0)
     for sequence in range(1, 4):
         at = sequence * SECOND
-        core.beat(f"{RACK1}/node1", INCARNATION, sequence, at, SECOND, SECOND, 0, 0, False, at)
+        core.beat(f"{RACK1}/node1", INCARNATION, sequence, at, SECOND, SECOND, 0, 0, 0, False, at)
     return core
 
 

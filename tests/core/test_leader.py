@@ -5,7 +5,8 @@ import random
 from hbagent.core.config import LeaderConfig
 from hbagent.core.effects import Effects, Send
 from hbagent.core.leader import LeaderCore
-from hbagent.core.messages import Linked, Transitions, TransitionsAck
+from hbagent.core.messages import Linked, Report, ReportWanted, Transitions, TransitionsAck
+from hbagent.core.states import Liveness
 from hbagent.core.units import SECOND
 
 RACK = "dc1/rack1"
@@ -19,7 +20,7 @@ def make_leader() -> LeaderCore:
 
 
 def beat(leader: LeaderCore, node: str, sequence: int, now: int) -> Effects:
-    return leader.beat(node, 77, sequence, now, SECOND, SECOND, 0, 0, False, now)
+    return leader.beat(node, 77, sequence, now, SECOND, SECOND, 0, 0, 0, False, now)
 
 
 def let_pass(leader: LeaderCore, begin: int, end: int) -> Effects:
@@ -60,7 +61,7 @@ def test_what_was_not_acknowledged_is_sent_again_in_time_however_much_follows_it
     for count in range(2, 8):
         # A second node is started again each second: always something new to send.
         now = count * SECOND
-        leader.beat(NODES[1], count, 1, now, SECOND, SECOND, 0, 0, False, now)
+        leader.beat(NODES[1], count, 1, now, SECOND, SECOND, 0, 0, 0, False, now)
         restarts += numbers(let_pass(leader, now, now + SECOND))
     assert [sent[0] for sent in restarts].count(1) == 3
 
@@ -69,3 +70,23 @@ def numbers(effects: Effects) -> list[list[int]]:
     """Transition numbers in each message that goes to the root."""
     sent = [effect.message for effect in effects if isinstance(effect, Send)]
     return [[t.number for t in message.items] for message in sent if isinstance(message, Transitions)]
+
+
+def test_a_report_that_was_lost_is_asked_for_until_it_arrives() -> None:
+    leader = make_leader()
+    leader.beat(NODES[0], 77, 1, SECOND, SECOND, SECOND, 0, 0, 42, False, SECOND)
+    asked = [effect for effect in leader.wake(2 * SECOND) if isinstance(effect, Send)]
+    assert asked == [Send(NODES[0], ReportWanted(have=0))]
+    leader.receive(NODES[0], Report(incarnation=77, number=1, digest=42), 2 * SECOND)
+    leader.beat(NODES[0], 77, 2, 2 * SECOND, SECOND, SECOND, 0, 0, 42, False, 2 * SECOND)
+    assert [effect for effect in leader.wake(4 * SECOND) if isinstance(effect, Send)] == []
+
+
+def test_a_beat_cannot_put_its_own_suspicion_off() -> None:
+    leader = make_leader()
+    for sequence in (1, 2):
+        at = sequence * SECOND
+        leader.beat(NODES[0], 77, sequence, at, 3600 * SECOND, SECOND, 0, 0, 0, False, at)
+    for at in range(2 * SECOND, 4 * SECOND, SECOND // 50):
+        leader.wake(at)
+    assert leader.roster.members[NODES[0]].liveness is Liveness.SUSPECT

@@ -19,9 +19,9 @@ def hear(
     roster: Roster, sequence: int, now: int, interval: int = SECOND, incarnation: int = 7
 ) -> Change | Heard | None:
     member = roster.members[NODE]
-    if member.beat(incarnation, sequence, now, interval, interval, 0, 0, now):
+    if member.beat(incarnation, sequence, now, interval, interval, 0, 0, 0, now):
         return None
-    return roster.unusual(member, incarnation, sequence, now, interval, interval, 0, 0, False, now)
+    return roster.unusual(member, incarnation, sequence, now, interval, interval, 0, 0, 0, False, now)
 
 
 def verdicts(roster: Roster, begin: int, end: int) -> list[tuple[int, Kind]]:

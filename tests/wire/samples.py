@@ -113,6 +113,7 @@ MESSAGES: dict[str, m.WireMessage] = {
     "admission": m.Admission(accepted=True, epoch=4, reason="welcome", echo_key=bytes(range(32)), protocol=1),
     "farewell": m.Farewell(incarnation=17, sequence=81724),
     "farewell-ack": m.FarewellAck(incarnation=17),
+    "report-wanted": m.ReportWanted(have=4_000_000_000),
     "report": REPORT,
     "rack-summary": m.RackSummary(
         rack="dc1/rack07",
