@@ -102,5 +102,5 @@ def test_a_goodbye_that_was_long_under_way_is_a_goodbye() -> None:
         hear(roster, second, second * SECOND)
     member = roster.members[NODE]
     sent = 10_500 * MILLISECOND
-    heard = roster.unusual(member, 7, 11, sent, SECOND, SECOND, 0, 0, True, sent + 3 * SECOND)
+    heard = roster.unusual(member, 7, 11, sent, SECOND, SECOND, 0, 0, 0, True, sent + 3 * SECOND)
     assert isinstance(heard, Change) and heard.after is Liveness.LEFT
