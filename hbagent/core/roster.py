@@ -163,17 +163,21 @@ class Roster:
             return Heard.DUPLICATE
         if verdict is Verdict.STALE:
             return Heard.STALE
+        other_clock = verdict in (Verdict.RESTART, Verdict.RETIRED)
         if verdict is Verdict.RETIRED:
-            return self._retired_beats(member, now)
+            retired = self._retired_beats(member, incarnation, sequence, now)
+            if retired is not None:
+                return retired
         member.beats += 1
         restarted = verdict is Verdict.RESTART
-        if restarted:
+        if other_clock:
+            member.retired_at = None
             member.detector.reset()
             member.forget_offsets()
         if leaving:
             return self._left(member, now)
         age = member.age_of(now - sent_ns, now)
-        if age > member.fresh_ns and not restarted and not self._slept(member, sent_ns, now):
+        if age > member.fresh_ns and not other_clock and not self._slept(member, sent_ns, now):
             # It clears nothing, but when it was sent its node was alive.
             member.silent_from = max(member.silent_from, now - age)
             return Heard.OLD
@@ -241,15 +245,27 @@ class Roster:
             member.order.judge(incarnation, sequence)
         return self._left(member, now)
 
-    def _retired_beats(self, member: Member, now: int) -> Change | Heard:
-        """A retired incarnation was heard after its successor. Once may be a straggler; again is a second agent."""
+    def _retired_beats(self, member: Member, incarnation: int, sequence: int, now: int) -> Change | Heard | None:
+        """A retired incarnation was heard after its successor. Once may be a straggler; soon again is a second agent.
+
+        None: its successor has been silent for so long that this is the only agent left, and its beat is news.
+        """
         before, member.retired_at = member.retired_at, now
-        if before is None:
+        hold = DUPLICATE_HOLD * member.interval_ns
+        if before is None or now - before > hold:
             return Heard.RETIRED
         if now - before < member.interval_ns // DUPLICATE_SPACING:
             member.retired_at = before
             return Heard.RETIRED
-        member.duplicate_until = now + DUPLICATE_HOLD * member.interval_ns
+        if member.cause is Cause.DUPLICATE_ID and (member.heard_at is None or now - member.heard_at > hold):
+            order = member.order
+            assert order.incarnation is not None
+            order.restore(incarnation, sequence, (*order.retired, order.incarnation))
+            member.duplicate_until = now
+            return None
+        member.duplicate_until = now + hold
+        # One of the two is heard, so this is no silence.
+        member.suspect_at = max(member.suspect_at, now + self._dead_after(member))
         if member.cause is Cause.DUPLICATE_ID:
             return Heard.RETIRED
         text = "two agents beat with this node's key: its key was copied to a second host"
