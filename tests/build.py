@@ -23,7 +23,6 @@ from hbagent.core.messages import (
     RackSummary,
     Transition,
     Transitions,
-    WallTime,
 )
 from hbagent.core.records import Event, HookRun, Restored
 from hbagent.core.root import RootCore
@@ -77,7 +76,7 @@ def leader_config(*nodes: str, **settings: Any) -> LeaderConfig:
 def leader_core(*nodes: str, seed: int = 1, now: int = 0, kept: Any = (), **settings: Any) -> LeaderCore:
     """A leader whose wall clock is told."""
     core = LeaderCore(leader_config(*nodes, **settings), random.Random(seed), now, kept)
-    core.receive("", WallTime(WALL_NS + now), now)
+    core.wall.tell(WALL_NS + now, now)
     return core
 
 
@@ -102,7 +101,7 @@ def root_core(
 ) -> RootCore:
     """A root whose wall clock is told."""
     core = RootCore(root_config(*hooks, leaders=leaders, **settings), random.Random(seed), now, restored)
-    core.receive("", WallTime(WALL_NS + now), now)
+    core.wall.tell(WALL_NS + now, now)
     return core
 
 

@@ -82,7 +82,7 @@ class Playbook:
         return self
 
     def __lshift__(self, line: str) -> Playbook:
-        self._expected.append(f"    << {line}")
+        self._add(self._expected, line)
         return self
 
     def __bool__(self) -> bool:
@@ -99,9 +99,11 @@ class Playbook:
         """Note what a call of the core returned."""
         for effect in effects:
             self.effects.append(effect)
-            line = show(effect)
-            if line.split(" ", 1)[0] not in self._quiet:
-                self._said.append(f"    << {line}")
+            self._add(self._said, show(effect))
+
+    def _add(self, lines: list[str], line: str) -> None:
+        if line.split(" ", 1)[0] not in self._quiet:
+            lines.append(f"    << {line}")
 
     def wait(self, length_ns: int) -> None:
         """Let the time pass."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 class Lease:
     """One leader's lease, as the root holds it."""
 
-    __slots__ = ("_length", "epoch", "expires_at", "held", "holder", "renewed_at")
+    __slots__ = ("epoch", "expires_at", "held", "holder", "length_ns", "renewed_at")
 
     def __init__(self, holder: str, length_ns: int, grace_until: int) -> None:
         self.holder = holder
-        self._length = length_ns
+        #: How long the right lasts after a summary.
+        self.length_ns = length_ns
         #: Identifies one life of the leader's process.
         self.epoch: int | None = None
         self.expires_at = grace_until
@@ -26,7 +27,7 @@ class Lease:
         """A summary arrived; returns True when the leader had no lease before, or is another life of it."""
         fresh = not self.held or epoch != self.epoch
         self.epoch = epoch
-        self.expires_at = now + self._length
+        self.expires_at = now + self.length_ns
         self.renewed_at = now
         self.held = True
         return fresh

@@ -505,10 +505,13 @@ class RootCore:
         for rack in config.racks:
             for name in rack.leaders:
                 self._add_leader(name, rack.name, now)
-        for name, leader in self.leaders.items():
-            if name in known:
-                known[name].racks = leader.racks
-                self.leaders[name] = known[name]
+        for name, leader in known.items():
+            if name not in self.leaders:
+                self.ledger.forget(name)
+                continue
+            leader.racks = self.leaders[name].racks
+            leader.lease.length_ns = config.lease_ns
+            self.leaders[name] = leader
         self.rack_nodes = {rack: self.rack_nodes.get(rack, []) for rack in self.racks}
         gone = [node for node, record in self.nodes.items() if record.rack not in self.racks]
         for node in gone:
