@@ -38,7 +38,7 @@ class Keeper:
         self._pending: dict[int, tuple[int, bool]] = {}
         self._timer_set = False
 
-    def write(self, token: int, job: Callable[[], None]) -> None:
+    def write(self, token: int, job: Callable[[], object]) -> None:
         """In the loop's thread: have the worker run `job`; the core is told under `token` how it ended."""
         now = time.monotonic_ns()
         since = self._stuck_since(now)
@@ -50,7 +50,7 @@ class Keeper:
             self._pending[token] = (now, True)
             self._set_timer()
 
-    def _run(self, token: int, job: Callable[[], None]) -> None:
+    def _run(self, token: int, job: Callable[[], object]) -> None:
         """In the worker's thread."""
         reason = ""
         try:

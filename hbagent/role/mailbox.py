@@ -20,7 +20,7 @@ class Mailbox:
     """Calls that other threads want the loop's thread to make."""
 
     def __init__(self, limit: int = MAILBOX_MAX) -> None:
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
         self._limit = limit
         self._wake_fd, self._signal_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # A descriptor that is closed while a worker writes to it may be somebody else's by then.
@@ -33,7 +33,7 @@ class Mailbox:
         """The descriptor that becomes readable when something waits."""
         return self._wake_fd
 
-    def post(self, call: Callable[[], None], owed: bool = False) -> bool:
+    def post(self, call: Callable[[], object], owed: bool = False) -> bool:
         """Have the loop make `call`; False, and counted, when too many wait. Thread-safe.
 
         What is `owed`, the outcome of a job that the loop itself gave, is never refused: a core would wait for it
@@ -50,7 +50,7 @@ class Mailbox:
                     os.write(self._signal_fd, b"\0")
         return True
 
-    def take(self) -> list[Callable[[], None]]:
+    def take(self) -> list[Callable[[], object]]:
         """The calls that wait now, in order; the loop's thread makes them."""
         # Emptied before looking: what is posted from here on wakes the loop again.
         with contextlib.suppress(BlockingIOError):

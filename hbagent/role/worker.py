@@ -19,12 +19,12 @@ class Worker:
     """
 
     def __init__(self, name: str, failed: Callable[[BaseException], None], jobs_max: int = JOBS_MAX) -> None:
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(jobs_max)
+        self._jobs: queue.Queue[Callable[[], object] | None] = queue.Queue(jobs_max)
         self._failed = failed
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, job: Callable[[], None]) -> bool:
+    def submit(self, job: Callable[[], object]) -> bool:
         """Run `job` after those before it; False when too many wait. Never waits."""
         try:
             self._jobs.put_nowait(job)
