@@ -28,6 +28,7 @@ class Seen:
     __slots__ = (
         "ahead_since",
         "cause",
+        "described_at",
         "epoch",
         "evidence",
         "heard_at",
@@ -44,6 +45,8 @@ class Seen:
 
     def __init__(self, leader: str, now: int) -> None:
         self.leader = leader
+        #: When the leader last said anything about the node.
+        self.described_at = now
         self.epoch = 0
         self.liveness = Liveness.UNKNOWN
         self.cause: Cause | None = Cause.NEVER_SEEN
@@ -169,13 +172,21 @@ class NodeRecord:
             open=self.open,
         )
 
+    def seen_by(self, leader: str, now: int) -> Seen:
+        """The view of a leader that says something about the node now."""
+        seen = self.seen.get(leader)
+        if seen is None:
+            seen = self.seen[leader] = Seen(leader, now)
+        seen.described_at = now
+        return seen
+
     def kind_of(self, merged: Merged, known: int | None) -> Kind:
         """What a change from `told` to `merged` is called; `known` is the incarnation before it."""
         if merged.liveness is not Liveness.ALIVE:
             return _TROUBLE.get(merged.liveness, Kind.NODE_UNKNOWN)
         if self.told not in (Liveness.SUSPECT, Liveness.DEAD) and not self.open:
             return Kind.NODE_JOINED
-        same = merged.basis is not None and known in (None, merged.basis.incarnation)
+        same = known in (None, merged.basis.incarnation)
         return Kind.NODE_RECOVERED if same else Kind.NODE_RESTARTED
 
     def tell(self, liveness: Liveness, kind: Kind, at_wall_ns: int) -> None:
@@ -188,13 +199,18 @@ class NodeRecord:
         self.since_wall_ns = at_wall_ns
 
 
-class Merged(msgspec.Struct, frozen=True):
-    """What the speaking observers say together."""
+class Shown(msgspec.Struct, frozen=True):
+    """A liveness and its cause."""
 
     liveness: Liveness
     cause: Cause | None
-    #: The view that decided; None when nobody spoke.
-    basis: Seen | None
+
+
+class Merged(Shown, frozen=True):
+    """What the speaking observers say together."""
+
+    #: The view that decided.
+    basis: Seen
 
 
 def is_later(one: Seen, other: Seen) -> bool:

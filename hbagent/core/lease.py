@@ -10,7 +10,7 @@ from __future__ import annotations
 class Lease:
     """One leader's lease, as the root holds it."""
 
-    __slots__ = ("epoch", "expires_at", "held", "holder", "length_ns", "renewed_at")
+    __slots__ = ("epoch", "expires_at", "held", "held_since", "holder", "length_ns", "renewed_at")
 
     def __init__(self, holder: str, length_ns: int, grace_until: int) -> None:
         self.holder = holder
@@ -22,10 +22,14 @@ class Lease:
         self.renewed_at: int | None = None
         #: True from the first summary until the lease lapses.
         self.held = False
+        #: When it was last gained, after none was held.
+        self.held_since = 0
 
     def renew(self, epoch: int, now: int) -> bool:
         """A summary arrived; returns True when the leader had no lease before, or is another life of it."""
         fresh = not self.held or epoch != self.epoch
+        if not self.held:
+            self.held_since = now
         self.epoch = epoch
         self.expires_at = now + self.length_ns
         self.renewed_at = now

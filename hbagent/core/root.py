@@ -19,7 +19,7 @@ from .chronicle import Chronicle
 from .config import RootConfig
 from .dispatch import Dispatch
 from .effects import Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send
-from .fleet import Merged, NodeRecord, Seen, merge
+from .fleet import NodeRecord, Seen, Shown, merge
 from .leaderrecord import LeaderRecord
 from .lease import Lease
 from .ledger import Ledger
@@ -40,7 +40,7 @@ from .messages import (
     TransitionsAck,
     WallTime,
 )
-from .names import is_part
+from .names import is_part, rack_of
 from .observer import OwnLag
 from .order import Verdict
 from .records import HookRun, NodeState, Restored, RunState
@@ -54,7 +54,10 @@ TICK_NS = SECOND // 4
 #: A root that finds no observer for a node waits this much longer than the leader itself would.
 ABSENCE_SLACK_NS = 2 * SECOND
 NOTE_EVERY_NS = SECOND
-#: Nodes of one rack: beyond this a summary is refused rather than believed.
+#: A node that no leader of its rack has described for this long is expected no longer. It is missing in thirty
+#: summaries: no page of them is lost as often in a row.
+FORGET_NS = 30 * SECOND
+#: Nodes of one rack: those beyond are refused rather than believed.
 NODES_MAX = 20_000
 #: Pages of one summary are fewer than two to the power of this.
 PAGE_BITS = 16
@@ -70,6 +73,7 @@ class RootCore:
         self.wall = WallClock()
         self._lag = OwnLag()
         self._tick_at = now + TICK_NS
+        self._forget_at = now + FORGET_NS
         self.leaders: dict[str, LeaderRecord] = {}
         self.racks: dict[str, tuple[str, ...]] = {rack.name: rack.leaders for rack in config.racks}
         for rack in config.racks:
@@ -100,7 +104,9 @@ class RootCore:
             if leader is not None:
                 leader.lost_told = bool(state.open)
             elif state.rack in self.racks:
-                self._record(state.node, state.rack).restore(state)
+                record = self._record(state.node, state.rack)
+                if record is not None:
+                    record.restore(state)
         for mark in restored.marks:
             owner = self.leaders.get(mark.leader)
             if owner is not None:
@@ -124,6 +130,9 @@ class RootCore:
         effects: list[Effect] = []
         if now >= self._tick_at:
             self._tick(now)
+        if now >= self._forget_at:
+            self._forget_at = now + SECOND
+            effects.extend(self._forget_unexpected(now))
         for leader in self.leaders.values():
             if leader.lease.lapsed(now) and (leader.lease.held or leader.lease.renewed_at is None):
                 effects.extend(self._lapse(leader, now))
@@ -250,8 +259,6 @@ class RootCore:
         leader = self._leader_of(sender, summary.rack, now)
         if leader is None:
             return self._refuse(sender, "forged-rack", now)
-        if len(self.rack_nodes[summary.rack]) > NODES_MAX:
-            return self._refuse(sender, "too-many-nodes", now)
         verdict = leader.order.judge(summary.epoch, summary.number << PAGE_BITS | summary.page)
         if verdict not in (Verdict.FRESH, Verdict.RESTART):
             return self._refuse(sender, verdict.value, now)
@@ -268,10 +275,11 @@ class RootCore:
         self, leader: LeaderRecord, summary: RackSummary, row: NodeRow, complete: bool, now: int
     ) -> Iterable[Effect]:
         record = self._record(f"{summary.rack}/{row.node}", summary.rack)
-        seen = record.seen.get(leader.name)
-        if seen is None:
-            seen = record.seen[leader.name] = Seen(leader.name, now)
-        record.health = row.health
+        if record is None:
+            return self._refuse(leader.name, "too-many-nodes", now)
+        seen = record.seen_by(leader.name, now)
+        if row.age_ns is not None:
+            record.health = row.health
         known = seen.version if seen.epoch == summary.epoch else 0
         if row.version == known:
             if seen.epoch != summary.epoch or (known == 0 and seen.liveness is not row.liveness):
@@ -322,7 +330,7 @@ class RootCore:
             if transition.number <= mark:
                 continue
             mark = transition.number
-            if transition.node.rpartition("/")[0] not in leader.racks:
+            if rack_of(transition.node) not in leader.racks:
                 effects.extend(self._refuse(sender, "forged-rack", now))
                 continue
             effects.extend(self._transition(leader, transition, batch, now))
@@ -335,10 +343,10 @@ class RootCore:
     def _transition(
         self, leader: LeaderRecord, transition: Transition, batch: Transitions, now: int
     ) -> Iterable[Effect]:
-        record = self._record(transition.node, transition.node.rpartition("/")[0])
-        seen = record.seen.get(leader.name)
-        if seen is None:
-            seen = record.seen[leader.name] = Seen(leader.name, now)
+        record = self._record(transition.node, rack_of(transition.node))
+        if record is None:
+            return self._refuse(leader.name, "too-many-nodes", now)
+        seen = record.seen_by(leader.name, now)
         if not seen.apply(transition, batch.epoch, batch.present, now):
             self.chronicle.add(
                 transition.kind,
@@ -365,13 +373,17 @@ class RootCore:
             if self.leaders[name].lease.held and (seen := record.seen.get(name)) is not None
         ]
 
-    def shown(self, record: NodeRecord) -> Merged:
+    def shown(self, record: NodeRecord) -> Shown:
         """What a console is told of `record` now: what was told last, unless nobody may speak for it."""
-        if not any(self.leaders[name].lease.held for name in self.racks.get(record.rack, ())):
-            return Merged(Liveness.UNKNOWN, Cause.LEADER_LOST, None)
+        if not any(view.speaks for view in self.observers(record)) and self._someone_is_lost(record.rack):
+            return Shown(Liveness.UNKNOWN, Cause.LEADER_LOST)
         if record.told is None:
-            return Merged(Liveness.UNKNOWN, Cause.NEVER_SEEN, None)
-        return Merged(record.told, record.cause, None)
+            return Shown(Liveness.UNKNOWN, Cause.NEVER_SEEN)
+        return Shown(record.told, record.cause)
+
+    def _someone_is_lost(self, rack: str) -> bool:
+        """True when a leader of `rack` may know what the others do not, and has no right to speak."""
+        return not all(self.leaders[name].lease.held for name in self.racks.get(rack, ()))
 
     def _judge_racks(self, leader: LeaderRecord, now: int) -> Effects:
         effects: list[Effect] = []
@@ -387,9 +399,7 @@ class RootCore:
         views = self.observers(record)
         merged = merge(views)
         if merged is None:
-            merged = self._absent(record, views, now)
-            if merged is None:
-                return ()
+            return self._absent(record, leader, now)
         basis = merged.basis
         restarted = (
             transition is not None
@@ -399,34 +409,36 @@ class RootCore:
         )
         record.cause = merged.cause
         known = record.incarnation
-        if basis is not None:
-            record.incarnation, record.sequence = basis.incarnation, basis.sequence
+        record.incarnation, record.sequence = basis.incarnation, basis.sequence
         if merged.liveness is record.told and not restarted:
             return ()
         if record.told is None and merged.liveness is Liveness.UNKNOWN:
             return ()
         kind = Kind.NODE_RESTARTED if restarted else record.kind_of(merged, known)
-        evidence = transition.evidence if transition is not None else basis.evidence if basis is not None else None
+        evidence = transition.evidence if transition is not None else basis.evidence
         if evidence is None:
-            age = None if basis is None or basis.heard_at is None else now - basis.heard_at
+            age = None if basis.heard_at is None else now - basis.heard_at
             evidence = Evidence(text="told by a summary; the transition itself was lost", silent_ns=age)
         return self._change(record, kind, merged, evidence, transition, leader.name, now)
 
-    def _absent(self, record: NodeRecord, views: list[Seen], now: int) -> Merged | None:
-        """Nobody may speak for the node. If it was alive and every leader has listened long enough, it is dead."""
-        if record.told not in (Liveness.ALIVE, Liveness.SUSPECT):
-            return None
-        held = [self.leaders[name] for name in self.racks.get(record.rack, ()) if self.leaders[name].lease.held]
-        patience = self._config.join_grace_ns + ABSENCE_SLACK_NS
-        if not held or any(leader.stats.uptime_ns < patience or now - self.started < patience for leader in held):
-            return None
-        return Merged(Liveness.DEAD, Cause.SILENCE, None)
+    def _absent(self, record: NodeRecord, leader: LeaderRecord, now: int) -> Effects:
+        """Nobody speaks for the node. If it was alive and every leader has listened long enough, it is dead."""
+        if record.told not in (Liveness.ALIVE, Liveness.SUSPECT) or self._someone_is_lost(record.rack):
+            return ()
+        listened = min(self.leaders[name].stats.uptime_ns for name in self.racks[record.rack])
+        if min(listened, now - self.started) < self._config.join_grace_ns + ABSENCE_SLACK_NS:
+            return ()
+        since = show_duration(listened)
+        text = f"known alive, and no leader of its rack has heard it since its start {since} ago"
+        record.cause = Cause.SILENCE
+        dead = Shown(Liveness.DEAD, record.cause)
+        return self._change(record, Kind.NODE_DEAD, dead, Evidence(text=text), None, leader.name, now)
 
     def _change(
         self,
         record: NodeRecord,
         kind: Kind,
-        merged: Merged,
+        value: Shown,
         evidence: Evidence,
         transition: Transition | None,
         leader: str,
@@ -442,16 +454,16 @@ class RootCore:
             rack=record.rack,
             leader=leader,
             liveness_from=before or Liveness.UNKNOWN,
-            liveness_to=merged.liveness,
+            liveness_to=value.liveness,
             health_from=record.health,
             health_to=record.health,
-            cause=merged.cause,
+            cause=value.cause,
             evidence=evidence,
         )
-        record.tell(merged.liveness, kind, event.at_wall_ns)
+        record.tell(value.liveness, kind, event.at_wall_ns)
         self.ledger.node(record.state())
         before_word = before.value if before is not None else Liveness.UNKNOWN.value
-        return (Happened(record.name, kind, before_word, merged.liveness.value, merged.cause),)
+        return (Happened(record.name, kind, before_word, value.liveness.value, value.cause),)
 
     # ---- hooks -------------------------------------------------------------------------------------------
 
@@ -470,12 +482,33 @@ class RootCore:
 
     # ---- the rest ----------------------------------------------------------------------------------------
 
-    def _record(self, node: str, rack: str) -> NodeRecord:
+    def _record(self, node: str, rack: str) -> NodeRecord | None:
+        """The record of `node`; None when it is new and its rack is full."""
         record = self.nodes.get(node)
-        if record is None:
+        if record is None and len(self.rack_nodes[rack]) < NODES_MAX:
             record = self.nodes[node] = NodeRecord(node, rack)
             self.rack_nodes[rack].append(record)
         return record
+
+    def _forget(self, record: NodeRecord) -> None:
+        del self.nodes[record.name]
+        self.ledger.forget(record.name)
+        if record.rack in self.rack_nodes:
+            self.rack_nodes[record.rack].remove(record)
+
+    def _forget_unexpected(self, now: int) -> Effects:
+        """Forget nodes that are in no leader's config any more: nobody would ever correct what is shown of them."""
+        forgotten: list[str] = []
+        since = now - FORGET_NS
+        for rack, leaders in self.racks.items():
+            leases = [self.leaders[name].lease for name in leaders]
+            if not all(lease.held and lease.held_since <= since for lease in leases):
+                continue
+            for record in list(self.rack_nodes[rack]):
+                if all(seen.described_at <= since for seen in record.seen.values()):
+                    self._forget(record)
+                    forgotten.append(record.name)
+        return tuple(Note("info", "forgotten", {"node": node}) for node in forgotten)
 
     def _refused(self, sender: str, refused: Refused, now: int) -> Effects:
         return self._refuse(refused.sender, refused.reason, now)
@@ -513,10 +546,11 @@ class RootCore:
             leader.lease.length_ns = config.lease_ns
             self.leaders[name] = leader
         self.rack_nodes = {rack: self.rack_nodes.get(rack, []) for rack in self.racks}
-        gone = [node for node, record in self.nodes.items() if record.rack not in self.racks]
-        for node in gone:
-            del self.nodes[node]
-            self.ledger.forget(node)
+        gone = [record for record in self.nodes.values() if record.rack not in self.racks]
+        for record in gone:
+            self._forget(record)
+        for record in self.nodes.values():
+            record.seen = {name: seen for name, seen in record.seen.items() if name in self.racks[record.rack]}
         return (Note("info", "membership", {"racks": len(self.racks), "forgotten": len(gone)}),)
 
     def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:

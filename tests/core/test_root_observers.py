@@ -1,0 +1,297 @@
+"""Who may speak for a node at the root, and what is shown when nobody may."""
+
+from __future__ import annotations
+
+import pytest
+
+from hbagent.core.effects import Happened, Persist
+from hbagent.core.messages import Evidence, Kept, Reconfigured
+from hbagent.core.records import NodeState, Restored
+from hbagent.core.root import FORGET_NS, NODES_MAX, RootCore
+from hbagent.core.states import Cause, Health, Kind, Liveness
+from tests.build import (
+    EPOCH,
+    INCARNATION,
+    LEADER,
+    LEADER2,
+    NODE,
+    NODE2,
+    RACK,
+    hook,
+    root_config,
+    root_core,
+    row,
+    summary,
+    transition,
+    transitions,
+)
+from tests.playbook import Playbook
+
+ALIVE, SUSPECT, DEAD, LEFT, UNKNOWN = (
+    Liveness.ALIVE,
+    Liveness.SUSPECT,
+    Liveness.DEAD,
+    Liveness.LEFT,
+    Liveness.UNKNOWN,
+)
+QUIET = ("persist", "ack", "note")
+BOTH = (LEADER, LEADER2)
+
+
+class Rack:
+    """A root and the summaries that its leaders send it each second; transitions are sent by hand."""
+
+    def __init__(self, core: RootCore) -> None:
+        self.core = core
+        self.book = Playbook(core, quiet=QUIET)
+        self.rows: dict[str, tuple[object, ...]] = {}
+        self.newest: dict[str, int] = {}
+        self.epochs: dict[str, int] = {}
+        self._number = 0
+        self.uptime = 100.0
+
+    def seconds(self, count: int, *leaders: str) -> list[str]:
+        """`count` seconds in which these leaders are heard; returns what was told, as "kind node"."""
+        begun = len(self.book.effects)
+        for _ in range(count):
+            self._number += 1
+            self.uptime += 1
+            for leader in leaders:
+                rows = self.rows.get(leader, (row(),))
+                told = summary(
+                    self._number,
+                    *rows,  # type: ignore[arg-type]
+                    newest=self.newest.get(leader, 1),
+                    uptime_s=self.uptime,
+                    epoch=self.epochs.get(leader, EPOCH),
+                )
+                self.book = self.book >> (leader, told)
+            self.book = self.book >> 1.0
+        return self.told(begun)
+
+    def tell(self, leader: str, *items: object) -> list[str]:
+        """Transitions of a leader."""
+        begun = len(self.book.effects)
+        self.book = self.book >> (leader, transitions(*items))  # type: ignore[arg-type]
+        return self.told(begun)
+
+    def told(self, begun: int = 0) -> list[str]:
+        found = [effect for effect in self.book.effects[begun:] if isinstance(effect, Happened)]
+        return [f"{effect.kind.value} {effect.node.rpartition('/')[2]}" for effect in found]
+
+    def shown(self, node: str = NODE) -> tuple[Liveness, Cause | None]:
+        merged = self.core.shown(self.core.nodes[node])
+        return merged.liveness, merged.cause
+
+
+def rack(*leaders: str, **settings: object) -> Rack:
+    """A rack whose leaders all hear node1."""
+    core = root_core(hook("page"), leaders=leaders or (LEADER,), **settings)  # type: ignore[arg-type]
+    rack = Rack(core)
+    rack.seconds(1, *core.leaders)
+    for leader in core.leaders:
+        rack.tell(leader, transition(1))
+    rack.seconds(1, *core.leaders)
+    assert rack.told() == ["node-joined node1"]
+    return rack
+
+
+# ---- a leader that falls silent --------------------------------------------------------------------------
+
+
+def test_a_silent_leader_is_one_event_and_its_nodes_are_unknown_but_nobody_is_called_dead() -> None:
+    one = rack()
+    assert one.seconds(60) == ["leader-lost rack1-leader1"]
+    assert one.shown() == (UNKNOWN, Cause.LEADER_LOST)
+
+
+def test_a_leader_that_is_back_is_told_and_its_nodes_are_what_they_were() -> None:
+    one = rack()
+    one.seconds(20)
+    assert one.seconds(3, LEADER) == ["leader-recovered rack1-leader1"]
+    assert one.shown() == (ALIVE, None)
+
+
+def test_a_node_that_died_while_its_leader_was_silent_is_told_when_the_leader_is_back() -> None:
+    one = rack()
+    one.seconds(20)
+    one.rows[LEADER] = (row("node1", DEAD, version=3),)
+    one.newest[LEADER] = 3
+    one.seconds(1, LEADER)
+    assert one.tell(LEADER, transition(2, SUSPECT, ALIVE), transition(3, DEAD, SUSPECT)) == [
+        "node-suspect node1",
+        "node-dead node1",
+    ]
+    assert one.shown() == (DEAD, Cause.SILENCE)
+
+
+def test_a_leader_that_was_never_heard_is_lost_after_the_grace_and_told_once() -> None:
+    one = Rack(root_core())
+    assert one.seconds(9) == []
+    assert one.seconds(60) == ["leader-lost rack1-leader1"]
+
+
+def test_while_another_leader_of_the_rack_speaks_for_a_node_it_is_what_that_one_says() -> None:
+    two = rack(*BOTH)
+    assert two.seconds(10, LEADER2) == ["leader-lost rack1-leader1"]
+    assert two.shown() == (ALIVE, None)
+    assert two.tell(LEADER2, transition(2, SUSPECT, ALIVE)) == ["node-suspect node1"]
+
+
+def test_a_leader_that_never_heard_a_node_does_not_speak_for_it_when_the_other_is_lost() -> None:
+    two = rack(*BOTH)
+    never = row("node2", UNKNOWN, age_ns=None, version=0, incarnation=None, sequence=None)
+    two.rows[LEADER] = (row(), row("node2", version=2))
+    two.rows[LEADER2] = (row(), never)
+    two.newest[LEADER] = 2
+    two.tell(LEADER, transition(2, node=NODE2))
+    assert two.seconds(40, *BOTH) == []
+    assert two.seconds(60, LEADER2) == ["leader-lost rack1-leader1"]
+    assert two.shown(NODE2) == (UNKNOWN, Cause.LEADER_LOST), "and neither dead nor green"
+    assert two.shown() == (ALIVE, None)
+
+
+# ---- two leaders -----------------------------------------------------------------------------------------
+
+
+def test_two_leaders_that_see_the_same_make_one_event() -> None:
+    two = rack(*BOTH)
+    suspect, dead = transition(2, SUSPECT, ALIVE), transition(3, DEAD, SUSPECT)
+    assert two.tell(LEADER, suspect) == []
+    assert two.shown() == (ALIVE, Cause.LINK_CUT)
+    assert two.tell(LEADER2, suspect) == ["node-suspect node1"]
+    assert two.tell(LEADER, dead) == ["node-dead node1"]
+    assert two.tell(LEADER2, dead) == []
+    assert two.tell(LEADER, transition(4, ALIVE, DEAD, sequence=11)) == ["node-recovered node1"]
+    assert two.tell(LEADER2, transition(4, ALIVE, DEAD, sequence=12)) == []
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_leaders_that_see_the_same_restart_make_one_event(first: int) -> None:
+    two = rack(*BOTH)
+    restart = transition(2, ALIVE, ALIVE, kind=Kind.NODE_RESTARTED, incarnation=8, sequence=1)
+    assert two.tell(BOTH[first], restart) == ["node-restarted node1"]
+    assert two.seconds(1, BOTH[1 - first]) == []
+    assert two.tell(BOTH[1 - first], restart) == []
+
+
+def test_a_dead_of_one_leader_is_contradicted_only_by_a_later_beat_of_the_other() -> None:
+    two = rack(*BOTH)
+    two.tell(LEADER, transition(2, SUSPECT, ALIVE, sequence=20), transition(3, DEAD, SUSPECT, sequence=20))
+    assert two.shown() == (DEAD, Cause.SILENCE), "the other last heard number 10"
+    two.rows[LEADER2] = (row(sequence=21),)
+    assert two.seconds(1, LEADER2) == ["node-recovered node1"]
+    assert two.shown() == (ALIVE, Cause.LINK_CUT)
+
+
+def test_a_leader_that_has_just_started_vetoes_nothing() -> None:
+    two = rack(*BOTH)
+    two.seconds(10, LEADER)
+    two.rows[LEADER2] = (row("node1", ALIVE, age_ns=None, version=0),)
+    two.epochs[LEADER2] = 0xE2
+    two.seconds(1, LEADER2)
+    assert two.tell(LEADER, transition(2, SUSPECT, ALIVE), transition(3, DEAD, SUSPECT)) == [
+        "node-suspect node1",
+        "node-dead node1",
+    ]
+
+
+# ---- summaries -------------------------------------------------------------------------------------------
+
+
+def test_a_transition_that_is_lost_is_repaired_by_a_summary_after_some_patience_and_then_only_history() -> None:
+    one = rack()
+    one.rows[LEADER] = (row("node1", DEAD, version=3),)
+    one.newest[LEADER] = 3
+    assert one.seconds(2, LEADER) == []
+    assert one.seconds(1, LEADER) == ["node-dead node1"]
+    assert one.tell(LEADER, transition(2, SUSPECT, ALIVE), transition(3, DEAD, SUSPECT)) == []
+    one.book = one.book >> Kept(1) >> Kept(2)
+    late = [e for effect in one.book.effects if isinstance(effect, Persist) for e in effect.batch.events if e.late]
+    assert [event.kind for event in late] == [Kind.NODE_SUSPECT, Kind.NODE_DEAD]
+
+
+def test_a_summary_that_the_root_has_all_transitions_of_is_believed_at_once() -> None:
+    core = root_core(restored=Restored(nodes=(NodeState(node=NODE, rack=RACK, liveness=ALIVE),)))
+    one = Rack(core)
+    one.rows[LEADER] = (row("node1", DEAD, version=3),)
+    one.newest[LEADER] = 0
+    assert one.seconds(1, LEADER) == ["node-dead node1"]
+
+
+def test_a_summary_older_than_the_transitions_moves_nothing_back() -> None:
+    one = rack()
+    one.tell(LEADER, transition(2, SUSPECT, ALIVE), transition(3, DEAD, SUSPECT))
+    assert one.seconds(3, LEADER) == []
+    assert one.shown() == (DEAD, Cause.SILENCE)
+
+
+def test_a_node_known_alive_that_no_leader_hears_long_after_its_start_is_dead_and_the_event_says_why() -> None:
+    core = root_core(hook("page"), restored=Restored(nodes=(NodeState(node=NODE, rack=RACK, liveness=ALIVE),)))
+    one = Rack(core)
+    one.uptime = 0
+    one.rows[LEADER] = (row("node1", UNKNOWN, age_ns=None, version=0, incarnation=None, sequence=None),)
+    one.newest[LEADER] = 0
+    assert one.seconds(31, LEADER) == []
+    assert one.shown() == (ALIVE, None)
+    assert one.seconds(2, LEADER) == ["node-dead node1"]
+    (dead,) = one.book.newest(Persist).batch.events
+    assert isinstance(dead.evidence, Evidence)
+    assert dead.evidence.text == "known alive, and no leader of its rack has heard it since its start 33.0s ago"
+
+
+def test_a_node_that_nobody_ever_heard_is_never_dead() -> None:
+    one = rack()
+    one.rows[LEADER] = (row(), row("node2", UNKNOWN, age_ns=None, version=0, incarnation=None, sequence=None))
+    assert one.seconds(120, LEADER) == []
+    assert one.shown(NODE2) == (UNKNOWN, Cause.NEVER_SEEN)
+
+
+def test_a_node_that_its_leaders_expect_no_longer_is_forgotten_and_not_shown_green() -> None:
+    one = rack()
+    one.rows[LEADER] = (row(), row("node2", version=2))
+    one.newest[LEADER] = 2
+    one.tell(LEADER, transition(2, node=NODE2))
+    one.seconds(3, LEADER)
+    one.book = one.book >> Kept(1) >> Kept(2)
+    one.rows[LEADER] = (row(),)
+    one.seconds(FORGET_NS // 10**9 + 2, LEADER)
+    assert list(one.core.nodes) == [NODE]
+    assert one.book.newest(Persist).batch.forgotten == (NODE2,)
+
+
+def test_a_node_of_a_leader_that_is_silent_is_not_forgotten() -> None:
+    one = rack()
+    one.seconds(FORGET_NS // 10**9 + 20)
+    assert list(one.core.nodes) == [NODE]
+    assert one.seconds(3, LEADER) == ["leader-recovered rack1-leader1"]
+
+
+def test_an_observer_that_has_not_heard_a_node_says_nothing_of_its_health() -> None:
+    two = rack(*BOTH)
+    two.rows[LEADER] = (row(health=Health.OK),)
+    two.rows[LEADER2] = (row(age_ns=None, version=0, health=Health.UNKNOWN),)
+    two.seconds(2, *BOTH)
+    assert two.core.nodes[NODE].health is Health.OK
+
+
+def test_a_rack_that_is_full_takes_no_more_nodes_and_keeps_those_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hbagent.core.root.NODES_MAX", 2)
+    one = rack()
+    one.rows[LEADER] = (row(), row("node2"), row("node3"))
+    one.seconds(1, LEADER)
+    one.tell(LEADER, transition(2, node=f"{RACK}/node4"))
+    assert list(one.core.nodes) == [NODE, NODE2]
+    assert one.core.refused == {"too-many-nodes": 2}
+    assert one.core.leaders[LEADER].lease.held
+    assert NODES_MAX == 20_000
+
+
+def test_a_leader_that_is_taken_out_of_the_config_speaks_no_more() -> None:
+    two = rack(*BOTH)
+    two.tell(LEADER2, transition(2, SUSPECT, ALIVE), transition(3, DEAD, SUSPECT))
+    two.book = two.book >> Reconfigured(root_config(leaders=(LEADER,)))
+    two.seconds(1, LEADER)
+    assert two.shown() == (ALIVE, None)
+    assert list(two.core.nodes[NODE].seen) == [LEADER]
+    assert two.core.nodes[NODE].incarnation == INCARNATION
