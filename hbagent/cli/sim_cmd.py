@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Simulate and print. Returns 0, `EXIT_DEFECT` when an invariant broke (the cores are wrong, or the checker is), `EXIT_USAGE` for an impossible run."""
+    """Simulate and print.
+
+    Returns 0; `EXIT_DEFECT` when an invariant broke, for then the cores are wrong, or the checker is; `EXIT_USAGE`
+    for what cannot be run.
+    """
     scenario = Scenario(
         hosts=args.hosts,
         racks=args.racks,

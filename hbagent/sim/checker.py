@@ -115,9 +115,6 @@ class Checker:
         elif host.role == "root":
             self._root_told.clear()
 
-    def crashed(self, at: int, host: Host) -> None:
-        """A process was killed."""
-
     def left(self, at: int, host: Host) -> None:
         """A process said goodbye and ended."""
         self._left[host.name] = at
@@ -377,7 +374,7 @@ class Checker:
             self._violate(
                 due,
                 "completeness",
-                f"root: {agent.name} stopped at {begin / SECOND:.3f} s, its leaders know, and it is {state or 'unheard'}",
+                f"root: {agent.name} stopped at {begin / SECOND:.3f} s and is {state or 'unheard'}; its leaders know",
             )
         elif when >= begin:
             self.detected_root.append(when - begin)
@@ -455,7 +452,7 @@ class Checker:
                     self._violate(at, "owed", f"{hook.name} was never told {event.event_id}, {what}")
 
     def _done_at(self, owed_at: int, event: Event, hook: str, end_at: int) -> int:
-        """By when a run that could start at `owed_at` must have ended well; `end_at` when it may still be on its way."""
+        """By when a run that may start at `owed_at` must have ended well; `end_at` when it may still be on its way."""
         root = self._world.root
         key = (event.event_id, hook)
         if key in self._succeeded:

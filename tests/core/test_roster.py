@@ -91,7 +91,7 @@ def test_an_old_beat_clears_no_suspicion_and_yet_shows_when_the_node_was_alive()
     member = roster.members[NODE]
     for sequence in (11, 12):
         sent = sequence * SECOND
-        assert roster.unusual(member, 7, sequence, sent, SECOND, SECOND, 0, 0, False, 14 * SECOND) is Heard.OLD
+        assert roster.unusual(member, 7, sequence, sent, SECOND, SECOND, 0, 0, 0, False, 14 * SECOND) is Heard.OLD
     ((dead_at, _),) = verdicts(roster, 14 * SECOND, 20 * SECOND)
     assert 17 * SECOND <= dead_at <= 17_020 * MILLISECOND
 

@@ -1,0 +1,129 @@
+"""Each guard is shown to matter: with it switched off, the checker turns a row red.
+
+A guard that may be taken out without any row turning red protects nothing, or the checker is blind to what it
+protects. The run that turned red is green again with the guard in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hbagent.core.leader import LeaderCore
+from hbagent.core.leaderrecord import LeaderRecord
+from hbagent.core.lease import Lease
+from hbagent.core.member import Member
+from hbagent.core.observer import OwnLag
+from hbagent.core.order import Order, Verdict
+from hbagent.core.outbox import Outbox
+from hbagent.core.root import RootCore
+from hbagent.core.roster import Roster
+from hbagent.sim.run import play
+from hbagent.sim.scenario import Scenario
+from hbagent.sim.world import World
+
+#: Seeds that are tried until a row turns red.
+SEEDS = 40
+
+Off = Callable[[pytest.MonkeyPatch], None]
+
+
+def red(row: str, seed: int, fault: str, *, drains: bool = True) -> list[str]:
+    """The lines of one of the checker's rows after a run."""
+    world = World(Scenario(seed=seed, faults=(fault,)))
+    world.drains = drains
+    play(world)
+    return [line for line in world.checker.violations if line.startswith(f"{row}:")]
+
+
+def first_red(row: str, fault: str, *, says: str = "", drains: bool = True) -> int | None:
+    """The first seed for which `row` turns red with a line that holds `says`; None when it stays green."""
+    for seed in range(SEEDS):
+        if any(says in line for line in red(row, seed, fault, drains=drains)):
+            return seed
+    return None
+
+
+def no_credit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(OwnLag, "since", lambda self, instant: 0)
+
+
+def no_hold(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(OwnLag, "hold", lambda self, until: None)
+
+
+def no_ages(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Member, "age_of", lambda self, offset, now: 0)
+
+
+def no_order(patch: pytest.MonkeyPatch) -> None:
+    def judge(self: Order, incarnation: int, sequence: int) -> Verdict:
+        self.incarnation, self.sequence = incarnation, sequence
+        return Verdict.FRESH
+
+    patch.setattr(Order, "judge", judge)
+
+
+def no_resend(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Outbox, "rewind", lambda self: None)
+
+
+def no_marks(patch: pytest.MonkeyPatch) -> None:
+    """The root takes whatever a leader sends, as often as it is sent."""
+    patch.setattr(LeaderRecord, "taken", lambda self, epoch: 0)
+
+
+def no_recall(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Roster, "recall", lambda self, *known: None)
+
+
+def no_lease(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lease, "lapsed", lambda self, now: False)
+
+
+def lapse_is_silence(patch: pytest.MonkeyPatch) -> None:
+    """A leader that is lost counts as one that has listened and heard nobody."""
+    patch.setattr(RootCore, "_someone_is_lost", lambda self, rack: False)
+
+
+def no_lag_at_the_root(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lease, "extend", lambda self, lag_ns, since: None)
+
+
+def no_journal(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(LeaderCore, "_restore", lambda self, kept, now: None)
+
+
+@pytest.mark.parametrize(
+    ("off", "fault", "row"),
+    [
+        (no_credit, "observer-pause", "accuracy"),
+        (no_hold, "observer-pause", "accuracy"),
+        (no_ages, "partition", "ghost"),
+        (no_order, "duplicate", "monotone"),
+        (no_resend, "root-restart", "bounded"),
+        (no_marks, "root-pause", "once"),
+        (no_recall, "leader-restart", "completeness"),
+        (no_journal, "leader-restart", "completeness"),
+        (no_lease, "leader-down", "lease"),
+        (lapse_is_silence, "leader-down", "accuracy"),
+        (no_lag_at_the_root, "root-pause", "accuracy"),
+    ],
+)
+def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    off(monkeypatch)
+    seed = first_red(row, fault)
+    assert seed is not None
+    monkeypatch.undo()
+    assert not red(row, seed, fault)
+
+
+def test_a_paused_leader_calls_the_living_dead_without_draining_and_its_own_lag(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Either of the two suffices for a stopped process; the lag is for a machine that lost its packets as well.
+    assert first_red("accuracy", "observer-pause", drains=False) is None
+    no_credit(monkeypatch)
+    no_hold(monkeypatch)
+    assert first_red("accuracy", "observer-pause", says=" DEAD after", drains=False) is not None
