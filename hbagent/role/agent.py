@@ -18,7 +18,16 @@ from hbagent import __version__
 from hbagent.core.agent import AgentCore
 from hbagent.core.config import AgentConfig
 from hbagent.core.effects import Note, Publish, PublishBeat, Send, TakeFacts
-from hbagent.core.messages import Admission, FactsTaken, FarewellAck, HostFacts, Linked, Reconfigured, Report
+from hbagent.core.messages import (
+    Admission,
+    FactsTaken,
+    FarewellAck,
+    HostFacts,
+    Linked,
+    Reconfigured,
+    Report,
+    ReportWanted,
+)
 from hbagent.core.units import MILLISECOND, show_duration
 from hbagent.probes import facts
 from hbagent.transport import sockets
@@ -39,7 +48,8 @@ from .settings import AgentSettings, Endpoint, load_agent
 from .worker import Worker
 
 _BEATS, _REPORTS = "beats", "reports"
-ACCEPTS = (Admission, FarewellAck)
+#: What a leader says on the control path.
+CONTROL = (Admission, FarewellAck, ReportWanted)
 
 
 class Agent:
@@ -132,7 +142,7 @@ class Agent:
         self._endpoints[leader.name] = leader
         socket = sockets.control_dealer(self._context, self._caller, ())
         self._monitors[leader.name] = Monitor({leader.name: socket}, self._link_changed)
-        dealer = ControlDealer(socket, leader.name, self._driver.feed, ACCEPTS)
+        dealer = ControlDealer(socket, leader.name, self._driver.feed, CONTROL)
         self._dealers[leader.name] = dealer
         self._driver.add(dealer)
         sockets.connect(socket, self._caller, sockets.Target(leader.control, leader.public_key))

@@ -60,6 +60,10 @@ from .settings import LeaderSettings, load_leader
 from .worker import Worker
 
 DOMAIN = "agents"
+#: What agents publish beside beats, what they say on the control path, and what the root says there.
+PUBLISHED = (Report,)
+CONTROL = (Hello, Farewell)
+FROM_ROOT = (TransitionsAck,)
 #: The link to the root is drawn from this, as agents' are from their config: a root that restarts is met by all.
 RECONNECT_MS = (500, 1500)
 #: Summaries that wait for the root: a rack of 10,000 is some 40 pages.
@@ -119,18 +123,18 @@ class Leader:
             self.core.beat,
             self._driver.perform,
             self.core.roster.takers,
-            accepts=(Report,),
+            accepts=PUBLISHED,
             defect=self._driver.defect,
         )
         router = sockets.control_router(self._context, host, settings.control)
-        self._router = ControlRouter(router, self._driver.feed, senders, (Hello, Farewell))
+        self._router = ControlRouter(router, self._driver.feed, senders, CONTROL)
         self._questions = Questions(sockets.query_router(self._context, settings.query), self._driver.feed)
         for port in (self._intake, self._router, self._questions):
             self._driver.add(port)
         self._caller = sockets.Caller(name=settings.core.name, keys=keys, reconnect_ms=rng.randint(*RECONNECT_MS))
         self._summaries = sockets.report_publisher(self._context, self._caller, (), SUMMARY_QUEUE_MAX)
         dealer = sockets.control_dealer(self._context, self._caller, ())
-        self._root = ControlDealer(dealer, settings.root.name, self._driver.feed, (TransitionsAck,))
+        self._root = ControlDealer(dealer, settings.root.name, self._driver.feed, FROM_ROOT)
         self._driver.add(self._root)
         self._backoff = Backoff(rng)
         self._monitor = Monitor({"root": dealer, "summaries": self._summaries}, self._link_changed)
@@ -222,8 +226,13 @@ class Leader:
         if effect.peer != self._root_endpoint.name:
             self._router.send(effect.peer, effect.message)
             return
-        assert isinstance(effect.message, Transitions)
-        for page in transition_pages(effect.message):
+        message = effect.message
+        pages: tuple[WireMessage, ...] = (message,)
+        if isinstance(message, Transitions):
+            pages = transition_pages(message)
+        elif isinstance(message, RackSummary):
+            pages = summary_pages(message)
+        for page in pages:
             self._root.send(page)
 
     def _write(self, write: Callable[[Any], None], effect: Keep | Rewrite) -> None:

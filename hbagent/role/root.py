@@ -47,6 +47,9 @@ from .settings import ConfigError, Problem, RootSettings, load_root
 from .worker import Worker
 
 DOMAIN = "leaders"
+#: What leaders publish, and what they say on the control path.
+PUBLISHED = (RackSummary, RackReports)
+CONTROL = (Transitions,)
 #: Questions about history that the store's worker has before it. Commits queue behind them, and alarms behind those:
 #: a reading of 10,000 events is a tenth of a second.
 READS_MAX = 4
@@ -102,10 +105,9 @@ class Root:
         self._zap = self._doorkeeper()
         senders = self._allowed.senders
         intake = sockets.intake_subscriber(self._context, host, settings.publish)
-        accepts = (RackSummary, RackReports)
-        self._intake = Intake(intake, self._driver.feed, senders, accepts=accepts, defect=self._driver.defect)
+        self._intake = Intake(intake, self._driver.feed, senders, accepts=PUBLISHED, defect=self._driver.defect)
         router = sockets.control_router(self._context, host, settings.control)
-        self._router = ControlRouter(router, self._driver.feed, senders, (Transitions,))
+        self._router = ControlRouter(router, self._driver.feed, senders, CONTROL)
         self._questions = Questions(sockets.query_router(self._context, settings.query), self._driver.feed)
         for port in (self._intake, self._router, self._questions):
             self._driver.add(port)

@@ -13,6 +13,9 @@ from hbagent.role.driver import Driver
 from hbagent.role.sdnotify import Notifier
 from hbagent.role.worker import Worker
 from tests.role.parts import Lines, SmallCore, Systemd
+from tests.transport.conftest import context, open_door
+
+__all__ = ["context", "open_door"]
 
 StartWorker = Callable[[], Worker]
 
