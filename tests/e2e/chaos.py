@@ -1,0 +1,89 @@
+"""A TCP proxy between a caller and a port, that a test tells to hold what the caller sends, and that remembers it.
+
+What is held is taken from the caller all the same, as a network's buffers do: the caller notices nothing, may die
+meanwhile, and is heard when the hold ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+#: How often a pump looks up from its socket.
+LOOK_SECONDS = 0.02
+CHUNK = 65536
+
+
+class Proxy:
+    """Listens on `port` of loopback and passes everything on to `target`. Use it in a `with`."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ending = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        #: While set, nothing from a caller is passed on.
+        self.holding = threading.Event()
+        #: What each caller sent, by connection.
+        self.recorded: list[bytearray] = []
+        self.port: int = self._listener.getsockname()[1]
+        self._run(self._accept)
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        for each in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, target: object, *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._ending.is_set():
+            try:
+                caller, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target), 2.0)
+            except OSError:
+                continue
+            record = bytearray()
+            self.recorded.append(record)
+            self._sockets += [caller, server]
+            self._run(self._pump, caller, server, record)
+            self._run(self._pump, server, caller, None)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, record: bytearray | None) -> None:
+        """Pass one direction on; `record` is given for what a caller sends."""
+        waiting, ended = b"", False
+        source.settimeout(LOOK_SECONDS)
+        while not self._ending.is_set() and not (ended and not waiting):
+            if not ended:
+                try:
+                    data = source.recv(CHUNK)
+                    ended = not data
+                    waiting += data
+                    if record is not None:
+                        record += data
+                except TimeoutError:
+                    pass
+                except OSError:
+                    ended = True
+            else:
+                self._ending.wait(LOOK_SECONDS)
+            if waiting and not (record is not None and self.holding.is_set()):
+                try:
+                    sink.sendall(waiting)
+                except OSError:
+                    break
+                waiting = b""
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
