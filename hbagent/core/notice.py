@@ -41,7 +41,7 @@ def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
     """True when `hook` is told of `event`.
 
     The end of a trouble is told to whoever was told of its beginning: a recovery to hooks that had the SUSPECT or
-    the DEAD, also when the node came back by a restart.
+    the DEAD, also when the node came back by a restart, or was only cut off while it left.
     """
     if event.kind is Kind.NODE_JOINED or event.late:
         return False
@@ -50,8 +50,8 @@ def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
     listens_to_trouble = Kind.NODE_DEAD in hook.on or Kind.NODE_SUSPECT in hook.on
     if event.kind is Kind.NODE_RECOVERED:
         return Kind.NODE_RECOVERED in hook.on and (told or not listens_to_trouble)
-    if event.kind is Kind.NODE_RESTARTED:
-        return Kind.NODE_RESTARTED in hook.on or (told and Kind.NODE_RECOVERED in hook.on)
+    if event.kind in (Kind.NODE_RESTARTED, Kind.NODE_LEFT):
+        return event.kind in hook.on or (told and Kind.NODE_RECOVERED in hook.on)
     return event.kind in hook.on
 
 

@@ -435,13 +435,14 @@ class Checker:
             wanted = event.kind in _PLAIN_KINDS
             if event.kind is Kind.NODE_DEAD and not event.late:
                 dead_told[event.node] = True
-            elif event.liveness_to is Liveness.ALIVE:
-                # Whoever was told of the death is told of its end, also when the end is a restart.
+            elif event.liveness_to in (Liveness.ALIVE, Liveness.LEFT) and not event.late:
+                # Whoever was told of the death is told of its end, also when the end is a restart or a goodbye.
                 wanted = dead_told.pop(event.node, False)
             if event.late or not wanted:
                 continue
             for hook in self._scenario.hooks:
-                kind = Kind.NODE_RECOVERED if event.liveness_to is Liveness.ALIVE else event.kind
+                ended = event.liveness_to in (Liveness.ALIVE, Liveness.LEFT)
+                kind = Kind.NODE_RECOVERED if ended else event.kind
                 if kind not in hook.on or event.event_id in given_up:
                     continue
                 # Runs of one node stay in order, so one that is tried again holds up those behind it.

@@ -26,7 +26,7 @@ def test_a_hook_is_told_of_the_kinds_in_its_list() -> None:
     assert told((Kind.LEADER_LOST,), event(1, Kind.LEADER_LOST, node=""))
 
 
-@pytest.mark.parametrize("end", [RECOVERED, RESTARTED])
+@pytest.mark.parametrize("end", [RECOVERED, RESTARTED, Kind.NODE_LEFT])
 def test_a_hook_that_was_told_of_a_death_is_told_of_its_end_whichever_kind_it_has(end: Kind) -> None:
     assert told((DEAD, RECOVERED), event(2, end), "node-suspect,node-dead")
     assert told((SUSPECT, RECOVERED), event(2, end), "node-suspect")

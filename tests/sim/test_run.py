@@ -58,7 +58,7 @@ def test_every_invariant_holds_with_several_faults_at_once(faults: tuple[str, ..
 @pytest.mark.parametrize("leaders", [1, 2])
 @pytest.mark.parametrize("faults", [*[(name,) for name in CATALOG], *MIXED], ids="+".join)
 def test_every_invariant_holds_for_many_seeds(faults: tuple[str, ...], leaders: int) -> None:
-    for seed in range(SEEDS):
+    for seed in range(SEEDS if leaders == 1 else SEEDS // 4):
         assert_holds(Scenario(seed=seed, faults=faults, leaders=leaders))
 
 
