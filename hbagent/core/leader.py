@@ -243,7 +243,10 @@ class LeaderCore:
             self._resend_at = None
             return (Note("warning", "root-link-lost", {"root": link.peer}),) if was else ()
         self._outbox.rewind()
-        return (Note("info", "root-linked", {"root": link.peer}), *self._send_outbox(now))
+        # The root hears nobody without a lease, and summaries, which take it, have a connection of their own: on this
+        # one they come first.
+        summaries = [Send(self._config.root, self._next_summary(rack, now)) for rack in self._config.racks]
+        return (Note("info", "root-linked", {"root": link.peer}), *summaries, *self._send_outbox(now))
 
     # ---- journal -----------------------------------------------------------------------------------------
 
@@ -277,8 +280,7 @@ class LeaderCore:
             if now < at:
                 continue
             self._summary_at[rack] = max(at + config.summary_interval_ns, now)
-            self._summary_number += 1
-            effects.append(Publish(self._summary(rack, now)))
+            effects.append(Publish(self._next_summary(rack, now)))
             reports = self._reports(rack, now)
             if reports is not None:
                 effects.append(Publish(reports))
@@ -297,7 +299,8 @@ class LeaderCore:
             if member.digest != have and member.liveness is Liveness.ALIVE:
                 yield Send(member.name, ReportWanted(have=have))
 
-    def _summary(self, rack: str, now: int) -> RackSummary:
+    def _next_summary(self, rack: str, now: int) -> RackSummary:
+        self._summary_number += 1
         return RackSummary(
             rack=rack,
             epoch=self.epoch,

@@ -35,6 +35,7 @@ from hbagent.core.messages import (
     Report,
     Transitions,
     TransitionsAck,
+    WireMessage,
 )
 from hbagent.store.claim import ClaimedError
 from hbagent.store.journal import Journal, JournalError

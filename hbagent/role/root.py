@@ -49,7 +49,8 @@ from .worker import Worker
 DOMAIN = "leaders"
 #: What leaders publish, and what they say on the control path.
 PUBLISHED = (RackSummary, RackReports)
-CONTROL = (Transitions,)
+#: A leader's first summaries come here too: they take its lease before its transitions are told.
+CONTROL = (Transitions, RackSummary)
 #: Questions about history that the store's worker has before it. Commits queue behind them, and alarms behind those:
 #: a reading of 10,000 events is a tenth of a second.
 READS_MAX = 4

@@ -440,14 +440,21 @@ class World:
     def _send(self, at: int, host: Host, effect: Send) -> None:
         route = host.route_to[effect.peer]
         message = effect.message
-        frames = transition_pages(message) if isinstance(message, Transitions) else (message,)
-        if isinstance(message, TransitionsAck):
+        frames: tuple[Any, ...] = (message,)
+        intake = self._frame_in
+        if isinstance(message, Transitions):
+            frames = transition_pages(message)
+        elif isinstance(message, RackSummary):
+            self.checker.summary(at, host, message)
+            intake = self._summary_in
+            frames = summary_pages(message)
+        elif isinstance(message, TransitionsAck):
             self.checker.acknowledged(at, effect.peer, message)
         for frame in frames:
             data = codec.encode(frame)
             self.trace.add(at, "send", host.name, effect.peer, data.hex())
             if route.client is host:
-                self.network.up(at, route, self._frame_in, data)
+                self.network.up(at, route, intake, data)
             else:
                 self.network.down(at, route, self._frame_back, data)
 

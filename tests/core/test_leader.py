@@ -5,7 +5,7 @@ import random
 from hbagent.core.config import LeaderConfig
 from hbagent.core.effects import Effects, Send
 from hbagent.core.leader import LeaderCore
-from hbagent.core.messages import Linked, Report, ReportWanted, Transitions, TransitionsAck
+from hbagent.core.messages import Linked, RackSummary, Report, ReportWanted, Transitions, TransitionsAck
 from hbagent.core.states import Liveness
 from hbagent.core.units import SECOND
 
@@ -90,3 +90,11 @@ def test_a_beat_cannot_put_its_own_suspicion_off() -> None:
     for at in range(2 * SECOND, 4 * SECOND, SECOND // 50):
         leader.wake(at)
     assert leader.roster.members[NODES[0]].liveness is Liveness.SUSPECT
+
+
+def test_a_root_that_is_linked_is_given_the_lease_before_the_news() -> None:
+    leader = make_leader()
+    leader.wake(0)
+    beat(leader, NODES[0], 1, SECOND)
+    sent = [e.message for e in leader.receive("", Linked(ROOT, True), 2 * SECOND) if isinstance(e, Send)]
+    assert [type(message) for message in sent] == [RackSummary, Transitions]

@@ -102,7 +102,7 @@ def no_journal(patch: pytest.MonkeyPatch) -> None:
         (no_hold, "observer-pause", "accuracy"),
         (no_ages, "partition", "ghost"),
         (no_order, "duplicate", "monotone"),
-        (no_resend, "root-restart", "bounded"),
+        (no_resend, "partition", "bounded"),
         (no_marks, "root-pause", "once"),
         (no_recall, "leader-restart", "completeness"),
         (no_journal, "leader-restart", "completeness"),
