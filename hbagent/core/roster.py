@@ -277,7 +277,7 @@ class Roster:
         member.silent_from = now
         member.suspect_at = now + self._dead_after(member)
         self._queue(member, member.suspect_at)
-        if member.cause is Cause.INCOMPATIBLE or member.liveness is Liveness.LEFT:
+        if member.cause is Cause.INCOMPATIBLE:
             return None
         return self._change(
             member,
