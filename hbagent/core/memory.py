@@ -22,7 +22,7 @@ from .effects import Effect, Keep, Rewrite
 from .member import Member
 from .messages import Transition
 from .outbox import Outbox
-from .roster import INTERVAL_ASSUMED_NS
+from .roster import INTERVAL_ASSUMED_NS, INTERVAL_MAX_NS, INTERVAL_MIN_NS
 from .states import Cause, Liveness
 from .units import SECOND
 
@@ -65,7 +65,7 @@ class Memory:
         for entry in entries:
             try:
                 self._take(entry, known)
-            except (KeyError, TypeError, ValueError, msgspec.ValidationError):
+            except (KeyError, TypeError, ValueError, OverflowError, msgspec.ValidationError):
                 damaged += 1
         return known, damaged
 
@@ -78,7 +78,7 @@ class Memory:
                 transition.cause,
                 transition.incarnation,
                 transition.sequence or 0,
-                transition.evidence.interval_ns or INTERVAL_ASSUMED_NS,
+                _believable(transition.evidence.interval_ns),
             )
         elif entry["k"] == "a":
             self._outbox.acknowledge(int(entry["e"]), int(entry["n"]))
@@ -88,7 +88,7 @@ class Memory:
                 None if entry["c"] is None else Cause(entry["c"]),
                 None if entry["i"] is None else int(entry["i"]),
                 int(entry["s"]),
-                int(entry.get("v", INTERVAL_ASSUMED_NS)),
+                _believable(entry.get("v")),
             )
 
     # ---- writing -----------------------------------------------------------------------------------------
@@ -149,6 +149,12 @@ def _state_entry(member: Member) -> Entry:
         "s": member.order.sequence,
         "v": member.interval_ns,
     }
+
+
+def _believable(interval_ns: int | None) -> int:
+    if interval_ns is None or not INTERVAL_MIN_NS <= interval_ns <= INTERVAL_MAX_NS:
+        return INTERVAL_ASSUMED_NS
+    return int(interval_ns)
 
 
 def _is_known(member: Member) -> bool:
