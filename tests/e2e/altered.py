@@ -35,8 +35,63 @@ def doorkeeper() -> None:
     ZapServer.alive = True  # type: ignore[assignment, method-assign]
 
 
+def age_of_beats() -> None:
+    """However long a beat was on its way, it counts as fresh."""
+    from hbagent.core.member import Member
+
+    for_ever = 1 << 62
+    setattr(Member, "fresh_ns", property(lambda self: for_ever, lambda self, value: None))  # noqa: B010
+
+
+def order_of_beats() -> None:
+    """Every beat is news, whatever its incarnation and sequence."""
+    from hbagent.core.order import Order, Verdict
+
+    def judge(self: Order, incarnation: int, sequence: int) -> Verdict:
+        self.incarnation, self.sequence = incarnation, sequence
+        return Verdict.FRESH
+
+    Order.judge = judge  # type: ignore[method-assign]
+
+
+def own_lag() -> None:
+    """The loop takes no note of its own pauses."""
+    from hbagent.core.observer import OwnLag
+
+    OwnLag.tick = lambda self, planned, now: 0  # type: ignore[method-assign]
+
+
+def marks() -> None:
+    """The root forgets which transitions it has taken in."""
+    from hbagent.core.leaderrecord import LeaderRecord
+
+    LeaderRecord.taken = lambda self, epoch: 0  # type: ignore[method-assign]
+
+
+def allow_list_of_messages() -> None:
+    """Who may speak is decided when a connection is made, and never again."""
+    from hbagent.role.intake import Intake
+
+    first: dict[str, str] = {}
+
+    def keep_first(self: Intake, senders: dict[str, str]) -> None:
+        if not first:
+            first.update(senders)
+
+    setattr(Intake, "senders", property(lambda self: first, keep_first))  # noqa: B010
+
+
 GUARDS: dict[str, Callable[[], None]] = {
-    guard.__name__.replace("_", "-"): guard for guard in (doorkeepers_nerves, doorkeeper)
+    guard.__name__.replace("_", "-"): guard
+    for guard in (
+        doorkeepers_nerves,
+        doorkeeper,
+        age_of_beats,
+        order_of_beats,
+        own_lag,
+        marks,
+        allow_list_of_messages,
+    )
 }
 
 

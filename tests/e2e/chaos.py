@@ -52,12 +52,17 @@ class Proxy:
         while not self._ending.is_set():
             try:
                 caller, _ = self._listener.accept()
+            except OSError:
+                return
+            self._sockets.append(caller)
+            try:
                 server = socket.create_connection(("127.0.0.1", self._target), 2.0)
             except OSError:
+                caller.close()
                 continue
             record = bytearray()
             self.recorded.append(record)
-            self._sockets += [caller, server]
+            self._sockets.append(server)
             self._run(self._pump, caller, server, record)
             self._run(self._pump, server, caller, None)
 

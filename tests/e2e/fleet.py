@@ -218,7 +218,7 @@ class Fleet(Datacenter):
     def _leader_calm(self, rack: str) -> bool:
         for leader in self.leaders_of(rack.rpartition("/")[2]):
             status = self.ask("status", leader)
-            if status is None or any(row["liveness"] != "ALIVE" for row in status["nodes"]):
+            if status is None or any(row["liveness"] != "ALIVE" or row["age_s"] is None for row in status["nodes"]):
                 return False
             if any(entry["outbox"] for one in status["racks"] for entry in one["leaders"]):
                 return False

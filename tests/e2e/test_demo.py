@@ -1,0 +1,110 @@
+"""`hbagent demo` as a user meets it: a node is killed from another shell, and nothing is left when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hbagent.demo.datacenter import wait_until
+from tests.e2e.conftest import Figures
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+Demo = subprocess.Popen[str]
+
+
+def start(directory: Path, *options: str) -> Demo:
+    command = [sys.executable, "-m", "hbagent", "demo", "--dir", str(directory), "--racks", "1", "--nodes", "3"]
+    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def demo(socket_dir: Path) -> Iterator[Demo]:
+    """A demo that runs until the test ends it."""
+    process = start(socket_dir)
+    yield process
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not left_of(socket_dir), 10)
+
+
+def left_of(directory: Path) -> list[str]:
+    """Command lines of daemons and hooks that belong to a directory, the demo itself apart."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"demo" not in words and any(word.startswith(os.fsencode(directory)) for word in words):
+            found.append(b" ".join(words).decode(errors="replace"))
+    return found
+
+
+def hbagent(directory: Path, *words: str) -> tuple[int, str]:
+    """Exit code and output of a command that asks the demo's root."""
+    command = [sys.executable, "-m", "hbagent", *words, "--config", str(directory / "etc" / "root.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    return done.returncode, done.stdout
+
+
+def status(directory: Path) -> dict[str, Any]:
+    """The answer of `hbagent status -o json`; empty while nobody answers."""
+    _, text = hbagent(directory, "status", "-o", "json")
+    document: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
+    return document
+
+
+def all_alive(directory: Path) -> bool:
+    nodes = status(directory).get("nodes", [])
+    return len(nodes) == 3 and all(node["liveness"] == "ALIVE" for node in nodes)
+
+
+def test_a_node_that_is_killed_is_seen_told_and_explained(demo: Demo, socket_dir: Path, figures: Figures) -> None:
+    begun = time.monotonic()
+    assert wait_until(lambda: all_alive(socket_dir), 30)
+    figures("demo", f"all nodes ALIVE {time.monotonic() - begun:.1f} s after its start (within 15 s)")
+    assert hbagent(socket_dir, "status")[0] == 0
+    os.kill(int((socket_dir / "run" / "rack1-node1.pid").read_text()), signal.SIGKILL)
+    assert wait_until(lambda: hbagent(socket_dir, "status")[0] == 2, 20), "status does not exit with 2"
+    (dead,) = (node for node in status(socket_dir)["nodes"] if node["liveness"] == "DEAD")
+    assert (dead["node"], dead["cause"]) == ("demo/rack1/node1", "silence")
+    hooks = socket_dir / "hooks.jsonl"
+    assert wait_until(lambda: "node-dead" in hooks.read_text(), 10)
+    (told,) = (json.loads(line) for line in hooks.read_text().splitlines() if '"node-dead"' in line)
+    assert told["node"] == "demo/rack1/node1"
+    assert told["cause"] == "silence"
+    code, text = hbagent(socket_dir, "explain", "demo/rack1/node1")
+    assert code == 0
+    assert "silence" in text
+    assert "no beat for" in text
+    demo.send_signal(signal.SIGINT)
+    output, _ = demo.communicate(timeout=20)
+    assert demo.returncode == 0, output
+    assert "Traceback" not in output
+    assert left_of(socket_dir) == []
+
+
+def test_a_demo_for_some_seconds_ends_by_itself_and_says_how_all_was(socket_dir: Path) -> None:
+    process = start(socket_dir, "--for", "6", "-o", "json")
+    output, _ = process.communicate(timeout=40)
+    assert process.returncode == 0, output
+    assert [node["liveness"] for node in json.loads(output)["nodes"]] == ["ALIVE"] * 3
+    assert left_of(socket_dir) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_nothing_is_left_of_a_demo_that_is_killed(demo: Demo, socket_dir: Path, number: signal.Signals) -> None:
+    assert wait_until(lambda: len(left_of(socket_dir)) == 5, 30)
+    demo.send_signal(number)
+    demo.communicate(timeout=20)
+    assert wait_until(lambda: not left_of(socket_dir), 10), left_of(socket_dir)
