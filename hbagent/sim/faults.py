@@ -160,6 +160,20 @@ def _pause(plan: Plan, host: Host, length: int) -> int:
     return at
 
 
+def agent_sleep(plan: Plan) -> None:
+    """Agents' machines are suspended, and their monotonic clocks with them (a paused VM, a snapshot)."""
+    for host in plan.take(max(2, len(plan.world.agents) // 10)):
+        length = plan.length((0.5, 4.8), (6, 14))
+        at = _pause(plan, host, length)
+        # Just before the process runs again: it must not see a clock that went on.
+        plan.world.push(at + length - 1, _lose_time, plan.world, host, length)
+
+
+def _lose_time(at: int, world: World, host: Host, length: int) -> None:
+    world.trace.add(at, "slept", host.name, length)
+    host.offset_ns -= length
+
+
 def goodbye(plan: Plan) -> None:
     """Agents leave on purpose; some come back."""
     for host in plan.take(max(2, len(plan.world.agents) // 10)):
@@ -275,6 +289,7 @@ CATALOG: dict[str, Callable[[Plan], None]] = {
     "partition": partition,
     "agent-crash": agent_crash,
     "agent-pause": agent_pause,
+    "agent-sleep": agent_sleep,
     "goodbye": goodbye,
     "leader-restart": leader_restart,
     "leader-down": leader_down,

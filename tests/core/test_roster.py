@@ -104,3 +104,34 @@ def test_a_goodbye_that_was_long_under_way_is_a_goodbye() -> None:
     sent = 10_500 * MILLISECOND
     heard = roster.unusual(member, 7, 11, sent, SECOND, SECOND, 0, 0, 0, True, sent + 3 * SECOND)
     assert isinstance(heard, Change) and heard.after is Liveness.LEFT
+
+
+def test_a_node_whose_clock_stood_still_for_less_than_it_takes_to_die_is_not_called_dead() -> None:
+    roster = make_roster()
+    for second in range(1, 11):
+        hear(roster, second, second * SECOND)
+    # Its machine was paused from 10 s on for 3.9 s, and its clock with it: it sends on as if nothing had been.
+    asleep = 3_900 * MILLISECOND
+    member = roster.members[NODE]
+    found = verdicts(roster, 10 * SECOND, 11 * SECOND + asleep)
+    for sequence in (11, 12, 13):
+        now = sequence * SECOND + asleep
+        if not member.beat(7, sequence, sequence * SECOND, SECOND, SECOND, 0, 0, 0, now):
+            roster.unusual(member, 7, sequence, sequence * SECOND, SECOND, SECOND, 0, 0, 0, False, now)
+        found += verdicts(roster, now, now + SECOND)
+    assert [kind for _, kind in found] == [Kind.NODE_SUSPECT]
+    assert member.liveness is Liveness.ALIVE
+
+
+def test_a_dead_nodes_last_beats_that_arrive_late_all_at_once_put_its_death_off_by_an_interval_at_most() -> None:
+    roster = make_roster()
+    for second in range(1, 11):
+        hear(roster, second, second * SECOND)
+    member = roster.members[NODE]
+    arrival = 14_900 * MILLISECOND
+    found = verdicts(roster, 10 * SECOND, arrival)
+    for sequence in (11, 12, 13):
+        roster.unusual(member, 7, sequence, sequence * SECOND, SECOND, SECOND, 0, 0, 0, False, arrival + sequence)
+    found += verdicts(roster, arrival, 25 * SECOND)
+    assert [kind for _, kind in found] == [Kind.NODE_SUSPECT, Kind.NODE_DEAD]
+    assert 18 * SECOND <= found[-1][0] <= 18_020 * MILLISECOND
