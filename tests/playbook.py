@@ -134,6 +134,8 @@ def _send(effect: Send) -> str:
         return f"ack {effect.peer} {message.number}"
     if isinstance(message, Transitions):
         return f"tell {effect.peer} {','.join(str(item.number) for item in message.items)}"
+    if isinstance(message, RackSummary):
+        return f"summary {message.number} to {effect.peer}"
     return f"send {effect.peer} {type(message).__name__}"
 
 
