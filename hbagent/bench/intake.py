@@ -80,7 +80,7 @@ class Bench:
         self._driver.add(self._intake)
         self._count = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "hbagent.bench.senders"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "hbagent.bench.senders"], stdin=subprocess.PIPE, text=True
         )
         document = {
             "endpoint": endpoint,

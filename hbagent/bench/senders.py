@@ -2,7 +2,6 @@
 
 Run as a process of its own (`python -m hbagent.bench.senders`), told what to do line by line on its standard input:
 a JSON document with the endpoint and keys first, then `pace N` (beats a second, evenly spread), `flood`, or `stop`.
-It says `ready` once every connection is authenticated.
 """
 
 from __future__ import annotations
@@ -18,12 +17,10 @@ import zmq
 from hbagent.core.units import SECOND
 from hbagent.transport import sockets
 from hbagent.transport.keys import KeyPair
-from hbagent.transport.monitor import Link, LinkEvent, Monitor
 from hbagent.wire.beat import HEAD, LAYOUT
 
 #: In a flood each turn sends this many before it looks at its orders.
 _FLOOD_TURN = 512
-_HANDSHAKE_SECONDS = 60.0
 
 
 class Senders:
@@ -31,7 +28,6 @@ class Senders:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._interval_us = int(document["interval_us"])
-        self._up = 0
         self._context: sockets.Context = zmq.Context()
         self._context.max_sockets = 65_000
         target = sockets.Target(document["endpoint"], document["server_key"])
@@ -41,21 +37,10 @@ class Senders:
             caller = sockets.Caller(name=keys.name, keys=keys, reconnect_ms=1000)
             # Not conflating: in a flood every beat must arrive, or the receiver would not be flooded.
             self._sockets.append(sockets.report_publisher(self._context, caller, (), 1000))
-            if number == 0:
-                self._monitor_first(caller, target)
-            else:
-                sockets.connect(self._sockets[-1], caller, target)
+            sockets.connect(self._sockets[-1], caller, target)
         self._sequences = [0] * len(self._sockets)
         self._incarnations = [int.from_bytes(os.urandom(8), "big") for _ in self._sockets]
         self._next = 0
-
-    def _monitor_first(self, caller: sockets.Caller, target: sockets.Target) -> None:
-        self._monitor = Monitor({"first": self._sockets[0]}, self._link)
-        sockets.connect(self._sockets[0], caller, target)
-
-    def _link(self, link: Link) -> None:
-        if link.event is LinkEvent.UP:
-            self._up += 1
 
     def send(self, count: int) -> None:
         """The next `count` beats, one socket after the other."""
@@ -96,9 +81,7 @@ def main() -> None:
     document = b""
     while not document.endswith(b"\n"):
         document += os.read(0, 1)
-    senders = Senders(json.loads(document))
-    print("ready", flush=True)
-    senders.run()
+    Senders(json.loads(document)).run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""The figures that scripts rely on are there, and are numbers. What they are is the machine's business."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from hbagent.cli import EXIT_USAGE, main
+
+#: Names that other people's scripts read.
+PROMISED = {
+    "intake": {"ratio", "ratio_paced", "core_percent_10k"},
+    "agent": {"rss_mib", "cpu_percent", "jitter_p99_ms"},
+    "sim": {"real_time_ratio", "hosts", "virtual_s"},
+}
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("bench", sorted(PROMISED))
+def test_a_bench_gives_the_figures_that_it_promises(bench: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", bench, "--quick", "-o", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["bench"] == bench
+    assert PROMISED[bench] <= set(document["figures"])
+    assert all(math.isfinite(value) and value >= 0 for value in document["figures"].values())
+
+
+def test_an_unknown_bench_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "intaek"]) == EXIT_USAGE
+    assert "intake" in capsys.readouterr().err
