@@ -340,7 +340,7 @@ def _or_explained(endpoint: str, action: Callable[[], object]) -> None:
     try:
         action()
     except zmq.ZMQError as error:
-        raise EndpointError(f"{endpoint}: {error.strerror}") from error
+        raise EndpointError(f"{endpoint}: {zmq.strerror(error.errno or 0)}") from error
 
 
 def _require_local(endpoint: str) -> None:

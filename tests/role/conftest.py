@@ -9,15 +9,32 @@ from pathlib import Path
 import pytest
 
 from hbagent.core.effects import Note
+from hbagent.demo.datacenter import Plan
 from hbagent.role.driver import Driver
 from hbagent.role.sdnotify import Notifier
 from hbagent.role.worker import Worker
+from tests.e2e.fleet import Fleet
 from tests.role.parts import Lines, SmallCore, Systemd
 from tests.transport.conftest import context, open_door
 
 __all__ = ["context", "open_door"]
 
+Build = Callable[[Plan], Fleet]
 StartWorker = Callable[[], Worker]
+
+
+@pytest.fixture
+def build(socket_dir: Path) -> Iterator[Build]:
+    """Makes datacenters of real processes that end with the test; nothing is written or started yet."""
+    fleets: list[Fleet] = []
+
+    def make(plan: Plan) -> Fleet:
+        fleets.append(Fleet(socket_dir / f"{len(fleets)}", plan))
+        return fleets[-1]
+
+    yield make
+    for fleet in fleets:
+        fleet.stop()
 
 
 @pytest.fixture
