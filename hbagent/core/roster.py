@@ -239,10 +239,13 @@ class Roster:
 
     def farewell(self, member: Member, incarnation: int, sequence: int, now: int) -> Change | Heard:
         """The node said goodbye on the control path."""
-        if member.order.incarnation != incarnation:
+        verdict = member.order.judge(incarnation, sequence)
+        if verdict is Verdict.RETIRED:
             return Heard.STALE
-        if sequence > member.order.sequence:
-            member.order.judge(incarnation, sequence)
+        if verdict is Verdict.RESTART:
+            # It was started and ended before a beat of it came.
+            member.detector.reset()
+            member.forget_offsets()
         return self._left(member, now)
 
     def _retired_beats(self, member: Member, incarnation: int, sequence: int, now: int) -> Change | Heard | None:
