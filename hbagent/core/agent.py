@@ -30,14 +30,13 @@ from .messages import (
     Terminate,
     WallTime,
 )
+from .refusals import Refusals
 from .states import Health
-from .units import MILLISECOND, SECOND, show_duration
+from .units import MILLISECOND, show_duration
 from .wallclock import WallClock
 
 #: A leaving agent repeats its farewell this often until it is acknowledged.
 FAREWELL_RETRY_NS = 100 * MILLISECOND
-#: Refusals of one reason make one log line in this time, however many they are.
-NOTE_EVERY_NS = SECOND
 #: An admitted agent greets again this often, so that a leader that lost its memory learns of it.
 HELLO_AGAIN_FACTOR = 5
 _U32 = 0xFFFF_FFFF
@@ -91,9 +90,9 @@ class AgentCore:
             leader: _Greeting(leader, now + rng.randrange(config.hello_min_ns), config.hello_min_ns)
             for leader in config.leaders
         }
+        self._refusals = Refusals()
         #: Frames of leaders that were refused, by reason.
-        self.refused: dict[str, int] = {}
-        self._noted: dict[tuple[str, str], int] = {}
+        self.refused = self._refusals.counts
         self._leaving_until: int | None = None
         self._farewell_at = 0
         self._done = False
@@ -119,7 +118,7 @@ class AgentCore:
         if isinstance(message, WallTime):
             return self._wall_time(message, now)
         if isinstance(message, Refused):
-            return self._refused(message, now)
+            return self._refusals.add(message.sender, message.reason, now, message.detail)
         return (Note("warning", "unexpected-message", {"sender": sender, "type": type(message).__name__}),)
 
     def wake(self, now: int) -> Effects:
@@ -272,14 +271,6 @@ class AgentCore:
         """Nothing here goes by it; but whoever reads this host's logs wants to know that it stepped."""
         step = self._wall.tell(wall.wall_ns, now)
         return (Note("warning", "wall-jump", {"step": show_duration(step)}),) if step else ()
-
-    def _refused(self, refused: Refused, now: int) -> Effects:
-        count = self.refused[refused.reason] = self.refused.get(refused.reason, 0) + 1
-        if now < self._noted.get((refused.sender, refused.reason), 0):
-            return ()
-        self._noted[refused.sender, refused.reason] = now + NOTE_EVERY_NS
-        fields = {"sender": refused.sender, "reason": refused.reason, "detail": refused.detail, "count": count}
-        return (Note("warning", "refused", fields),)
 
     # ---- reload ------------------------------------------------------------------------------------------
 

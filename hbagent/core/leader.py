@@ -45,6 +45,7 @@ from .messages import (
 )
 from .observer import OwnLag
 from .outbox import Outbox
+from .refusals import Refusals
 from .roster import Change, Heard, Roster
 from .states import Liveness
 from .units import SECOND, show_duration
@@ -52,8 +53,6 @@ from .wallclock import WallClock
 
 #: Verdicts remembered per node for `explain`.
 STORY_LENGTH = 10
-#: Refusals of one kind make one log line in this time, however many they are.
-NOTE_EVERY_NS = SECOND
 
 
 class LeaderCore:
@@ -84,8 +83,9 @@ class LeaderCore:
         self._echo_keys: dict[str, bytes] = {}
         self._stories: dict[str, list[Transition]] = {}
         self.beats = 0
-        self.refused: dict[str, int] = {}
-        self._noted: dict[tuple[str, str], int] = {}
+        self._refusals = Refusals()
+        #: What was refused, by reason.
+        self.refused = self._refusals.counts
         self._root_linked = False
         self._done = False
         self._first: list[Effect] = []
@@ -399,15 +399,7 @@ class LeaderCore:
         return effects if change is None else (*effects, *self._tell((change,), now))
 
     def _refuse(self, sender: str, reason: str, now: int) -> Effects:
-        """Count it, and say so at most once a second for each sender and reason."""
-        self.refused[reason] = self.refused.get(reason, 0) + 1
-        if now < self._noted.get((sender, reason), 0):
-            return ()
-        if len(self._noted) > 1000:
-            self._noted.clear()
-        self._noted[sender, reason] = now + NOTE_EVERY_NS
-        level = "debug" if reason in ("duplicate", "stale") else "warning"
-        return (Note(level, "refused", {"sender": sender, "reason": reason, "count": self.refused[reason]}),)
+        return self._refusals.add(sender, reason, now)
 
     # ---- the driver itself -------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ from .names import is_part, rack_of
 from .observer import OwnLag
 from .order import Verdict
 from .records import HookRun, NodeState, Restored, RunState
+from .refusals import Refusals
 from .rootviews import explain_view, status_view
 from .states import Cause, Kind, Liveness
 from .units import SECOND, show_duration
@@ -53,7 +54,6 @@ from .wallclock import WallClock
 TICK_NS = SECOND // 4
 #: A root that finds no observer for a node waits this much longer than the leader itself would.
 ABSENCE_SLACK_NS = 2 * SECOND
-NOTE_EVERY_NS = SECOND
 #: A node that no leader of its rack has described for this long is expected no longer. It is missing in thirty
 #: summaries: no page of them is lost as often in a row.
 FORGET_NS = 30 * SECOND
@@ -84,8 +84,9 @@ class RootCore:
         self.dispatch = Dispatch(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         self.ledger = Ledger()
         self.chronicle = Chronicle(self.ledger, config.hooks, rng.getrandbits(32))
-        self.refused: dict[str, int] = {}
-        self._noted: dict[tuple[str, str], int] = {}
+        self._refusals = Refusals()
+        #: What was refused, by reason.
+        self.refused = self._refusals.counts
         self._done = False
         self._restore(restored or Restored(), now)
 
@@ -514,14 +515,7 @@ class RootCore:
         return self._refuse(refused.sender, refused.reason, now)
 
     def _refuse(self, sender: str, reason: str, now: int) -> Effects:
-        """Count it, and say so at most once a second for each sender and reason."""
-        self.refused[reason] = self.refused.get(reason, 0) + 1
-        if now < self._noted.get((sender, reason), 0):
-            return ()
-        if len(self._noted) > 1000:
-            self._noted.clear()
-        self._noted[sender, reason] = now + NOTE_EVERY_NS
-        return (Note("warning", "refused", {"sender": sender, "reason": reason, "count": self.refused[reason]}),)
+        return self._refusals.add(sender, reason, now)
 
     def _wall_time(self, sender: str, wall: WallTime, now: int) -> Effects:
         step = self.wall.tell(wall.wall_ns, now)

@@ -303,14 +303,6 @@ def test_beats_of_a_stranger_are_counted_and_said_once_a_second() -> None:
     assert list(core.roster.members) == [NODE]
 
 
-def test_the_memory_of_what_was_said_is_bounded() -> None:
-    core = leader_core("node1")
-    for number in range(5000):
-        give(core, beat(1), 0, f"dc1/rack9/node{number}")
-    assert core.refused == {"unexpected-node": 5000}
-    assert len(core._noted) <= 1001
-
-
 def test_a_stranger_is_told_why_it_is_not_admitted() -> None:
     core = leader_core("node1")
     effects = core.receive(STRANGER, Hello(incarnation=1, interval_ns=SECOND, version=""), 0)
