@@ -163,7 +163,8 @@ def _pause(plan: Plan, host: Host, length: int) -> int:
 def agent_sleep(plan: Plan) -> None:
     """Agents' machines are suspended, and their monotonic clocks with them (a paused VM, a snapshot)."""
     for host in plan.take(max(2, len(plan.world.agents) // 10)):
-        length = plan.length((0.5, 4.8), (6, 14))
+        # Not by about as much as a beat may be old: then each jitter decides anew whether one is, for half a minute.
+        length = plan.length((0.3, 0.9), (1.5, 4.8), (6, 14))
         at = _pause(plan, host, length)
         # Just before the process runs again: it must not see a clock that went on.
         plan.world.push(at + length - 1, _lose_time, plan.world, host, length)
