@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 from .chronicle import Chronicle
 from .config import RootConfig
+from .datacenter import FORGET_NS, Datacenter
 from .dispatch import Dispatch
 from .effects import Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send
-from .fleet import NodeRecord, Seen, Shown, merge
+from .fleet import NodeRecord, Shown, merge
 from .leaderrecord import LeaderRecord
-from .lease import Lease
 from .ledger import Ledger
 from .messages import (
     Evidence,
@@ -54,11 +54,6 @@ from .wallclock import WallClock
 TICK_NS = SECOND // 4
 #: A root that finds no observer for a node waits this much longer than the leader itself would.
 ABSENCE_SLACK_NS = 2 * SECOND
-#: A node that no leader of its rack has described for this long is expected no longer. It is missing in thirty
-#: summaries: no page of them is lost as often in a row.
-FORGET_NS = 30 * SECOND
-#: Nodes of one rack: those beyond are refused rather than believed.
-NODES_MAX = 20_000
 #: Pages of one summary are fewer than two to the power of this.
 PAGE_BITS = 16
 
@@ -74,13 +69,11 @@ class RootCore:
         self._lag = OwnLag()
         self._tick_at = now + TICK_NS
         self._forget_at = now + FORGET_NS
-        self.leaders: dict[str, LeaderRecord] = {}
-        self.racks: dict[str, tuple[str, ...]] = {rack.name: rack.leaders for rack in config.racks}
-        for rack in config.racks:
-            for leader in rack.leaders:
-                self._add_leader(leader, rack.name, now)
-        self.nodes: dict[str, NodeRecord] = {}
-        self.rack_nodes: dict[str, list[NodeRecord]] = {rack: [] for rack in self.racks}
+        self.datacenter = Datacenter(config, now)
+        self.leaders = self.datacenter.leaders
+        self.racks = self.datacenter.racks
+        self.nodes = self.datacenter.nodes
+        self.rack_nodes = self.datacenter.rack_nodes
         self.dispatch = Dispatch(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         self.ledger = Ledger()
         self.chronicle = Chronicle(self.ledger, config.hooks, rng.getrandbits(32))
@@ -90,14 +83,6 @@ class RootCore:
         self._done = False
         self._restore(restored or Restored(), now)
 
-    def _add_leader(self, leader: str, rack: str, now: int) -> None:
-        record = self.leaders.get(leader)
-        if record is None:
-            lease = Lease(leader, self._config.lease_ns, now + self._config.start_grace_ns)
-            self.leaders[leader] = LeaderRecord(leader, (rack,), lease)
-        else:
-            record.racks = (*record.racks, rack)
-
     def _restore(self, restored: Restored, now: int) -> None:
         self.chronicle.newest = restored.newest_sequence
         for state in restored.nodes:
@@ -105,7 +90,7 @@ class RootCore:
             if leader is not None:
                 leader.lost_told = bool(state.open)
             elif state.rack in self.racks:
-                record = self._record(state.node, state.rack)
+                record = self.datacenter.record(state.node, state.rack)
                 if record is not None:
                     record.restore(state)
         for mark in restored.marks:
@@ -133,7 +118,10 @@ class RootCore:
             self._tick(now)
         if now >= self._forget_at:
             self._forget_at = now + SECOND
-            effects.extend(self._forget_unexpected(now))
+            for record in self.datacenter.unexpected(now):
+                self.datacenter.forget(record)
+                self.ledger.forget(record.name)
+                effects.append(Note("info", "forgotten", {"node": record.name}))
         for leader in self.leaders.values():
             if leader.lease.lapsed(now) and (leader.lease.held or leader.lease.renewed_at is None):
                 effects.extend(self._lapse(leader, now))
@@ -203,11 +191,6 @@ class RootCore:
 
     # ---- leaders -----------------------------------------------------------------------------------------
 
-    def _leader_of(self, sender: str, rack: str | None, now: int) -> LeaderRecord | None:
-        """The sender's record, if it is a leader and leads `rack`."""
-        leader = self.leaders.get(sender)
-        return leader if leader is not None and (rack is None or rack in leader.racks) else None
-
     def _lapse(self, leader: LeaderRecord, now: int) -> Effects:
         was_held = leader.lease.held
         leader.lease.drop()
@@ -257,7 +240,7 @@ class RootCore:
     # ---- summaries ---------------------------------------------------------------------------------------
 
     def _summary(self, sender: str, summary: RackSummary, now: int) -> Effects:
-        leader = self._leader_of(sender, summary.rack, now)
+        leader = self.datacenter.leader_of(sender, summary.rack)
         if leader is None:
             return self._refuse(sender, "forged-rack", now)
         verdict = leader.order.judge(summary.epoch, summary.number << PAGE_BITS | summary.page)
@@ -275,7 +258,7 @@ class RootCore:
     def _row(
         self, leader: LeaderRecord, summary: RackSummary, row: NodeRow, complete: bool, now: int
     ) -> Iterable[Effect]:
-        record = self._record(f"{summary.rack}/{row.node}", summary.rack)
+        record = self.datacenter.record(f"{summary.rack}/{row.node}", summary.rack)
         if record is None:
             return self._refuse(leader.name, "too-many-nodes", now)
         seen = record.seen_by(leader.name, now)
@@ -303,7 +286,7 @@ class RootCore:
         return self._judge(record, None, leader, now)
 
     def _reports(self, sender: str, reports: RackReports, now: int) -> Effects:
-        leader = self._leader_of(sender, reports.rack, now)
+        leader = self.datacenter.leader_of(sender, reports.rack)
         if leader is None:
             return self._refuse(sender, "forged-rack", now)
         for item in reports.reports:
@@ -317,7 +300,7 @@ class RootCore:
     # ---- transitions -------------------------------------------------------------------------------------
 
     def _transitions(self, sender: str, batch: Transitions, now: int) -> Effects:
-        leader = self._leader_of(sender, None, now)
+        leader = self.datacenter.leader_of(sender)
         if leader is None:
             return self._refuse(sender, "forged-id", now)
         if not leader.lease.held:
@@ -344,7 +327,7 @@ class RootCore:
     def _transition(
         self, leader: LeaderRecord, transition: Transition, batch: Transitions, now: int
     ) -> Iterable[Effect]:
-        record = self._record(transition.node, rack_of(transition.node))
+        record = self.datacenter.record(transition.node, rack_of(transition.node))
         if record is None:
             return self._refuse(leader.name, "too-many-nodes", now)
         seen = record.seen_by(leader.name, now)
@@ -366,25 +349,9 @@ class RootCore:
 
     # ---- verdicts ----------------------------------------------------------------------------------------
 
-    def observers(self, record: NodeRecord) -> list[Seen]:
-        """The views of leaders that hold their lease, in the order of the config."""
-        return [
-            seen
-            for name in self.racks.get(record.rack, ())
-            if self.leaders[name].lease.held and (seen := record.seen.get(name)) is not None
-        ]
-
     def shown(self, record: NodeRecord) -> Shown:
-        """What a console is told of `record` now: what was told last, unless nobody may speak for it."""
-        if not any(view.speaks for view in self.observers(record)) and self._someone_is_lost(record.rack):
-            return Shown(Liveness.UNKNOWN, Cause.LEADER_LOST)
-        if record.told is None:
-            return Shown(Liveness.UNKNOWN, Cause.NEVER_SEEN)
-        return Shown(record.told, record.cause)
-
-    def _someone_is_lost(self, rack: str) -> bool:
-        """True when a leader of `rack` may know what the others do not, and has no right to speak."""
-        return not all(self.leaders[name].lease.held for name in self.racks.get(rack, ()))
+        """What a console is told of `record` now."""
+        return self.datacenter.shown(record)
 
     def _judge_racks(self, leader: LeaderRecord, now: int) -> Effects:
         effects: list[Effect] = []
@@ -397,7 +364,7 @@ class RootCore:
         self, record: NodeRecord, transition: Transition | None, leader: LeaderRecord, now: int
     ) -> Iterable[Effect]:
         """Merge the views of a node, and tell when that is news."""
-        views = self.observers(record)
+        views = self.datacenter.observers(record)
         merged = merge(views)
         if merged is None:
             return self._absent(record, leader, now)
@@ -424,9 +391,9 @@ class RootCore:
 
     def _absent(self, record: NodeRecord, leader: LeaderRecord, now: int) -> Effects:
         """Nobody speaks for the node. If it was alive and every leader has listened long enough, it is dead."""
-        if record.told not in (Liveness.ALIVE, Liveness.SUSPECT) or self._someone_is_lost(record.rack):
+        if record.told not in (Liveness.ALIVE, Liveness.SUSPECT) or self.datacenter.someone_is_lost(record.rack):
             return ()
-        listened = min(self.leaders[name].stats.uptime_ns for name in self.racks[record.rack])
+        listened = self.datacenter.listened_ns(record.rack)
         if min(listened, now - self.started) < self._config.join_grace_ns + ABSENCE_SLACK_NS:
             return ()
         since = show_duration(listened)
@@ -483,34 +450,6 @@ class RootCore:
 
     # ---- the rest ----------------------------------------------------------------------------------------
 
-    def _record(self, node: str, rack: str) -> NodeRecord | None:
-        """The record of `node`; None when it is new and its rack is full."""
-        record = self.nodes.get(node)
-        if record is None and len(self.rack_nodes[rack]) < NODES_MAX:
-            record = self.nodes[node] = NodeRecord(node, rack)
-            self.rack_nodes[rack].append(record)
-        return record
-
-    def _forget(self, record: NodeRecord) -> None:
-        del self.nodes[record.name]
-        self.ledger.forget(record.name)
-        if record.rack in self.rack_nodes:
-            self.rack_nodes[record.rack].remove(record)
-
-    def _forget_unexpected(self, now: int) -> Effects:
-        """Forget nodes that are in no leader's config any more: nobody would ever correct what is shown of them."""
-        forgotten: list[str] = []
-        since = now - FORGET_NS
-        for rack, leaders in self.racks.items():
-            leases = [self.leaders[name].lease for name in leaders]
-            if not all(lease.held and lease.held_since <= since for lease in leases):
-                continue
-            for record in list(self.rack_nodes[rack]):
-                if all(seen.described_at <= since for seen in record.seen.values()):
-                    self._forget(record)
-                    forgotten.append(record.name)
-        return tuple(Note("info", "forgotten", {"node": node}) for node in forgotten)
-
     def _refused(self, sender: str, refused: Refused, now: int) -> Effects:
         return self._refuse(refused.sender, refused.reason, now)
 
@@ -527,24 +466,9 @@ class RootCore:
         self._config = config
         self.chronicle.hooks = config.hooks
         self.dispatch.reconfigure(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
-        known, self.leaders = self.leaders, {}
-        self.racks = {rack.name: rack.leaders for rack in config.racks}
-        for rack in config.racks:
-            for name in rack.leaders:
-                self._add_leader(name, rack.name, now)
-        for name, leader in known.items():
-            if name not in self.leaders:
-                self.ledger.forget(name)
-                continue
-            leader.racks = self.leaders[name].racks
-            leader.lease.length_ns = config.lease_ns
-            self.leaders[name] = leader
-        self.rack_nodes = {rack: self.rack_nodes.get(rack, []) for rack in self.racks}
-        gone = [record for record in self.nodes.values() if record.rack not in self.racks]
-        for record in gone:
-            self._forget(record)
-        for record in self.nodes.values():
-            record.seen = {name: seen for name, seen in record.seen.items() if name in self.racks[record.rack]}
+        gone = self.datacenter.reconfigure(config, now)
+        for name in gone:
+            self.ledger.forget(name)
         return (Note("info", "membership", {"racks": len(self.racks), "forgotten": len(gone)}),)
 
     def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from hbagent.core.datacenter import FORGET_NS, NODES_MAX
 from hbagent.core.effects import Happened, Persist
 from hbagent.core.messages import Evidence, Kept, Reconfigured
 from hbagent.core.records import NodeState, Restored
-from hbagent.core.root import FORGET_NS, NODES_MAX, RootCore
+from hbagent.core.root import RootCore
 from hbagent.core.states import Cause, Health, Kind, Liveness
 from tests.build import (
     EPOCH,
@@ -276,7 +277,7 @@ def test_an_observer_that_has_not_heard_a_node_says_nothing_of_its_health() -> N
 
 
 def test_a_rack_that_is_full_takes_no_more_nodes_and_keeps_those_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hbagent.core.root.NODES_MAX", 2)
+    monkeypatch.setattr("hbagent.core.datacenter.NODES_MAX", 2)
     one = rack()
     one.rows[LEADER] = (row(), row("node2"), row("node3"))
     one.seconds(1, LEADER)

@@ -1,0 +1,104 @@
+"""Who there is, and who may speak for whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from hbagent.core.config import RackConfig, RootConfig
+from hbagent.core.datacenter import FORGET_NS, Datacenter
+from hbagent.core.messages import LeaderStats
+from hbagent.core.states import Cause, Liveness
+from tests.build import EPOCH, LEADER, LEADER2, NODE, NODE2, RACK, T, root_config, row
+
+RACK2 = "dc1/rack2"
+BOTH = (LEADER, LEADER2)
+
+
+def config(**racks: tuple[str, ...]) -> RootConfig:
+    return root_config(racks=tuple(RackConfig(name=f"dc1/{rack}", leaders=names) for rack, names in racks.items()))
+
+
+def described(datacenter: Datacenter, now: int, *leaders: str, node: str = NODE) -> None:
+    """These leaders hold their lease and tell that the node lives."""
+    for name in leaders:
+        datacenter.leaders[name].lease.renew(EPOCH, now)
+        record = datacenter.record(node, RACK)
+        assert record is not None
+        record.seen_by(name, now).believe(row(), EPOCH, now)
+        record.told = Liveness.ALIVE
+
+
+def test_a_leader_may_lead_several_racks_and_speaks_for_no_other() -> None:
+    datacenter = Datacenter(config(rack1=(LEADER,), rack2=BOTH, rack3=(LEADER2,)), 0)
+    leader = datacenter.leader_of(LEADER, RACK)
+    assert leader is not None and leader.racks == (RACK, RACK2)
+    assert datacenter.leader_of(LEADER, RACK2) is leader
+    assert datacenter.leader_of(LEADER, "dc1/rack3") is None
+    assert datacenter.leader_of("dc1/rack9-leader1") is None
+
+
+def test_other_racks_take_effect_and_what_stays_keeps_its_lease_and_its_nodes() -> None:
+    datacenter = Datacenter(config(rack1=BOTH, rack2=(LEADER,)), 0)
+    described(datacenter, T(1), *BOTH)
+    kept = datacenter.leaders[LEADER]
+    datacenter.record(f"{RACK2}/node1", RACK2)
+    gone = datacenter.reconfigure(config(rack1=(LEADER,), rack4=(LEADER, "dc1/new")), T(2))
+    assert gone == [LEADER2, f"{RACK2}/node1"]
+    assert datacenter.leaders[LEADER] is kept and kept.lease.held
+    assert kept.racks == (RACK, "dc1/rack4")
+    assert list(datacenter.leaders) == [LEADER, "dc1/new"]
+    assert datacenter.racks == {RACK: (LEADER,), "dc1/rack4": (LEADER, "dc1/new")}
+    assert list(datacenter.nodes) == [NODE]
+    assert list(datacenter.nodes[NODE].seen) == [LEADER]
+    assert list(datacenter.rack_nodes) == [RACK, "dc1/rack4"]
+    assert not datacenter.leaders["dc1/new"].lease.lapsed(T(2) + T(10) - 1), "a new leader has its grace from now"
+
+
+def test_a_node_is_recorded_once_and_forgotten_wholly() -> None:
+    datacenter = Datacenter(config(rack1=(LEADER,)), 0)
+    record = datacenter.record(NODE, RACK)
+    assert record is not None and datacenter.record(NODE, RACK) is record
+    datacenter.forget(record)
+    assert (datacenter.nodes, datacenter.rack_nodes) == ({}, {RACK: []})
+    assert datacenter.record(NODE, RACK) is not record
+
+
+def test_a_full_rack_takes_no_new_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hbagent.core.datacenter.NODES_MAX", 1)
+    datacenter = Datacenter(config(rack1=(LEADER,)), 0)
+    assert datacenter.record(NODE, RACK) is not None
+    assert datacenter.record(NODE2, RACK) is None
+    assert datacenter.record(NODE, RACK) is not None
+
+
+def test_a_node_is_expected_no_longer_when_no_leader_has_described_it_for_long_enough_to_be_sure() -> None:
+    datacenter = Datacenter(config(rack1=BOTH), 0)
+    described(datacenter, T(1), *BOTH)
+    described(datacenter, T(1), LEADER, node=NODE2)
+    described(datacenter, T(20), LEADER2)
+    assert datacenter.unexpected(T(1) + FORGET_NS - 1) == []
+    assert [record.name for record in datacenter.unexpected(T(1) + FORGET_NS)] == [NODE2]
+    datacenter.leaders[LEADER2].lease.drop()
+    assert datacenter.unexpected(T(1) + FORGET_NS) == [], "one who may know is lost"
+    datacenter.leaders[LEADER2].lease.renew(EPOCH, T(30))
+    assert datacenter.unexpected(T(30) + FORGET_NS - 1) == [], "and has to be listened to first"
+
+
+def test_only_who_holds_a_lease_observes() -> None:
+    datacenter = Datacenter(config(rack1=BOTH), 0)
+    described(datacenter, T(1), *BOTH)
+    record = datacenter.nodes[NODE]
+    assert [seen.leader for seen in datacenter.observers(record)] == [LEADER, LEADER2]
+    datacenter.leaders[LEADER].lease.drop()
+    assert [seen.leader for seen in datacenter.observers(record)] == [LEADER2]
+    assert datacenter.shown(record).liveness is Liveness.ALIVE
+    datacenter.leaders[LEADER2].lease.drop()
+    shown = datacenter.shown(record)
+    assert (shown.liveness, shown.cause) == (Liveness.UNKNOWN, Cause.LEADER_LOST)
+
+
+def test_a_rack_has_listened_for_as_long_as_the_youngest_of_its_leaders() -> None:
+    datacenter = Datacenter(config(rack1=BOTH), 0)
+    for name, uptime in ((LEADER, 50), (LEADER2, 7)):
+        datacenter.leaders[name].stats = LeaderStats(uptime_ns=T(uptime))
+    assert datacenter.listened_ns(RACK) == T(7)
