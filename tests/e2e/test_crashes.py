@@ -21,7 +21,7 @@ LEASE = 3.0
 
 @pytest.fixture(scope="module")
 def fleet(build: Build) -> Fleet:
-    made = build(Plan(racks=2, nodes=3, root_lines=('lease = "3s"',)))
+    made = build(Plan(racks=2, nodes=3, leader_lines=('join_grace = "4s"',), root_lines=('lease = "3s"',)))
     made.wake_up()
     return made
 
@@ -36,24 +36,34 @@ def _healed(fleet: Fleet) -> Iterator[None]:
 
 def test_a_killed_agent_is_suspect_then_dead_and_each_is_told_once(fleet: Fleet, figures: Figures) -> None:
     mark = fleet.newest()
-    fleet.kill("rack1-node1")
-    suspect = fleet.until_liveness("rack1-node1", "SUSPECT")
-    dead = suspect + fleet.until(lambda: fleet.state("rack1-node1") == ("DEAD", "silence"), "rack1-node1 DEAD")
-    figures("F01", f"kill -9 to SUSPECT at the root {suspect:.2f} s (within {INTERVAL + 0.5} s)")
-    figures("F01", f"kill -9 to DEAD(silence) at the root {dead:.2f} s (within {DEAD_AFTER + 0.5} s)")
-    assert dead > DEAD_AFTER - INTERVAL - 0.1, "DEAD before its time"
-    fleet.until(lambda: len(fleet.hook_runs(mark)) == 2, "the hook has both")
-    assert ids(fleet.events(mark)) == [
-        "demo/rack1/node1 node-suspect silence",
-        "demo/rack1/node1 node-dead silence",
-    ]
+    killed = ("rack1-node1", "rack1-node2", "rack2-node1", "rack2-node3")
+    at, suspect, dead = {}, {}, {}
+    for name in killed:
+        at[name] = time.monotonic()
+        fleet.kill(name)
+        fleet.until_liveness(name, "SUSPECT")
+        suspect[name] = time.monotonic() - at[name]
+    for name in killed:
+        fleet.until(lambda name=name: fleet.state(name) == ("DEAD", "silence"), f"{name} DEAD")  # type: ignore[misc]
+        dead[name] = time.monotonic() - at[name]
+    worst = max(suspect.values()), max(dead.values())
+    figures("F01", f"4 x kill -9: SUSPECT at the root after at most {worst[0]:.2f} s (within {INTERVAL + 0.5} s)")
+    figures(
+        "F01", f"4 x kill -9: DEAD(silence) at the root after at most {worst[1]:.2f} s (within {DEAD_AFTER + 0.5} s)"
+    )
+    assert min(dead.values()) > DEAD_AFTER - INTERVAL - 0.1, "DEAD before its time"
+    fleet.until(lambda: len(fleet.hook_runs(mark)) == 8, "the hook has all")
+    told = ids(fleet.events(mark))
+    assert sorted(told) == sorted(
+        f"{node_of(name)} {kind} silence" for name in killed for kind in ("node-suspect", "node-dead")
+    )
     begun = time.monotonic()
-    fleet.start(["rack1-node1"])
+    fleet.start(killed)
     fleet.settle()
-    figures("F01", f"started again to ALIVE at the root {time.monotonic() - begun:.2f} s")
-    fleet.until(lambda: len(fleet.hook_runs(mark)) == 3, "the hook has the recovery")
+    figures("F01", f"started again to all ALIVE at the root {time.monotonic() - begun:.2f} s")
+    fleet.until(lambda: len(fleet.hook_runs(mark)) == 12, "the hook has the recoveries")
     assert set(fleet.hook_runs(mark).values()) == {1}
-    assert ids(fleet.events(mark))[2:] == ["demo/rack1/node1 node-restarted"]
+    assert sorted(ids(fleet.events(mark))[8:]) == sorted(f"{node_of(name)} node-restarted" for name in killed)
 
 
 def test_an_agent_that_is_back_before_its_time_restarted_and_never_died(fleet: Fleet, figures: Figures) -> None:
@@ -83,6 +93,40 @@ def test_a_leader_that_is_back_after_a_second_killed_nobody(fleet: Fleet, figure
     assert before["liveness"] == "ALIVE"
     assert ids(fleet.events(mark, "node-dead", "node-joined", "node-restarted", "node-unknown")) == []
     assert not fleet.lines("rack1-leader1", "journal-damaged")
+
+
+def test_a_death_while_the_leader_was_away_is_told(fleet: Fleet, figures: Figures) -> None:
+    mark = fleet.newest()
+    fleet.kill("rack1-leader1")
+    fleet.kill("rack1-node3")
+    fleet.start(["rack1-leader1"])
+    took = fleet.until(lambda: fleet.state("rack1-node3") == ("DEAD", "silence"), "the death is told")
+    figures("F03", f"a death while the leader was away: DEAD {took:.2f} s after the leader's start (join_grace 4 s)")
+    fleet.start(["rack1-node3"])
+    fleet.until(lambda: fleet.events(mark, "node-restarted"), "it is back")
+    fleet.settle()
+    assert {row["node"] for row in fleet.events(mark)} == {"demo/rack1/node3"}, ids(fleet.events(mark))
+
+
+def test_what_a_leader_decided_before_it_was_killed_is_told_after(fleet: Fleet) -> None:
+    """The root hears nothing of it, the leader dies with it unacknowledged, and the next life sends it."""
+    mark, skip = fleet.newest(), len(fleet.log("rack1-leader1"))
+    with fleet.frozen("root"):
+        fleet.kill("rack1-node1")
+        fleet.until(lambda: fleet.lines("rack1-leader1", "node-dead", skip=skip), "the leader decided")
+        fleet.start(["rack1-node1"])
+        fleet.until(lambda: fleet.lines("rack1-leader1", "node-restarted", skip=skip), "and once more")
+        # As long as a disk may take to keep it.
+        time.sleep(0.5)
+        fleet.kill("rack1-leader1")
+        fleet.start(["rack1-leader1"])
+    fleet.until(lambda: fleet.events(mark, "node-restarted"), "all of it is told")
+    fleet.settle()
+    assert [row for row in ids(fleet.events(mark)) if "leader" not in row] == [
+        "demo/rack1/node1 node-suspect silence",
+        "demo/rack1/node1 node-dead silence",
+        "demo/rack1/node1 node-restarted",
+    ]
 
 
 def test_a_leader_that_stays_away_is_lost_and_its_nodes_are_unknown(fleet: Fleet, figures: Figures) -> None:

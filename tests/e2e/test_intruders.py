@@ -247,7 +247,7 @@ def test_an_agent_is_no_leader_and_no_root(fleet: Fleet, figures: Figures) -> No
 @pytest.mark.parametrize("at_", [LEADER, "root"])
 def test_who_is_not_enrolled_is_not_heard(fleet: Fleet, at_: str, port: str) -> None:
     endpoint, server = fleet.setting(at_, port), fleet.keys(at_).public
-    enrolled = "rack1-node1" if at_ == LEADER else LEADER
+    enrolled, elsewhere = ("rack1-node1", "rack2-node1") if at_ == LEADER else (LEADER, "rack1-node1")
     kind = zmq.XPUB if port == "publish" else zmq.DEALER
     before = fleet.refused("unknown-type", at_)
     with contextlib.ExitStack() as stack:
@@ -255,6 +255,7 @@ def test_who_is_not_enrolled_is_not_heard(fleet: Fleet, at_: str, port: str) -> 
             stack.enter_context(attempt)
             for attempt in (
                 Intruder(endpoint, server, stranger(), kind),
+                Intruder(endpoint, server, fleet.keys(elsewhere), kind),
                 Intruder(endpoint, kind=kind),
                 Intruder(endpoint, stranger().public, fleet.keys(enrolled), kind),
                 Intruder(endpoint, server, stolen_public(fleet, enrolled), kind),
@@ -309,6 +310,21 @@ def test_a_key_that_is_taken_back_is_not_heard_any_more(fleet: Fleet, figures: F
     took = fleet.until_liveness(name, "ALIVE", seconds=30)
     figures("F21", f"enrolled to ALIVE without a restart {took:.2f} s")
     assert len(fleet.lines(name, "started", skip=skip)) == 1
+
+
+def test_a_leader_whose_key_is_taken_back_loses_its_lease_and_has_it_again(fleet: Fleet) -> None:
+    mark, key = fleet.newest(), fleet.keys(LEADER).public
+    fleet.edit_allowed(lambda allow: allow.revoke(f"demo/{LEADER}"), "root")
+    try:
+        fleet.until(lambda: fleet.events(mark, "leader-lost"), "it is not heard")
+        assert {fleet.state(name) for name in fleet.nodes_of("rack1")} == {("UNKNOWN", "leader-lost")}
+    finally:
+        fleet.edit_allowed(lambda allow: allow.allow(Role.LEADER, f"demo/{LEADER}", key), "root")
+    fleet.settle()
+    assert ids(fleet.events(mark)) == [
+        "demo/rack1-leader1 leader-lost leader-lost",
+        "demo/rack1-leader1 leader-recovered",
+    ]
 
 
 def test_without_its_doorkeeper_a_leader_admits_nobody_new(fleet: Fleet) -> None:

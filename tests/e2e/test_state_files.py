@@ -128,7 +128,7 @@ def test_a_root_starts_beside_its_damaged_store(fleet: Fleet, damage: Callable[[
 
 def test_state_files_of_another_datacenter_bring_no_nodes(fleet: Fleet, build: Build) -> None:
     """Sound files, but of somebody else: what is not in the config is not in the table."""
-    other = build(Plan(racks=2, nodes=4, interval="200ms"))
+    other = build(Plan(racks=2, nodes=3, interval="200ms"))
     other.wake_up()
     other.stop()
     for name, file in (("rack1-leader1", "journal"), ("root", "history.sqlite")):
