@@ -79,6 +79,7 @@ def test_every_stopped_node_is_dead_at_its_leader_and_at_the_root() -> None:
     assert result.dead_at_root_s.max is not None and 4.0 < result.dead_at_root_s.max < 5.2
 
 
+@pytest.mark.slow
 def test_ten_thousand_hosts_fit_into_one_process() -> None:
     result = assert_holds(Scenario(hosts=10_000, racks=250, seconds=3))
     assert result.beats > 15_000

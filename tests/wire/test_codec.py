@@ -215,7 +215,7 @@ def check_total(data: bytes) -> None:
         assert codec.decode(codec.encode(found)) == found
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(INPUTS)
 def test_any_bytes_are_a_message_or_a_refusal(data: bytes) -> None:
     check_total(data)
