@@ -159,7 +159,7 @@ def test_an_agent_believes_its_leader_no_more_than_it_must(ends: Ends, node1: Co
         ends.router.send(NODE1.name, message)
     route = ends.router._routes[NODE1.name][0]
     ends.door.control.send_multipart([route, b"garbage"])
-    ends.door.control.send_multipart([route, b"two", b"parts"])
+    ends.door.control.send_multipart([route, codec.encode(WELCOME), b"parts"])
     expected = len(samples.MESSAGES) + 2
     assert ends.until(lambda: len(ends.told) == expected, node1)
     taken = {type(message) for _, message in ends.told if not isinstance(message, Refused)}
@@ -167,6 +167,7 @@ def test_an_agent_believes_its_leader_no_more_than_it_must(ends: Ends, node1: Co
     refused = [message for _, message in ends.told if isinstance(message, Refused)]
     assert {one.sender for one in refused} == {LEADER}
     assert {one.reason for one in refused} == {"unexpected-type", "malformed"}
+    assert [one.detail for one in refused][-1] == "not one frame"
 
 
 def test_sending_to_nobody_is_counted_and_never_waits(ends: Ends, node1: ControlDealer, context: Context) -> None:

@@ -55,10 +55,13 @@ def test_the_core_is_woken_at_its_deadline_and_not_before(driver: Driver, core: 
 
 def test_a_waiting_loop_burns_no_time(driver: Driver, core: SmallCore) -> None:
     turn_until(driver, lambda: core.messages(WallTime))
-    core.due = time.monotonic_ns() + 300 * MILLISECOND
-    before = time.process_time_ns()
-    assert turn_until(driver, lambda: core.due is None)
-    assert time.process_time_ns() - before < 100 * MILLISECOND
+    turns = 0
+    for _ in range(20):
+        core.due = time.monotonic_ns() + 10 * MILLISECOND + 500_000
+        while core.due is not None:
+            driver.turn()
+            turns += 1
+    assert turns <= 2 * 20, "not even in the last millisecond"
 
 
 def test_news_of_another_thread_wake_a_loop_that_waits_for_nothing(driver: Driver, core: SmallCore) -> None:
@@ -267,7 +270,7 @@ def test_a_core_that_raises_at_every_wake_ends_the_loop_soon(driver: Driver, cor
     with pytest.raises(Hopeless, match="too many defects"):
         driver.run()
     assert len(core.woken_at) == DEFECTS_MAX + 1
-    assert len(lines.of("defect")) == 1
+    assert [fields["where"] for fields in lines.of("defect")] == ["wake"]
     assert len(lines.of("giving-up")) == 1
 
 

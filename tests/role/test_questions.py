@@ -138,12 +138,13 @@ def test_what_is_no_question_is_refused_and_counted(desk: Desk, console: Socket)
     console.send(b"")
     console.send(os.urandom(10_000))
     console.send_multipart([codec.encode(Query(id=1, what="status")), b"more"])
+    console.send_multipart([b"more", codec.encode(Query(id=1, what="status"))])
     others = [message for message in samples.MESSAGES.values() if not isinstance(message, Query)]
     for message in others:
         console.send(codec.encode(message))
     ask(console, 5)
     assert [query.id for _, query in desk.wait_for(1)] == [5]
-    assert desk.questions.refused == 3 + len(others)
+    assert desk.questions.refused == 4 + len(others)
 
 
 def test_one_draining_takes_no_more_than_its_bound(
