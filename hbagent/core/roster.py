@@ -42,7 +42,7 @@ DUPLICATE_HOLD = 10
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A verdict that differs from the one before. `kind` None: nothing to tell, the table only."""
+    """A verdict that differs from the one before, or a restart of a node that stays alive."""
 
     member: Member
     kind: Kind
