@@ -53,6 +53,8 @@ from .wallclock import WallClock
 
 #: Verdicts remembered per node for `explain`.
 STORY_LENGTH = 10
+#: Why an agent is not admitted, for its log. The wire refuses more than 256 characters.
+REASON_LENGTH_MAX = 250
 
 
 class LeaderCore:
@@ -373,7 +375,7 @@ class LeaderCore:
         if sender not in self._members:
             racks = ", ".join(self._config.racks)
             reason = f"{sender} is not expected here; this leader leads {racks or 'no rack'}"
-            refusal = Admission(accepted=False, epoch=self.epoch, reason=reason)
+            refusal = Admission(accepted=False, epoch=self.epoch, reason=reason[:REASON_LENGTH_MAX])
             return (*self._refuse(sender, "unexpected-node", now), Send(sender, refusal))
         key = self._echo_keys.get(sender)
         if key is None:

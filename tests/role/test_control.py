@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable
 
 import pytest
 
 from hbagent.core import messages as m
+from hbagent.core.config import LeaderConfig
+from hbagent.core.effects import Send
+from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import Admission, Farewell, FarewellAck, Hello, Refused, ReportWanted
 from hbagent.role import agent, leader, root
 from hbagent.role import control as control_module
@@ -217,6 +221,15 @@ def test_one_draining_takes_no_more_than_its_bound(
 
     assert until(drained)
     assert max(counts) == 10
+
+
+def test_the_longest_refusal_of_a_leader_can_be_read_by_an_agent() -> None:
+    racks: dict[str, tuple[str, ...]] = {f"demo/rack{number}": () for number in range(100)}
+    core = LeaderCore(LeaderConfig(name=LEADER, racks=racks), random.Random(1), 0)
+    sent = [effect.message for effect in core.receive(NODE1.name, HELLO, 1) if isinstance(effect, Send)]
+    (refusal,) = [message for message in sent if isinstance(message, Admission)]
+    assert not refusal.accepted
+    assert codec.decode(codec.encode(refusal)) == refusal
 
 
 def test_every_message_of_the_wire_is_taken_at_some_door() -> None:
