@@ -43,6 +43,7 @@ class Host:
         "spins",
         "started_at",
         "wake_at",
+        "wake_for",
         "wall_offset_ns",
         "woken_at",
     )
@@ -62,6 +63,8 @@ class Host:
         self.started_at = FAR
         #: When the pending wake-up is due, in virtual time.
         self.wake_at = FAR
+        #: ...and the core's deadline that it is for, on the host's own clock.
+        self.wake_for = FAR
         #: Wake-ups in a row at one instant, and that instant.
         self.spins = 0
         self.woken_at = -1

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from hbagent.core.datacenter import Datacenter
 from hbagent.core.leader import LeaderCore
 from hbagent.core.leaderrecord import LeaderRecord
 from hbagent.core.lease import Lease
@@ -17,7 +18,6 @@ from hbagent.core.member import Member
 from hbagent.core.observer import OwnLag
 from hbagent.core.order import Order, Verdict
 from hbagent.core.outbox import Outbox
-from hbagent.core.root import RootCore
 from hbagent.core.roster import Roster
 from hbagent.sim.run import play
 from hbagent.sim.scenario import Scenario
@@ -84,7 +84,7 @@ def no_lease(patch: pytest.MonkeyPatch) -> None:
 
 def lapse_is_silence(patch: pytest.MonkeyPatch) -> None:
     """A leader that is lost counts as one that has listened and heard nobody."""
-    patch.setattr(RootCore, "_someone_is_lost", lambda self, rack: False)
+    patch.setattr(Datacenter, "someone_is_lost", lambda self, rack: False)
 
 
 def no_lag_at_the_root(patch: pytest.MonkeyPatch) -> None:
