@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ def run_daemon(role: str, config: Path) -> int:
         from hbagent.role.light import lighten
 
         lighten()
+    allow_descriptors()
     from hbagent.role.defects import Hopeless
     from hbagent.transport.allow import AllowError
     from hbagent.transport.keys import KeyFileError
@@ -30,6 +33,14 @@ def run_daemon(role: str, config: Path) -> int:
     except (EndpointError, RuntimeError, OSError) as error:
         return _fail(error, EXIT_UNAVAILABLE)
     return 0
+
+
+def allow_descriptors() -> None:
+    """Use all the descriptors that the system allows: a leader needs three for each agent, and shells give 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # What cannot be raised stays as it was; `hbagent doctor` tells when that is too few.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _make(role: str, config: Path):  # type: ignore[no-untyped-def]
