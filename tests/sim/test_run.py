@@ -1,6 +1,6 @@
 """Seeds times faults, judged by the checker; and that a run is a function of its scenario.
 
-A failure prints the line that repeats it. `HBAGENT_SIM_SEEDS` sets how many seeds the slow tests try of each fault.
+A failure prints the line that repeats it. `HBAGENT_SEEDS` sets how many seeds the slow tests try of each fault.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIXED = (
     ("leader-restart", "partition", "loss", "agent-crash", "observer-pause", "root-restart"),
     ("observer-pause", "agent-pause", "duplicate", "delay", "goodbye", "disk-trouble", "clock-step", "root-pause"),
 )
-SEEDS = int(os.environ.get("HBAGENT_SIM_SEEDS", "100"))
+SEEDS = int(os.environ.get("HBAGENT_SEEDS", "100"))
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
