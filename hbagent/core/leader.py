@@ -74,7 +74,7 @@ class LeaderCore:
         self.memory = Memory(self._members, self._outbox)
         self._resend_at: int | None = None
         self._tick_at = now + config.tick_ns
-        self._count_at = now
+        self._count_at = self._allow_at = now
         self._summary_number = 0
         racks = list(config.racks)
         step = config.summary_interval_ns // max(1, len(racks))
@@ -117,6 +117,9 @@ class LeaderCore:
             incarnation, sequence, sent_ns, due_in_ns, interval_ns, loop_gap_ns, progress, digest, now
         ):
             return ()
+        if member.beats >= member.beats_limit and now >= self._allow_at:
+            # This loop stood still, and what waited meanwhile is no flood; the newest of it shows who is alive.
+            self._allow_beats(now)
         outcome = self.roster.unusual(
             member, incarnation, sequence, sent_ns, due_in_ns, interval_ns, loop_gap_ns, progress, digest, leaving, now
         )
@@ -289,10 +292,12 @@ class LeaderCore:
         self._summary_next = min(self._summary_at.values(), default=now + config.summary_interval_ns)
 
     def _allow_beats(self, now: int) -> None:
-        """Once a second: each node may send so many beats until the next second."""
+        """Once a second: each node may send so many beats until the next, and as many for each second missed."""
         factor = self._config.noisy_factor
+        times = 1 + max(0, now - self._allow_at) // SECOND
+        self._allow_at = now + SECOND
         for member in self._members.values():
-            member.beats_limit = member.beats + max(20, factor * SECOND // member.interval_ns)
+            member.beats_limit = member.beats + times * max(20, factor * SECOND // member.interval_ns)
 
     def _missing_reports(self) -> Iterable[Send]:
         """Ask living nodes whose newest report did not arrive: their beats carry its digest."""

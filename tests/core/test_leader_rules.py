@@ -335,6 +335,23 @@ def test_a_noisy_node_is_cut_down_to_its_share_and_still_lives() -> None:
     assert INTERVAL_MIN_NS < SECOND
 
 
+def test_beats_that_waited_while_the_leader_stood_still_are_no_flood() -> None:
+    """After a minute's pause a minute of beats is in the queue, and the newest of them is what shows the node alive."""
+    core = leader_core("node1", noisy_factor=10)
+    book = live(play(core), 2)
+    paused, resumed = book.now, book.now + 60 * SECOND
+    for second in range(1, 61):
+        old = msgspec.structs.replace(beat(2 + second), sent_mono_ns=paused + second * SECOND)
+        give(core, old, resumed)
+    assert "noisy" not in core.refused
+    assert core.roster.members[NODE].order.sequence == 62
+    assert core.roster.members[NODE].heard_at == resumed
+    # From then on its share is that of a second again.
+    for sequence in range(63, 63 + 1300):
+        give(core, msgspec.structs.replace(beat(sequence), sent_mono_ns=resumed), resumed)
+    assert core.refused["noisy"] > 0
+
+
 # ---- goodbye, F28 ----------------------------------------------------------------------------------------
 
 
