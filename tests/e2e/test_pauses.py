@@ -21,8 +21,9 @@ INTERVAL = 0.2
 MARGIN = 0.15
 DEAD_AFTER = 1.0
 LEASE = 2.5
-#: Pauses of a leader; the long one, a minute, only where there is time for it.
-PAUSES = (5.0, 60.0) if os.environ.get("HBAGENT_NIGHTLY") else (5.0,)
+#: Pauses of a leader. Beyond ten seconds more beats wait than a node may send in a second; a minute only where there
+#: is time for it.
+PAUSES = (5.0, 12.0, 60.0) if os.environ.get("HBAGENT_NIGHTLY") else (5.0, 12.0)
 
 PLAN = Plan(
     racks=2,
