@@ -241,9 +241,10 @@ def merge(views: Iterable[Seen]) -> Merged | None:
     dead = [view for view in speaking if view.liveness is Liveness.DEAD]
     others = [view for view in speaking if view.liveness is not Liveness.DEAD]
     if dead:
-        latest = _latest(dead)
-        others = [view for view in others if view.liveness is not Liveness.UNKNOWN and is_later(view, latest)]
+        others = [view for view in others if view.liveness is not Liveness.UNKNOWN]
+        others = [view for view in others if all(is_later(view, one) for one in dead)]
         if not others:
+            latest = _latest(dead)
             return Merged(Liveness.DEAD, latest.cause, latest)
     rank = min(_RANK[view.liveness] for view in others)
     best = _latest([view for view in others if _RANK[view.liveness] == rank])
