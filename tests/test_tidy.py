@@ -444,3 +444,9 @@ def test_the_constraints_pin_each_package_by_hash_and_name_no_source() -> None:
             assert re.fullmatch(
                 r"[a-z0-9-]+==[\w.]+( ; python_version [<>]=? \"3\.\d+\")?( +--hash=sha256:[0-9a-f]{64})+", pin
             )
+
+
+def test_every_variable_that_make_sets_for_the_tests_is_read_by_one() -> None:
+    asked = set(re.findall(r"\bHBAGENT_[A-Z_]+", (ROOT / "Makefile").read_text()))
+    read = "".join((ROOT / named(file)).read_text() for file in files(".py") if named(file) != "tests/test_tidy.py")
+    assert asked and [name for name in sorted(asked) if f'"{name}"' not in read] == []

@@ -1,4 +1,8 @@
-"""`hbagent check-config FILE...`: tells every mistake in config files, without touching anything that runs."""
+"""`hbagent check-config FILE...`: tells every mistake in config files, without touching anything that runs.
+
+Only the files themselves are read, so a config can be checked on another host than its own. What they name (keys,
+allow-list, hooks) is looked at by `hbagent doctor`, on the host that has it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from hbagent.role.settings import AgentSettings, ConfigError, LeaderSettings, Se
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `check-config`."""
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="config file of an agent, leader or root")
+    parser.epilog = "Keys, allow-list and hooks that a file names are looked at by: hbagent doctor --config FILE"
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,6 +13,9 @@ from .answers import exit_code, in_states, rows, word, worst_first
 from .grid import clean
 from .render import as_json, as_json_line, status_lines
 
+#: The document when nobody answers: a reader of json finds every list, and that the root was not reached.
+_NOBODY = {"schema": 1, "root": {"reachable": False}, "racks": [], "nodes": [], "incidents": []}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -22,14 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     query.add_arguments(parser)
     terminal.add_output_arguments(parser, ("table", "wide", "json", "jsonl", "name"))
     terminal.add_filter_arguments(parser, states=True)
+    parser.set_defaults(shown=False)
 
 
 def run(args: argparse.Namespace) -> int:
-    return query.answered(args, lambda asker: _show(args, asker))
+    code = query.answered(args, lambda asker: _show(args, asker))
+    if code == query.EXIT_UNREACHABLE and args.output == "json" and not args.shown:
+        print(as_json(_NOBODY))
+    return code
 
 
 def _show(args: argparse.Namespace, asker: query.Asker) -> int:
     document = query.status(asker, args.rack)
+    args.shown = True
     code = exit_code(document)
     screen = terminal.screen(args)
     nodes = [node for node in rows(document, "nodes") if in_states(args.state)(node)]

@@ -19,6 +19,7 @@ from .views import (
     count_liveness,
     evidence_view,
     seconds_of,
+    shown_health,
 )
 from .wallclock import rfc3339
 
@@ -79,13 +80,14 @@ def node_view(leader: LeaderCore, config: LeaderConfig, member: Member, now: int
         node=member.name,
         rack=member.rack,
         liveness=member.liveness,
-        health=member.health,
+        health=shown_health(member.health, member.liveness),
         cause=cause,
         since=rfc3339(leader.wall.at(member.since)),
         age_s=seconds_of(age),
         observers=[seen],
         probes=list(member.report.probes) if member.report is not None else [],
         facts=member.report.facts if member.report is not None else None,
+        facts_age_s=seconds_of(now - member.report_at) if member.report is not None else None,
         lost=member.order.lost,
         late=member.late,
     )

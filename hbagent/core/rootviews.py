@@ -19,6 +19,7 @@ from .views import (
     StatusView,
     count_liveness,
     seconds_of,
+    shown_health,
 )
 from .wallclock import rfc3339
 
@@ -110,13 +111,14 @@ def node_view(root: RootCore, record: NodeRecord, now: int) -> NodeView:
         node=record.name,
         rack=record.rack,
         liveness=shown.liveness,
-        health=record.health,
+        health=shown_health(record.health, shown.liveness),
         cause=shown.cause.value if shown.cause is not None else None,
         since=rfc3339(record.since_wall_ns),
         age_s=None if newest is None else seconds_of(now - newest),
         observers=observers,
         probes=list(record.report.probes) if record.report is not None else [],
         facts=record.report.facts if record.report is not None else None,
+        facts_age_s=seconds_of(now - record.report_at) if record.report is not None else None,
         lost=lost,
         late=late,
     )

@@ -68,6 +68,10 @@ class Kind(str, enum.Enum):
     SUMMARY = "summary"
 
 
+#: Kinds that a hook may ask for and that this version never tells.
+UNTOLD = (Kind.HEALTH_CHANGED, Kind.RACK_DARK, Kind.RACK_RECOVERED, Kind.ROOT_ISOLATED, Kind.WATCHDOG, Kind.SUMMARY)
+
+
 class RackState(str, enum.Enum):
     """A rack in one word."""
 

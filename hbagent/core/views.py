@@ -43,6 +43,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     observers: list[ObserverView]
     probes: list[ProbeResult]
     facts: HostFacts | None = None
+    #: Since the agent took them.
+    facts_age_s: float | None = None
     lost: int = 0
     late: int = 0
 
@@ -108,6 +110,11 @@ class ExplainView(msgspec.Struct, frozen=True, kw_only=True):
     story: list[dict[str, Any]]
     events: list[dict[str, Any]] = []
     schema: int = SCHEMA
+
+
+def shown_health(health: Health, liveness: Liveness) -> Health:
+    """What is shown of a node's health: what it last said, while somebody reaches it; then nobody knows."""
+    return health if liveness in (Liveness.ALIVE, Liveness.SUSPECT) else Health.UNKNOWN
 
 
 def count_liveness(values: list[Liveness]) -> dict[str, int]:

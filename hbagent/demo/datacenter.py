@@ -20,14 +20,14 @@ from pathlib import Path
 
 import msgspec
 
-from hbagent.core.states import Kind
+from hbagent.core.states import UNTOLD, Kind
 from hbagent.transport.allow import AllowList, Role, save
 from hbagent.transport.keys import KeyPair, generate
 
 #: A process that was told to end gets this long before it is killed: a farewell takes a second at most.
 STOP_SECONDS = 3.0
 _PR_SET_PDEATHSIG = 1
-_TOLD = [kind.value for kind in Kind if kind not in (Kind.NODE_JOINED, Kind.NODE_UNKNOWN, Kind.WATCHDOG, Kind.SUMMARY)]
+_TOLD = [kind.value for kind in Kind if kind not in (Kind.NODE_JOINED, Kind.NODE_UNKNOWN, *UNTOLD)]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +169,9 @@ class Datacenter:
         hook.write_text(f"#!/bin/sh\nline=$(cat)\nprintf '%s\\n' \"$line\" >>'{self.hooks_file}'\n")
         hook.chmod(0o700)
         text = ["[root]", 'name = "demo/root"', *self._binding("root", ports), *self.plan.root_lines]
+        if not any(line.startswith("lease") for line in self.plan.root_lines):
+            # Three summaries: who watches a demo does not wait for five.
+            text.append('lease = "3s"')
         text += ["[security]", 'key = "../keys/demo.root.key"', 'allow = "root-allow.toml"']
         for rack in self.racks:
             names = ", ".join(f'"demo/{leader}"' for leader in self.leaders_of(rack))

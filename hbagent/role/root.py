@@ -24,6 +24,7 @@ from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, RunHook
 from hbagent.core.messages import HookFinished, RackReports, RackSummary, Reconfigured, Transitions
 from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
+from hbagent.core.states import UNTOLD
 from hbagent.core.views import incarnation_view
 from hbagent.core.wallclock import rfc3339
 from hbagent.hooks import runner
@@ -129,6 +130,10 @@ class Root:
             "version": __version__,
         }
         self._log.write("info", "started", fields)
+        for hook in self._settings.core.hooks:
+            for kind in hook.on:
+                if kind in UNTOLD:
+                    self._log.write("warning", "kind-never-told", {"hook": hook.name, "kind": kind.value})
         self._driver.call_every(LOOK_EVERY_NS, self._look)
         self._notifier.ready(self._status())
         try:

@@ -64,7 +64,7 @@ def test_a_dead_node_is_2_and_is_named_with_its_cause(daemon: Daemon, capsys: py
     out = capsys.readouterr().out
     assert out.startswith("✗ CRITICAL: 1 of 4 nodes DEAD; 1 of 2 racks DEGRADED\n")
     assert [line.split()[:6] for line in out.splitlines() if line.startswith(f"{RACK1}/node1")] == [
-        [f"{RACK1}/node1", "✗", "DEAD", "-", "OK", "silence"]
+        [f"{RACK1}/node1", "✗", "DEAD", "?", "UNKNOWN", "silence"]
     ]
 
 
@@ -112,6 +112,13 @@ def test_nobody_there_is_3_with_one_sentence(socket_dir: Path, capsys: pytest.Ca
     assert out == ""
     assert err.startswith(f"hbagent: cannot reach ipc://{socket_dir}/none.sock: there is no such socket; ")
     assert err.count("\n") == 1
+
+
+def test_nobody_there_is_a_whole_document_in_json(socket_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "-o", "json", "--socket", f"ipc://{socket_dir}/none.sock"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["root"] == {"reachable": False}
+    assert (document["schema"], document["racks"], document["nodes"], document["incidents"]) == (1, [], [], [])
 
 
 @pytest.mark.parametrize(
