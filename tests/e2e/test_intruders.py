@@ -86,7 +86,7 @@ def test_a_key_on_two_hosts_is_one_verdict(fleet: Fleet, figures: Figures, survi
     try:
         fleet.until(lambda: fleet.state(original) == ("UNKNOWN", "duplicate-id"), "duplicate-id")
         first, verdict = (at(fleet.lines(LEADER, what, skip=skip)[0]) for what in ("restarted", "duplicate-id"))
-        figures("F18", f"first beat of the copy to duplicate-id {verdict - first:.2f} s (3 intervals {3 * INTERVAL:.1f} s)")
+        figures("F18", f"first beat of the copy to duplicate-id {verdict - first:.2f} s (within {3 * INTERVAL:.1f} s)")
         # Ten intervals in which both beat: nothing more is told.
         time.sleep(10 * INTERVAL)
         assert ids(fleet.events(mark)) == [
