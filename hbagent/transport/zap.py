@@ -63,7 +63,11 @@ class ZapServer:
         self._counts: dict[str, int] = {}
         self._requests = context.socket(zmq.REP)
         self._requests.linger = 0
-        self._requests.bind(ZAP_ENDPOINT)
+        try:
+            self._requests.bind(ZAP_ENDPOINT)
+        except zmq.ZMQError:
+            self._requests.close()
+            raise
         stop_endpoint = f"inproc://hbagent-zap-stop-{id(self)}"
         self._stop_reader = context.socket(zmq.PAIR)
         self._stop_reader.linger = 0
@@ -112,6 +116,10 @@ class ZapServer:
         except zmq.ContextTerminated:
             return
         finally:
+            # Closing frees the name some time later, in another thread; whoever is told to open the door again needs it
+            # now.
+            with contextlib.suppress(zmq.ZMQError):
+                self._requests.unbind(ZAP_ENDPOINT)
             self._requests.close()
             self._stop_reader.close()
 
