@@ -93,7 +93,7 @@ class Dispatch:
         run = msgspec.structs.replace(queue[0], attempt=queue[0].attempt + 1, error=result.error)
         wait = None
         if result.exit_code == 0 and not result.error:
-            run = msgspec.structs.replace(run, state=RunState.DONE, error="")
+            run = msgspec.structs.replace(run, state=RunState.DONE)
         elif run.attempt <= len(self._retries_ns):
             wait = self._retries_ns[run.attempt - 1]
             run = msgspec.structs.replace(run, due_wall_ns=now_wall_ns + wait)

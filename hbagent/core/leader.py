@@ -234,8 +234,7 @@ class LeaderCore:
             return self._refuse(sender, "forged-id", now)
         if not self._outbox.acknowledge(ack.epoch, ack.number):
             return ()
-        again = self._root_linked and self._outbox.waiting()
-        self._resend_at = now + self._config.resend_ns if again else None
+        self._resend_at = now + self._config.resend_ns if self._outbox.waiting() else None
         return (self.memory.keep([acknowledged_entry(ack.epoch, ack.number)]),)
 
     def _linked(self, sender: str, link: Linked, now: int) -> Effects:

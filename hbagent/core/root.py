@@ -156,6 +156,8 @@ class RootCore:
 
     def _progress(self, now: int) -> Effects:
         """Start hooks whose turn it is, and send the next batch to disk when none is on its way."""
+        if self._done:
+            return ()
         for run in self.ledger.due_from_memory():
             self._owe(run, now)
         starting = self.dispatch.ready(now)
@@ -380,8 +382,6 @@ class RootCore:
         record.incarnation, record.sequence = basis.incarnation, basis.sequence
         if merged.liveness is record.told and not restarted:
             return ()
-        if record.told is None and merged.liveness is Liveness.UNKNOWN:
-            return ()
         kind = Kind.NODE_RESTARTED if restarted else record.kind_of(merged, known)
         evidence = transition.evidence if transition is not None else basis.evidence
         if evidence is None:
@@ -473,7 +473,8 @@ class RootCore:
 
     def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:
         self._done = True
-        return (Exit(),)
+        writing = self.ledger.write(now)
+        return (Exit(),) if writing is None else (writing, Exit())
 
     def _query(self, sender: str, query: Query, now: int) -> Effects:
         asker = sender.encode("latin-1")

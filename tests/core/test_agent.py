@@ -219,6 +219,9 @@ def test_a_new_link_is_greeted_at_once_and_gets_the_report() -> None:
     assert not agent.admitted_by
     agent.receive("", Linked(LEADER, True), T(2))
     effects = agent.wake(T(2))
+    admitted(agent, now=T(2))
+    agent.receive("", Linked(LEADER, True), T(3))
+    assert not agent.admitted_by, "also when nobody told of the end of the link before"
     assert (hellos(effects), len(reported(effects))) == (1, 1)
 
 
@@ -305,6 +308,13 @@ def test_an_agent_that_nobody_answers_leaves_when_its_time_is_up_and_says_whom_i
     assert book.newest(Note).fields == {"unacknowledged": (LEADER2,)}
     assert agent.deadline() is None
     assert all(beat.leaving for beat in beats(tuple(book.effects)))
+
+
+def test_waking_a_leaving_agent_too_early_is_harmless() -> None:
+    agent = agent_core()
+    agent.receive("", Terminate(), 0)
+    assert agent.wake(FAREWELL_RETRY_NS - 1) == ()
+    assert len(agent.wake(FAREWELL_RETRY_NS)) == 2
 
 
 def test_only_an_answer_to_this_goodbye_counts() -> None:

@@ -145,6 +145,13 @@ def test_a_transition_is_taken_once() -> None:
     assert view.liveness is DEAD
 
 
+def test_the_numbers_of_two_lives_of_a_leader_have_nothing_to_do_with_one_another() -> None:
+    view = Seen(LEADER, 0)
+    view.apply(transition(30, DEAD, SUSPECT), EPOCH, EPOCH, T(5))
+    assert view.apply(transition(1, ALIVE, DEAD), EPOCH + 1, EPOCH + 1, T(6))
+    assert (view.liveness, view.version) == (ALIVE, 1)
+
+
 def test_what_an_earlier_life_left_behind_yields_to_what_this_life_heard() -> None:
     view = Seen(LEADER, 0)
     view.believe(row(liveness=ALIVE, version=1), EPOCH, T(5))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from hbagent.core.effects import Answer
-from hbagent.core.leader import LeaderCore
+from hbagent.core.leader import STORY_LENGTH, LeaderCore
 from hbagent.core.leaderviews import explain_view, status_view
-from hbagent.core.messages import HostFacts, KeepFailed, Query, Report
+from hbagent.core.messages import HostFacts, KeepFailed, Query, Reconfigured, Report
 from hbagent.core.states import Cause, Health, Liveness, RackState
 from hbagent.core.views import StatusView
 from tests.build import INCARNATION, LEADER, NODE, NODE2, RACK, T, beat, give, leader_config, leader_core
@@ -72,6 +72,17 @@ def test_a_verdict_is_explained_by_its_evidence_newest_first() -> None:
     assert dead["evidence"]["incarnation"] == f"{INCARNATION:016x}"
     assert 4_900_000_000 < dead["evidence"]["silent_ns"] < 5_100_000_000
     assert explained.rack.rack == RACK
+
+
+def test_only_the_newest_verdicts_are_remembered_and_those_of_a_node_that_is_gone_are_not() -> None:
+    core, book = watched()
+    for life in range(STORY_LENGTH + 5):
+        book.take(give(core, beat(1, incarnation=life), book.now))
+    assert len(core.story(NODE)) == STORY_LENGTH
+    assert core.story(NODE)[-1].incarnation == STORY_LENGTH + 4
+    core.receive("", Reconfigured(leader_config("node2")), book.now)
+    core.receive("", Reconfigured(CONFIG), book.now)
+    assert core.story(NODE) == []
 
 
 def test_every_answer_can_be_written_as_json() -> None:

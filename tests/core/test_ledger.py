@@ -141,6 +141,7 @@ def test_with_a_disk_that_fails_for_long_the_oldest_lines_are_lost_and_counted()
     assert ledger.degraded == "store: no space; 2 events lost"
     again = ledger.retry(RETRY_NS)
     assert again is not None and ledger.kept(again.token) is not None
+    assert (ledger.lost, ledger.degraded) == (0, "")
     assert [e.sequence for e in written(ledger).batch.events] == [4, 5, 6]
 
 

@@ -53,6 +53,14 @@ def test_no_lag_is_ever_forgotten_for_who_was_last_heard_before_it(lags_ms: list
     assert lag.since(0) == sum(length for _, length in all_of_it)
 
 
+def test_a_loop_that_always_lags_takes_no_memory_and_loses_no_lag() -> None:
+    lag = OwnLag()
+    for number in range(1, 5 * LAGS_MAX):
+        lag.tick(T(number) - LAG_MIN_NS, T(number))
+        assert len(lag._lags) <= LAGS_MAX
+    assert lag.since(0) == (5 * LAGS_MAX - 1) * LAG_MIN_NS
+
+
 def test_a_hold_is_never_shortened() -> None:
     lag = OwnLag()
     lag.hold(T(5))

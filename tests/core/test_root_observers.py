@@ -241,6 +241,24 @@ def test_a_node_known_alive_that_no_leader_hears_long_after_its_start_is_dead_an
     assert dead.evidence.text == "known alive, and no leader of its rack has heard it since its start 33.0s ago"
 
 
+def test_a_leader_that_has_just_started_calls_nobody_dead_whom_it_has_not_heard_yet() -> None:
+    one = rack()
+    one.seconds(60, LEADER)
+    one.epochs[LEADER], one.newest[LEADER], one.uptime = 0xE2, 0, 0
+    one.rows[LEADER] = (row("node1", UNKNOWN, age_ns=None, version=0, incarnation=None, sequence=None),)
+    assert one.seconds(31, LEADER) == []
+    assert one.shown() == (ALIVE, None)
+    assert one.seconds(2, LEADER) == ["node-dead node1"]
+
+
+def test_a_node_whose_first_word_is_in_another_protocol_is_shown_incompatible() -> None:
+    one = Rack(root_core())
+    one.seconds(1, LEADER)
+    strange = transition(1, UNKNOWN, UNKNOWN, cause=Cause.INCOMPATIBLE)
+    assert one.tell(LEADER, strange) == ["node-unknown node1"]
+    assert one.shown() == (UNKNOWN, Cause.INCOMPATIBLE)
+
+
 def test_a_node_that_nobody_ever_heard_is_never_dead() -> None:
     one = rack()
     one.rows[LEADER] = (row(), row("node2", UNKNOWN, age_ns=None, version=0, incarnation=None, sequence=None))

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hbagent.core.effects import Note, Persist, RunHook
-from hbagent.core.messages import KeepFailed, Kept, Reconfigured, WallTime
+from hbagent.core.messages import KeepFailed, Kept, Reconfigured, Terminate, WallTime
 from hbagent.core.records import Batch, Event, HookRun, NodeState, Restored, RunState
 from hbagent.core.root import RootCore
 from hbagent.core.states import Kind, Liveness
@@ -405,6 +405,13 @@ def test_a_rack_that_is_gone_from_the_config_is_forgotten_with_its_nodes_and_its
     book = play(core) >> Kept(1) << f"ack {LEADER} 1" >> Reconfigured(root_config(racks=())) << "note membership"
     assert book << "persist 2: forget rack1-leader1; forget node1"
     assert (core.nodes, core.leaders) == ({}, {})
+
+
+def test_a_root_that_was_told_to_end_writes_what_it_has_and_starts_nothing_more() -> None:
+    core = root_core(hook("page"), restored=Restored(runs=(owed(),)))
+    core.ledger.run(run(7, state=RunState.DONE))
+    assert Playbook(core) >> Terminate() << "persist 1: done page" << "exit" >> Kept(1) >> 60
+    assert core.wake(10**12) == ()
 
 
 def test_a_run_of_no_one_is_no_news() -> None:

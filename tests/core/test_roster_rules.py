@@ -174,6 +174,18 @@ def test_nobody_is_judged_while_a_stalled_observer_listens_again() -> None:
     assert watch.kinds == [Kind.NODE_JOINED, Kind.NODE_SUSPECT]
 
 
+def test_nobody_is_called_dead_before_a_stalled_observer_has_listened_again() -> None:
+    watch = Watch()
+    watch.lives(1, 11)
+    watch.until(T(14.9))
+    watch.lag.tick(T(14.9), T(16.9))
+    watch.lag.hold(T(18.05))
+    watch.until(T(18.04))
+    assert watch.kinds == [Kind.NODE_JOINED, Kind.NODE_SUSPECT]
+    watch.until(T(18.1))
+    assert watch.kinds[-1] is Kind.NODE_DEAD
+
+
 def test_the_observers_own_lag_is_added_to_a_death() -> None:
     watch = Watch()
     watch.lives(1, 11)
@@ -202,11 +214,12 @@ def test_an_agent_that_comes_back_from_the_dead_in_a_new_life_is_restarted() -> 
     assert watch.kinds == [Kind.NODE_JOINED, Kind.NODE_SUSPECT, Kind.NODE_DEAD, Kind.NODE_RESTARTED]
 
 
-def test_a_new_life_may_run_on_another_clock() -> None:
+@pytest.mark.parametrize("behind", [-3600.0, 3600.0])
+def test_a_new_life_may_run_on_another_clock(behind: float) -> None:
     watch = Watch()
     watch.lives(1, 11)
     for second in range(11, 20):
-        watch.beat(second - 10, second, incarnation=5, delay=-3600.0)
+        watch.beat(second - 10, second, incarnation=5, delay=behind)
     assert watch.kinds == [Kind.NODE_JOINED, Kind.NODE_RESTARTED]
     assert watch.member.heard_at == T(19)
 
@@ -253,6 +266,17 @@ def test_a_straggler_of_the_life_before_is_no_double() -> None:
     watch.beat(1, 11, incarnation=5)
     assert watch.beat(11, 11.2, incarnation=INCARNATION) is Heard.RETIRED
     assert watch.beat(12, 11.3, incarnation=INCARNATION) is Heard.RETIRED
+    assert watch.member.liveness is ALIVE
+
+
+def test_two_stragglers_that_have_nothing_to_do_with_one_another_are_no_double() -> None:
+    watch = Watch()
+    watch.lives(1, 11)
+    watch.beat(1, 11, incarnation=5)
+    watch.beat(11, 11.2, incarnation=INCARNATION)
+    later = 11 + DUPLICATE_HOLD + 1
+    watch.lives(12, later + 1, incarnation=5, first=2)
+    assert watch.beat(12, later + 0.2, incarnation=INCARNATION) is Heard.RETIRED
     assert watch.member.liveness is ALIVE
 
 
@@ -417,6 +441,7 @@ def test_other_settings_count_from_the_next_judgement_on() -> None:
     watch.lives(1, 11)
     config = leader_config(detector=DetectorConfig(margin_ns=T(2)), dead_after_intervals=20)
     watch.roster.reconfigure(config)
+    assert watch.member.fresh_ns == SECOND + T(2)
     watch.beat(11, 11)
     watch.until(T(60))
     (_, suspected), (_, died) = ((at, change) for at, change in watch.changes[1:])
