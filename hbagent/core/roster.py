@@ -239,13 +239,9 @@ class Roster:
 
     def farewell(self, member: Member, incarnation: int, sequence: int, now: int) -> Change | Heard:
         """The node said goodbye on the control path."""
-        verdict = member.order.judge(incarnation, sequence)
-        if verdict is Verdict.RETIRED:
+        # An incarnation never met is one that was started and ended before a beat of it came.
+        if member.order.judge(incarnation, sequence) is Verdict.RETIRED:
             return Heard.STALE
-        if verdict is Verdict.RESTART:
-            # It was started and ended before a beat of it came.
-            member.detector.reset()
-            member.forget_offsets()
         return self._left(member, now)
 
     def _retired_beats(self, member: Member, incarnation: int, sequence: int, now: int) -> Change | Heard | None:

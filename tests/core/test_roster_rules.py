@@ -207,6 +207,17 @@ def test_an_agent_that_is_killed_and_started_at_once_is_restarted_and_neither_su
     assert (restarted.before, restarted.after, restarted.cause) == (ALIVE, ALIVE, None)
 
 
+def test_what_was_learned_of_one_life_delays_no_suspicion_of_the_next() -> None:
+    watch = Watch()
+    watch.lives(1, 11)
+    for second in range(11, 15):
+        # This life's clock is ahead of the other's by less than an interval.
+        watch.beat(second - 10, second, incarnation=5, delay=-0.8)
+    watch.until(T(20))
+    suspected = next(at for at, change in watch.changes if change.after is SUSPECT)
+    assert suspected <= T(14) + SECOND + MARGIN + 3 * MILLISECOND
+
+
 def test_an_agent_that_comes_back_from_the_dead_in_a_new_life_is_restarted() -> None:
     watch = Watch()
     watch.lives(1, 11)
