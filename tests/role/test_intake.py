@@ -30,7 +30,7 @@ from tests.wire import samples
 NODE1, NODE2 = new_keys("demo/rack1/node1"), new_keys("demo/rack1/node2")
 #: What a caller sends until its connection carries; counted nowhere.
 KNOCK = b"kno"
-LAST_KNOCK = b"knoc"
+LAST_KNOCK = b"kn"
 
 
 class Desk:
