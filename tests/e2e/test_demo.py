@@ -24,7 +24,15 @@ Demo = subprocess.Popen[str]
 
 def start(directory: Path, *options: str) -> Demo:
     command = [sys.executable, "-m", "hbagent", "demo", "--dir", str(directory), "--racks", "1", "--nodes", "3"]
-    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_signals
+    )
+
+
+def heed_signals() -> None:
+    """In the child: what started the tests (nohup, a shell's background) may have had these ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
