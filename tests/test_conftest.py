@@ -8,6 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+#: Each runs a whole pytest.
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 SUITE = """
 import socket, warnings

@@ -38,9 +38,9 @@ from .sdnotify import Notifier
 
 #: Rounds of draining before a verdict. A flood that is still coming in after so many must not put verdicts off.
 DRAIN_ROUNDS_MAX = 50
-#: A loop that has just taken something in goes round again after this, not at once: at 10,000 beats a second ten
+#: A loop that has just taken something in goes round again after this, not at once: at 10,000 beats a second twenty
 #: are then taken in one turn, and the wake-ups that they cost together are those that one of them cost alone.
-TURN_NS = MILLISECOND
+TURN_NS = 2 * MILLISECOND
 #: A turn with fewer messages than this is no load, and the next is not put off.
 TURN_BUSY = 2
 #: The core is told the wall clock each second, and so much later when nothing else wakes the loop.

@@ -215,6 +215,7 @@ def test_the_children_of_another_run_are_left_alone(own: str, other: str) -> Non
             stranger.kill()
 
 
+@pytest.mark.slow
 def test_hooks_do_not_hold_up_one_another() -> None:
     slow = threading.Thread(target=shell, args=("sleep 2",))
     slow.start()

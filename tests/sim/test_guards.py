@@ -119,6 +119,7 @@ def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monke
     assert not red(row, seed, fault)
 
 
+@pytest.mark.slow
 def test_a_paused_leader_calls_the_living_dead_without_draining_and_its_own_lag(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
