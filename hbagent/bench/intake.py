@@ -119,7 +119,7 @@ class Bench:
         """Nodes that are ALIVE."""
         return sum(member.heard_at is not None for member in self._core.roster.members.values())
 
-    def bare(self, seconds: float) -> int:
+    def bare(self, seconds: float, pause_s: float = 0.0) -> int:
         """Only receive, and read who sent it."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
@@ -134,25 +134,13 @@ class Bench:
                         count += 1
                 except zmq.Again:
                     pass
+            if pause_s:
+                time.sleep(pause_s)
         return count
 
     def bare_in_turns(self, seconds: float) -> int:
         """The same with the driver's pause after each turn, to show how much of the difference that pause makes."""
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        receive = self._socket.recv
-        until = time.monotonic() + seconds
-        count = 0
-        while time.monotonic() < until:
-            for _ in poller.poll(20):
-                try:
-                    for _ in range(2000):
-                        receive(zmq.NOBLOCK, False).get(b"User-Id")
-                        count += 1
-                except zmq.Again:
-                    pass
-            time.sleep(TURN_NS / SECOND)
-        return count
+        return self.bare(seconds, TURN_NS / SECOND)
 
     def full(self, seconds: float) -> int:
         """The leader's own loop."""
