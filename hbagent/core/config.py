@@ -19,6 +19,13 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: adaptive, fixed: how much later than expected a beat may come. A scheduler pause or one TCP retransmission
     #: (200 ms at least) is longer than a small margin; a large one only delays SUSPECT, never DEAD.
     margin_ns: int = 150 * MILLISECOND
+    #: adaptive: wrong suspicions a day that are accepted of one node. The margin is learned from the node's own
+    #: lateness so that there are as many, between `margin_min_ns` and `margin_max_ns`; until enough is known it is
+    #: `margin_ns`. 0: the margin stays as it is.
+    mistakes_per_day: float = 1.0
+    #: Below this every scheduler of a busy host would be suspected.
+    margin_min_ns: int = 20 * MILLISECOND
+    margin_max_ns: int = 3 * SECOND
     #: phi: 8 is 10^-8 a beat if arrivals were normal, which they are not; Akka and Cassandra ship 8.
     phi_threshold: float = 8.0
     #: phi: how many inter-arrival times are kept.
@@ -65,6 +72,32 @@ class LeaderConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: After a leader's start, a node that was known ALIVE and is not heard within this is DEAD; one that nobody
     #: ever heard is UNKNOWN(never-seen). A reconnect takes up to 5 s on a rack of 500.
     join_grace_ns: int = 30 * SECOND
+    #: Ask before suspecting. Without it only silence decides.
+    doubt: bool = True
+    #: A doubt asks this often, this far apart; 8 ms is more than a round trip in a datacenter.
+    pings: int = 6
+    ping_spacing_ns: int = 8 * MILLISECOND
+    #: Neighbours of the rack that are asked as well.
+    neighbours: int = 2
+    #: Nothing heard from anybody on any path: DEAD(host-gone) one announced interval and this after the last evidence.
+    host_gone_slack_ns: int = 500 * MILLISECOND
+    #: A node whose kernel answers and whose agent does not is DEAD(process-frozen) after this.
+    dead_after_ns: int = 30 * SECOND
+    #: The echo path is evidence only if it worked in this incarnation; it is tried again this often.
+    echo_check_ns: int = 30 * MINUTE
+    #: While this share of a rack, and at least `gate_min` nodes, are late together, the observer's own side is the
+    #: likelier cause: verdicts of silence wait, at most `gate_hold_ns`.
+    gate_share: float = 0.25
+    gate_min: int = 3
+    gate_hold_ns: int = 5 * SECOND
+    #: This share of a rack silent at once (and at least `gate_min`) is rack-dark.
+    dark_share: float = 0.55
+    #: Other leaders of the racks, by name: they are asked what they have heard.
+    peers: tuple[str, ...] = ()
+    #: Questions may be this share of the beats taken in, over time...
+    ask_share: float = 0.003
+    #: ...and so many in a burst: three hosts in doubt at once need about forty.
+    ask_burst: int = 500
     summary_interval_ns: int = SECOND
     #: Each report is passed on when it changes and at least this often.
     report_interval_ns: int = 30 * SECOND

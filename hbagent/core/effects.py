@@ -11,7 +11,8 @@ from typing import Any, Union
 import msgspec
 
 from .messages import Beat, RackReports, RackSummary, Report, WireMessage
-from .states import Cause, Kind
+from .states import Cause, Kind, Path
+from .units import MILLISECOND
 
 
 class PublishBeat(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +32,33 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
     peer: str
     message: WireMessage
+
+
+class Witness(msgspec.Struct, frozen=True, gc=False):
+    """Leader or root: look whether the kernel at `peer` acknowledges what is sent next on its control connection.
+
+    Comes before the `Send` of the ping that it watches. Comes back as one `Answered` of path KERNEL: ACKED as soon as
+    it is so, CLOSED when that connection is gone, SILENT after `WITNESS_NS`, UNSENT when there never was one.
+    """
+
+    peer: str
+    number: int
+
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """Leader, or agent as a neighbour: send a signed echo request. Comes back as one `Answered` of that path.
+
+    UDP: ANSWERED, REFUSED (ICMP port unreachable) or SILENT after `ASK_NS`; TCP: also CLOSED; UNSENT when nothing
+    could be sent.
+    """
+
+    peer: str
+    number: int
+    #: UDP or TCP.
+    path: Path
+    address: str
+    port: int
+    request: bytes
 
 
 class TakeFacts(msgspec.Struct, frozen=True, gc=False):
@@ -112,8 +140,28 @@ class Exit(msgspec.Struct, frozen=True, gc=False):
     """The core has said goodbye; close sockets and end the process."""
 
 
+#: Most that the kernel of a living host takes to acknowledge: measured 45 ms for a stopped process (a delayed
+#: acknowledgement), 2 ms for a running one.
+WITNESS_NS = 250 * MILLISECOND
+#: Most that a living agent takes to answer an echo request: its loop may be in the middle of something.
+ASK_NS = 200 * MILLISECOND
+
 Effect = Union[
-    PublishBeat, Publish, Send, TakeFacts, Keep, Rewrite, Persist, RunHook, Answer, Fetch, Note, Happened, Exit
+    PublishBeat,
+    Publish,
+    Send,
+    Witness,
+    Ask,
+    TakeFacts,
+    Keep,
+    Rewrite,
+    Persist,
+    RunHook,
+    Answer,
+    Fetch,
+    Note,
+    Happened,
+    Exit,
 ]
 Effects = tuple[Effect, ...]
 NOTHING: Effects = ()

@@ -16,7 +16,14 @@ from typing import Any, Union
 
 import msgspec
 
-from .states import Cause, Health, Kind, Liveness
+from .states import Cause, Health, Kind, Liveness, Outcome, Path
+from .units import MILLISECOND
+
+#: A neighbour answers a `Relay` within this, also when nothing came back: the leader that asked decides half a second
+#: after the beat was due, and an answer after that would be for nothing.
+RELAY_TIME_NS = 200 * MILLISECOND
+#: Steps in the story of a verdict; those in the middle are left out. At 100 bytes each this is 3 kB.
+STEPS_MAX = 30
 
 
 class Beat(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -89,6 +96,90 @@ class FarewellAck(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
 
 
+class Ping(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Leader to agent, or root to leader, on the control path: are you there?"""
+
+    #: Chosen by the asker, never twice in its life.
+    number: int
+
+
+class Pong(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The answer to `Ping`: proves life at the time the ping was sent, whenever it arrives."""
+
+    number: int
+    #: An agent's incarnation and the sequence of its newest beat; a leader's epoch, and 0.
+    incarnation: int
+    sequence: int
+
+
+class Relay(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Leader to a neighbour of a node on the control path: send these bytes there by UDP and tell what comes back.
+
+    The bytes are a signed echo request (`core.echo`): the neighbour can neither read nor forge what they say.
+    """
+
+    number: int
+    #: Numeric IP address.
+    address: str
+    port: int
+    request: bytes
+
+
+class Relayed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Neighbour to leader: what came of a `Relay`. Sent in any case, at the latest after `RELAY_TIME_NS`."""
+
+    number: int
+    outcome: Outcome
+    answer: bytes = b""
+
+
+class HeardWanted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Leader to another leader of the rack: when did you last hear this node?"""
+
+    number: int
+    node: str
+
+
+class LastHeard(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The answer to `HeardWanted`."""
+
+    number: int
+    node: str
+    #: Since the last proof of life; None: not heard in this life of the leader.
+    age_ns: int | None = None
+    incarnation: int | None = None
+    sequence: int | None = None
+
+
+class AccountWanted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Leader to agent on the control path: why were you silent during the last `since_ns`?"""
+
+    number: int
+    since_ns: int
+
+
+class Account(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Agent to leader: what the agent knows of a time in which it was not heard. Durations in nanoseconds."""
+
+    number: int
+    incarnation: int
+    #: How far back the agent's own records went; less than was asked when it started later.
+    covered_ns: int
+    #: Largest and summed lateness of its own loop.
+    loop_gap_max_ns: int = 0
+    loop_gap_ns: int = 0
+    #: Time that its loop wanted to run and had no CPU.
+    run_delay_ns: int = 0
+    #: Time that its control group was throttled by a CPU quota.
+    throttled_ns: int = 0
+    #: Time that its host was suspended.
+    suspended_ns: int = 0
+    #: Beats handed to the socket.
+    beats: int = 0
+    #: Connections to this leader lost.
+    links_lost: int = 0
+
+
 class Disk(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One mounted filesystem."""
 
@@ -141,6 +232,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     digest: int = 0
 
 
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """One moment in the story of a verdict."""
+
+    #: Since the last proof of life.
+    after_ns: int
+    #: One short sentence for people.
+    text: str
+
+
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Why a verdict was reached, in numbers an operator can check. All durations in nanoseconds."""
 
@@ -160,6 +260,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     #: Beats lost (by sequence gap) and late in this incarnation.
     lost: int = 0
     late: int = 0
+    #: From the last proof of life to the verdict: what was asked, who answered what. At most `STEPS_MAX`.
+    steps: tuple[Step, ...] = ()
+    #: What the node said of its silence, once it was back.
+    account: Account | None = None
 
 
 class NodeRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -182,6 +286,8 @@ class NodeRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     late: int = 0
     #: Largest loop gap that the agent reported in the last minute.
     loop_gap_ns: int = 0
+    #: How much later than expected its beats may come; learned, see `core.tail`.
+    margin_ns: int = 0
 
 
 class LeaderStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -193,6 +299,13 @@ class LeaderStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     beats: int = 0
     #: What was refused, by reason: forged-id, revoked, stale, duplicate, malformed, incompatible, noisy...
     refused: dict[str, int] = {}
+    #: Doubts begun, questions sent to answer them, and doubts cleared without a suspicion.
+    doubts: int = 0
+    asked: int = 0
+    cleared: int = 0
+    #: Pauses of its own loop so long that judging was put off, and time that its host was suspended.
+    stalls: int = 0
+    suspended_ns: int = 0
     outbox: int = 0
     #: "" or why promises are suspended (state directory not writable, ...).
     degraded: str = ""
@@ -214,6 +327,8 @@ class RackSummary(msgspec.Struct, frozen=True, kw_only=True):
     pages: int = 1
     nodes: tuple[NodeRow, ...] = ()
     stats: LeaderStats = LeaderStats()
+    #: For how long most of the rack has been silent at once; None when it is not dark.
+    dark_ns: int | None = None
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,6 +419,14 @@ class AnswerPage(msgspec.Struct, frozen=True, kw_only=True):
 WireMessage = Union[
     Hello,
     Admission,
+    Ping,
+    Pong,
+    Relay,
+    Relayed,
+    HeardWanted,
+    LastHeard,
+    AccountWanted,
+    Account,
     Farewell,
     FarewellAck,
     Report,
@@ -333,6 +456,44 @@ class Linked(msgspec.Struct, frozen=True, gc=False):
     up: bool
     #: True when the peer refused our key.
     refused: bool = False
+
+
+class Located(msgspec.Struct, frozen=True, gc=False):
+    """Leader: the address (numeric IP) that a peer's control connection comes from. Told before its first message."""
+
+    peer: str
+    address: str
+
+
+class Disconnected(msgspec.Struct, frozen=True, gc=False):
+    """Leader or root: the kernel closed the control connection that `peer` had. Evidence, not a verdict."""
+
+    peer: str
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a `Witness` or an `Ask`; exactly one for each."""
+
+    peer: str
+    number: int
+    path: Path
+    outcome: Outcome
+    #: The bytes that came back, unverified.
+    data: bytes = b""
+
+
+class Suspended(msgspec.Struct, frozen=True, gc=False):
+    """The host of this process was suspended: its monotonic clock stood still for this long meanwhile."""
+
+    suspended_ns: int
+
+
+class Effort(msgspec.Struct, frozen=True, gc=False):
+    """Agent, with each `WallTime`: counters of its process since its start, for the account of a silence."""
+
+    run_delay_ns: int
+    throttled_ns: int
+    suspended_ns: int
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):

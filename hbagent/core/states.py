@@ -58,6 +58,8 @@ class Kind(str, enum.Enum):
     NODE_LEFT = "node-left"
     NODE_JOINED = "node-joined"
     NODE_UNKNOWN = "node-unknown"
+    #: A node that was silent and is back says why it was.
+    NODE_ACCOUNTED = "node-accounted"
     HEALTH_CHANGED = "health-changed"
     RACK_DARK = "rack-dark"
     RACK_RECOVERED = "rack-recovered"
@@ -69,7 +71,38 @@ class Kind(str, enum.Enum):
 
 
 #: Kinds that a hook may ask for and that this version never tells.
-UNTOLD = (Kind.HEALTH_CHANGED, Kind.RACK_DARK, Kind.RACK_RECOVERED, Kind.ROOT_ISOLATED, Kind.WATCHDOG, Kind.SUMMARY)
+UNTOLD = (Kind.HEALTH_CHANGED, Kind.WATCHDOG, Kind.SUMMARY)
+
+
+class Path(str, enum.Enum):
+    """A way to ask about a node."""
+
+    #: A message on the control connection, which the agent's loop must answer.
+    CONTROL = "control"
+    #: The acknowledgement of that message by the kernel of the node's host.
+    KERNEL = "kernel"
+    UDP = "udp"
+    TCP = "tcp"
+    #: UDP from a neighbour of the rack.
+    NEIGHBOUR = "neighbour"
+    #: What another leader of the rack has heard.
+    LEADER = "leader"
+
+
+class Outcome(str, enum.Enum):
+    """What came of asking on one path."""
+
+    ANSWERED = "answered"
+    #: KERNEL: what was sent after the question began has been acknowledged.
+    ACKED = "acked"
+    #: The host's kernel says that nobody listens there.
+    REFUSED = "refused"
+    #: TCP: taken and closed without an answer. KERNEL: the connection that the node had is gone.
+    CLOSED = "closed"
+    #: Nothing came back in time.
+    SILENT = "silent"
+    #: It could not be asked: no connection, no route, or no more asking allowed at the moment.
+    UNSENT = "unsent"
 
 
 class RackState(str, enum.Enum):
@@ -86,7 +119,8 @@ class RackState(str, enum.Enum):
 #: The state diagram in the documentation is printed from this table.
 NEXT: dict[Liveness, tuple[Liveness, ...]] = {
     Liveness.UNKNOWN: (Liveness.ALIVE, Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT),
-    Liveness.ALIVE: (Liveness.SUSPECT, Liveness.LEFT, Liveness.UNKNOWN),
+    # Straight to DEAD only when the death is proved (process-exit): nothing is left to wait for.
+    Liveness.ALIVE: (Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT, Liveness.UNKNOWN),
     Liveness.SUSPECT: (Liveness.ALIVE, Liveness.DEAD, Liveness.LEFT, Liveness.UNKNOWN),
     Liveness.DEAD: (Liveness.ALIVE, Liveness.LEFT, Liveness.UNKNOWN),
     Liveness.LEFT: (Liveness.ALIVE, Liveness.UNKNOWN),

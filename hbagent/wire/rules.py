@@ -9,16 +9,20 @@ age or lag, is no rule's business: refusing a rack's whole summary for one odd d
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from hbagent.core import messages as m
+from hbagent.core.echo import FRAME_SIZE
 from hbagent.core.names import is_node, is_part, is_rack
 
 #: Pages of one summary. A page holds over 90 nodes, so this is a rack of some 90,000.
 PAGES_MAX = 1024
 #: A version, a boot id, a reason: kept by the receiver for each peer, so a peer must not choose how much.
 WORD_LENGTH_MAX = 256
+#: Numeric IPv4 or IPv6, with a zone at most; what it stands for is the socket's to judge.
+_ADDRESS = re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-fA-F:.]{2,45}(?:%[A-Za-z0-9._-]{1,15})?)")
 #: Length of an agreed key for signed echo requests.
 ECHO_KEY_SIZE = 32
 
@@ -66,6 +70,55 @@ def _farewell(farewell: m.Farewell) -> str:
 
 def _farewell_ack(ack: m.FarewellAck) -> str:
     return "negative incarnation" if _negative(ack.incarnation) else ""
+
+
+def _ping(ping: m.Ping) -> str:
+    return "negative number" if _negative(ping.number) else ""
+
+
+def _pong(pong: m.Pong) -> str:
+    return "negative number, incarnation or sequence" if _negative(pong.number, pong.incarnation, pong.sequence) else ""
+
+
+def _relay(relay: m.Relay) -> str:
+    if _negative(relay.number):
+        return "negative number"
+    if not 1 <= relay.port <= 65535:
+        return "port outside 1 to 65535"
+    if not _ADDRESS.fullmatch(relay.address):
+        return "address is not a numeric IP address"
+    if len(relay.request) != FRAME_SIZE:
+        return f"request has not {FRAME_SIZE} bytes"
+    return ""
+
+
+def _relayed(relayed: m.Relayed) -> str:
+    if _negative(relayed.number):
+        return "negative number"
+    return f"answer has not {FRAME_SIZE} bytes" if len(relayed.answer) not in (0, FRAME_SIZE) else ""
+
+
+def _heard_wanted(wanted: m.HeardWanted) -> str:
+    if not is_node(wanted.node):
+        return "node is not a name"
+    return "negative number" if _negative(wanted.number) else ""
+
+
+def _last_heard(heard: m.LastHeard) -> str:
+    if not is_node(heard.node):
+        return "node is not a name"
+    numbers = (heard.number, heard.age_ns, heard.incarnation, heard.sequence)
+    return "negative number, age, incarnation or sequence" if _negative(*numbers) else ""
+
+
+def _account_wanted(wanted: m.AccountWanted) -> str:
+    return "negative number or time" if _negative(wanted.number, wanted.since_ns) else ""
+
+
+def _account(account: m.Account) -> str:
+    numbers = (account.number, account.incarnation, account.covered_ns, account.loop_gap_max_ns, account.loop_gap_ns)
+    more = (account.run_delay_ns, account.throttled_ns, account.suspended_ns, account.beats, account.links_lost)
+    return "a negative count or duration" if _negative(*numbers, *more) else ""
 
 
 def _report_wanted(wanted: m.ReportWanted) -> str:
@@ -128,6 +181,8 @@ def _transitions(transitions: m.Transitions) -> str:
             return "a node is not a name"
         if _negative(item.incarnation, item.sequence):
             return "a transition has a negative incarnation or sequence"
+        if len(item.evidence.steps) > m.STEPS_MAX:
+            return f"a transition has over {m.STEPS_MAX} steps"
         newest = item.number
     return ""
 
@@ -154,6 +209,14 @@ _RULES: dict[type, Callable[[Any], str]] = {
     m.Farewell: _farewell,
     m.FarewellAck: _farewell_ack,
     m.ReportWanted: _report_wanted,
+    m.Ping: _ping,
+    m.Pong: _pong,
+    m.Relay: _relay,
+    m.Relayed: _relayed,
+    m.HeardWanted: _heard_wanted,
+    m.LastHeard: _last_heard,
+    m.AccountWanted: _account_wanted,
+    m.Account: _account,
     m.Report: _report,
     m.RackSummary: _rack_summary,
     m.RackReports: _rack_reports,
