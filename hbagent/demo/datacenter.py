@@ -80,6 +80,10 @@ class Datacenter:
         nodes = [node for rack in self.racks for node in self.nodes_of(rack)]
         return ("root", *leaders, *nodes)
 
+    def address_of(self, name: str) -> str:
+        """Where a process listens."""
+        return "127.0.0.1"
+
     def config(self, name: str) -> Path:
         """The config file of a process."""
         return self.directory / "etc" / f"{name}.toml"
@@ -132,14 +136,14 @@ class Datacenter:
             "[security]",
             f'key = "../keys/{node.replace("/", ".")}.key"',
             "[echo]",
-            'bind = "127.0.0.1"',
+            f'bind = "{self.address_of(name)}"',
             f"port = {echo_port}",
             "[network]",
             f'reconnect_min = "{self.plan.reconnect[0]}"',
             f'reconnect_max = "{self.plan.reconnect[1]}"',
         ]
         for leader, (keys, publish, control) in leaders.items():
-            text += ["[[leader]]", *_endpoint(f"demo/{leader}", publish, control, keys)]
+            text += ["[[leader]]", *self._endpoint(leader, publish, control, keys)]
         self._write_config(name, text)
 
     def _write_leader(
@@ -155,7 +159,7 @@ class Datacenter:
             f'key = "../keys/demo.{name}.key"',
             f'allow = "{rack}-allow.toml"',
             "[root]",
-            *_endpoint("demo/root", *root_ports, root_keys),
+            *self._endpoint("root", *root_ports, root_keys),
             "[[rack]]",
             f'name = "demo/{rack}"',
             f"nodes = [{nodes}]",
@@ -182,10 +186,19 @@ class Datacenter:
 
     def _binding(self, name: str, ports: tuple[int, int]) -> list[str]:
         return [
-            f'publish = "tcp://127.0.0.1:{ports[0]}"',
-            f'control = "tcp://127.0.0.1:{ports[1]}"',
+            f'publish = "tcp://{self.address_of(name)}:{ports[0]}"',
+            f'control = "tcp://{self.address_of(name)}:{ports[1]}"',
             f'query = "ipc://{self.directory}/run/{name}.sock"',
             f'state_dir = "{self.directory}/state/{name}"',
+        ]
+
+    def _endpoint(self, name: str, publish: int, control: int, keys: KeyPair) -> list[str]:
+        address = self.address_of(name)
+        return [
+            f'name = "demo/{name}"',
+            f'publish = "tcp://{address}:{publish}"',
+            f'control = "tcp://{address}:{control}"',
+            f'public_key = "{keys.public}"',
         ]
 
     def _write_config(self, name: str, lines: Iterable[str]) -> None:
@@ -259,15 +272,6 @@ class Datacenter:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _endpoint(name: str, publish: int, control: int, keys: KeyPair) -> list[str]:
-    return [
-        f'name = "{name}"',
-        f'publish = "tcp://127.0.0.1:{publish}"',
-        f'control = "tcp://127.0.0.1:{control}"',
-        f'public_key = "{keys.public}"',
-    ]
 
 
 def free_ports(count: int) -> list[int]:
