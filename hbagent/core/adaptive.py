@@ -22,7 +22,10 @@ Two things are not delay and must not be averaged as if they were:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+from .units import MILLISECOND
 
 #: The long mean is the true mean of the first thousand beats, then moves by a thousandth of the difference a beat.
 #: Detectors in the literature and in Akka and Cassandra use a window of 1000.
@@ -32,17 +35,22 @@ QUICK_BEATS = 5
 #: So many beats in a row, each more than an interval above the mean, are a new level and not a pause. A pause of
 #: fewer intervals than this leaves the mean as it was.
 LEVEL_BEATS = 8
+#: Doubt begins so long after a beat was expected: more than what an idle host's scheduler adds to a beat.
+SLACK_MIN_NS = 8 * MILLISECOND
 
 
 class Adaptive:
     """suspect_at = sent + due + largest view of the delay + margin. State is five integers, whatever the history."""
 
-    __slots__ = ("_above", "_count", "_margin_ns", "_mean", "_quick", "_rest", "allowed_ns")
+    __slots__ = ("_above", "_count", "_mean", "_quick", "_rest", "allowed_ns", "lead_ns", "margin_ns")
 
     name: Final = "adaptive"
 
     def __init__(self, margin_ns: int) -> None:
-        self._margin_ns = margin_ns
+        #: What a beat may be late beyond its expected delay.
+        self.margin_ns = margin_ns
+        #: How long before suspicion the doubt begins.
+        self.lead_ns = max(0, margin_ns - SLACK_MIN_NS)
         #: How far behind the moment the next beat is expected the last deadline lies.
         self.allowed_ns = margin_ns
         self._count = 0
@@ -78,13 +86,20 @@ class Adaptive:
         worst = delay if delay > quick else quick
         if mean > worst:
             worst = mean
-        worst += self._margin_ns
+        worst += self.margin_ns
         self.allowed_ns = worst - mean
         return sent_mono_ns + due_in_ns + worst
 
     def reset(self) -> None:
         """Forget what was learned: another incarnation may run on another clock."""
         self._count = 0
+
+    def remember(self) -> list[int]:
+        """What was learned of the node, for its next life or that of this observer."""
+        return []
+
+    def recall(self, numbers: Sequence[int]) -> None:
+        """Go on from what `remember` gave; anything else is left aside."""
 
     def _unusual(self, delay: int, interval_ns: int) -> int:
         """Decide about a delay far from the mean: start again from it, or count it as one interval too late."""

@@ -19,6 +19,7 @@ of its window: it is offered because people know it, and it is not the default.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from .adaptive import Adaptive
@@ -38,6 +39,18 @@ class Detector(Protocol):
     def allowed_ns(self) -> int:
         """How far behind the moment the next beat is expected the last deadline lies; for evidence."""
 
+    @property
+    def margin_ns(self) -> int:
+        """What a beat may be late beyond the delay that is expected of it; for views."""
+
+    @property
+    def lead_ns(self) -> int:
+        """How long before the last deadline the doubt begins, 0 or more: doubt_at = suspect_at - lead_ns.
+
+        Asking costs a few packets and is right most of the time after a lost beat, so it begins as soon as only one
+        living beat in a thousand would be later; suspecting costs trust and waits out the margin.
+        """
+
     def beat(self, sent_mono_ns: int, due_in_ns: int, interval_ns: int, now: int) -> int:
         """A fresh beat arrived; returns the instant, on the clock of `now`, from which silence is suspicious.
 
@@ -47,6 +60,12 @@ class Detector(Protocol):
 
     def reset(self) -> None:
         """Forget what was learned: the sender is another incarnation."""
+
+    def remember(self) -> list[int]:
+        """What was learned about the node and outlives observer and incarnation, in a few numbers; may be empty."""
+
+    def recall(self, numbers: Sequence[int]) -> None:
+        """Go on from what `remember` gave. Never raises: numbers that make no sense are left aside."""
 
 
 #: The words that `DetectorConfig.kind` may hold.

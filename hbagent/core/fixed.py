@@ -6,18 +6,23 @@ moves the next deadline by 300 ms.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+from .adaptive import SLACK_MIN_NS
 
 
 class Fixed:
     """suspect_at = arrival + interval + margin."""
 
-    __slots__ = ("allowed_ns",)
+    __slots__ = ("allowed_ns", "lead_ns", "margin_ns")
 
     name: Final = "fixed"
 
     def __init__(self, margin_ns: int) -> None:
-        self.allowed_ns = margin_ns
+        self.allowed_ns = self.margin_ns = margin_ns
+        #: How long before suspicion the doubt begins.
+        self.lead_ns = max(0, margin_ns - SLACK_MIN_NS)
 
     def beat(self, sent_mono_ns: int, due_in_ns: int, interval_ns: int, now: int) -> int:
         """A fresh beat arrived; returns when silence is suspicious. The sender's clock is not looked at."""
@@ -25,3 +30,10 @@ class Fixed:
 
     def reset(self) -> None:
         """Nothing was learned, so there is nothing to forget."""
+
+    def remember(self) -> list[int]:
+        """Nothing."""
+        return []
+
+    def recall(self, numbers: Sequence[int]) -> None:
+        """Nothing."""

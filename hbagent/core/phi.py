@@ -18,8 +18,10 @@ below -25). As -log10(tail) = ln(1 + exp(z)) / ln 10, which is z / ln 10 for a l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
+from .adaptive import SLACK_MIN_NS
 from .window import Window
 
 _LINEAR = 1.5976
@@ -31,6 +33,8 @@ DEVIATIONS_MAX = 1_000_000
 #: usually is; above, phi stands still.
 THRESHOLD_MIN = 1e-12
 THRESHOLD_MAX = 1e15
+#: The level at which doubt begins: were arrivals normal, one beat in a thousand.
+DOUBT_LEVEL = 3.0
 
 
 def phi(elapsed_ns: int, mean_ns: int, deviation_ns: int) -> float:
@@ -61,6 +65,10 @@ def deviations_at(threshold: float) -> float:
     return 2.0 * root * math.sinh(math.asinh(q / (2.0 * root**3)) / 3.0)
 
 
+#: `DOUBT_LEVEL` in deviations: 3.09 of a true normal.
+_DOUBT_DEVIATIONS = deviations_at(DOUBT_LEVEL)
+
+
 def elapsed_at(threshold: float, mean_ns: int, deviation_ns: int) -> int:
     """The silence, in nanoseconds, at which phi reaches `threshold`: the inverse of `phi`, to the nanosecond."""
     return mean_ns + _scaled(deviations_at(threshold), max(deviation_ns, 1))
@@ -84,6 +92,7 @@ class Phi:
         "_suspect_at",
         "_window",
         "allowed_ns",
+        "lead_ns",
     )
 
     name: Final = "phi"
@@ -99,6 +108,13 @@ class Phi:
         self._suspect_at = 0
         #: How far behind the mean arrival the last deadline lies.
         self.allowed_ns = 0
+        #: How long before suspicion the doubt begins.
+        self.lead_ns = 0
+
+    @property
+    def margin_ns(self) -> int:
+        """What an arrival may lie behind the mean one: a multiple of the deviation, and the pause."""
+        return self.allowed_ns
 
     def beat(self, sent_mono_ns: int, due_in_ns: int, interval_ns: int, now: int) -> int:
         """A fresh beat arrived; returns when silence is suspicious. The sender's clock is not looked at."""
@@ -109,14 +125,23 @@ class Phi:
             # A gap that raised suspicion is an outage; as a sample it would make the next one harder to see.
             window.append(now - self._last)
         self._last = now
-        deviation = max(window.deviation_ns, self._deviation_min_ns)
-        self.allowed_ns = self._pause_ns + int(self._deviations * deviation)
+        seen = window.deviation_ns
+        self.allowed_ns = self._pause_ns + int(self._deviations * max(seen, self._deviation_min_ns))
+        # Asking is cheap: neither the pause nor the least deviation, which keep verdicts calm, put it off.
+        self.lead_ns = max(0, self.allowed_ns - max(SLACK_MIN_NS, int(_DOUBT_DEVIATIONS * seen)))
         self._suspect_at = now + window.mean_ns + self.allowed_ns
         return self._suspect_at
 
     def reset(self) -> None:
         """Forget the arrivals."""
         self._window.clear()
+
+    def remember(self) -> list[int]:
+        """Nothing: a window of arrivals is filled in minutes."""
+        return []
+
+    def recall(self, numbers: Sequence[int]) -> None:
+        """Nothing."""
 
     def _start(self, interval_ns: int) -> None:
         """Begin with two samples whose mean is the announced interval and whose deviation is a quarter of it."""
