@@ -21,13 +21,14 @@ from pathlib import Path
 import msgspec
 
 from hbagent.core.states import UNTOLD, Kind
+from hbagent.role.settings.schema import HOOK_KINDS
 from hbagent.transport.allow import AllowList, Role, save
 from hbagent.transport.keys import KeyPair, generate
 
 #: A process that was told to end gets this long before it is killed: a farewell takes a second at most.
 STOP_SECONDS = 3.0
 _PR_SET_PDEATHSIG = 1
-_TOLD = [kind.value for kind in Kind if kind not in (Kind.NODE_JOINED, Kind.NODE_UNKNOWN, *UNTOLD)]
+_TOLD = [kind.value for kind in HOOK_KINDS if kind not in (Kind.NODE_UNKNOWN, *UNTOLD)]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

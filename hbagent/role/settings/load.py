@@ -13,7 +13,7 @@ from typing import Any, Union
 import msgspec
 
 from hbagent.core.config import AgentConfig, DetectorConfig, HookConfig, LeaderConfig, RackConfig, RootConfig
-from hbagent.core.units import SECOND
+from hbagent.core.units import SECOND, show_duration
 
 from . import values
 from .document import Document, parse, read_text
@@ -25,10 +25,11 @@ DEFAULT_ECHO_PORT = 5703
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Someone to connect to: a leader, for an agent; the root, for a leader."""
+    """Someone to connect to: a leader, for an agent; the root or another leader, for a leader."""
 
     name: str
-    publish: str
+    #: Empty for another leader: nothing is published to it.
+    publish: str = ""
     control: str
     #: 40 characters of Z85; empty on a plain-text connection.
     public_key: str
@@ -80,6 +81,8 @@ class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     query: str
     state_dir: Path
     root: Endpoint
+    #: The other leaders of its racks.
+    peers: tuple[Endpoint, ...] = ()
     security: Security
     logging: Logging
 
@@ -173,23 +176,27 @@ def read_leader(path: Path, text: str) -> LeaderSettings:
     document = Document(path, text, LEADER_SHAPES)
     core = document.table("leader")
     logging = document.table("log")
-    detector = document.table("detector")
+    core |= document.table("doubt")
+    detector = _detector(document)
     racks = document.tables("rack")
     security = _security(document, needed=("key", "allow"))
     place = _server(document, "leader", core, security, ports=(5701, 5702))
     root = _endpoint(document, ("root",), document.table("root"), security)
     if core.get("name") and root and root.name == core["name"]:
         document.say(("root", "name"), "the root has the name of this leader")
+    peers = _peers(document, core.get("name", ""), root, security)
     document.finish()
     assert root is not None
     return LeaderSettings(
         core=LeaderConfig(
             racks={rack["name"]: tuple(f"{rack['name']}/{node}" for node in rack["nodes"]) for rack in racks},
             root=root.name,
-            detector=DetectorConfig(**detector),
+            detector=detector,
+            peers=tuple(peer.name for peer in peers),
             **core,
         ),
         root=root,
+        peers=peers,
         security=security,
         logging=Logging(**logging),
         **place,
@@ -237,17 +244,62 @@ _MISSING_FILE = {
 }
 
 
+def _detector(document: Document) -> DetectorConfig:
+    """When silence becomes suspicious. A margin that is written down stays as it is, unless learning is asked for."""
+    table = document.table("detector")
+    place = ("detector", "margin")
+    written = document.has(place)
+    if written and not document.has(("detector", "mistakes_per_day")):
+        table["mistakes_per_day"] = 0.0
+    config = DetectorConfig(**table)
+    least, most = config.margin_min_ns, config.margin_max_ns
+    if least > most:
+        document.say(("detector",), "margin_min is longer than margin_max")
+    elif config.mistakes_per_day and not least <= config.margin_ns <= most:
+        if written:
+            text = f"learning starts there: it must be from margin_min to margin_max, {show_duration(least)} to"
+            document.say_value(place, document.content["detector"]["margin"], f"{text} {show_duration(most)}")
+        config = msgspec.structs.replace(config, margin_ns=min(max(config.margin_ns, least), most))
+    return config
+
+
 def _leaders(document: Document, security: Security) -> tuple[Endpoint, ...]:
     tables = document.tables("leader")
     if len(tables) > LEADERS_MAX:
         document.say(("leader", LEADERS_MAX), f"a rack has at most {LEADERS_MAX} leaders")
+    return tuple(filter(None, _distinct_endpoints(document, "leader", tables, security)))
+
+
+def _peers(document: Document, own_name: str, root: Endpoint | None, security: Security) -> tuple[Endpoint, ...]:
+    tables = document.tables("peer")
+    if len(tables) >= LEADERS_MAX:
+        document.say(("peer", LEADERS_MAX - 1), f"a rack has at most {LEADERS_MAX} leaders, this one among them")
+    # Whoever has the key of a name is believed to be it: one key is one name.
+    owners = {root.public_key: "the root"} if root is not None else {}
+    peers = _distinct_endpoints(document, "peer", tables, security)
+    for at, peer in enumerate(peers):
+        if peer is None:
+            continue
+        if peer.name == own_name:
+            document.say_value(("peer", at, "name"), peer.name, "this leader itself; its peers are the other leaders")
+        if root is not None and peer.name == root.name:
+            document.say_value(("peer", at, "name"), peer.name, "the root leads no rack")
+        if peer.public_key and owners.setdefault(peer.public_key, peer.name) != peer.name:
+            text = f"this is the key of {owners[peer.public_key]}"
+            document.say_value(("peer", at, "public_key"), peer.public_key, text)
+    return tuple(filter(None, peers))
+
+
+def _distinct_endpoints(
+    document: Document, section: str, tables: list[dict[str, Any]], security: Security
+) -> list[Endpoint | None]:
+    """The endpoint in each table `[[section]]`. Two at one address are a problem."""
     for key in ("publish", "control"):
         seen: dict[str, int] = {}
         for at, table in enumerate(tables):
             if key in table and seen.setdefault(table[key], at) != at:
-                document.say_value(("leader", at, key), table[key], "another leader has this address")
-    found = [_endpoint(document, ("leader", at), table, security) for at, table in enumerate(tables)]
-    return tuple(leader for leader in found if leader is not None)
+                document.say_value((section, at, key), table[key], f"another {section} has this address")
+    return [_endpoint(document, (section, at), table, security) for at, table in enumerate(tables)]
 
 
 def _endpoint(document: Document, place: Place, table: dict[str, Any], security: Security) -> Endpoint | None:
@@ -260,7 +312,7 @@ def _endpoint(document: Document, place: Place, table: dict[str, Any], security:
         key = _public_key(document, (*place, "public_key"), table["public_key"], table.get("name", ""))
     elif not security.plain and not document.has((*place, "public_key")):
         document.say(place, 'missing key "public_key"; "hbagent keys show" prints it')
-    if "name" not in table or len(addresses) < 2:
+    if "name" not in table or "control" not in addresses or ("publish" not in addresses and place[0] != "peer"):
         return None
     return Endpoint(name=table["name"], public_key=key, **addresses)
 

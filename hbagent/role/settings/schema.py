@@ -78,6 +78,12 @@ LEADER_SHAPES: Mapping[str, Shape] = {
             "join_grace": Key(values.duration("100ms", "1h"), "join_grace_ns"),
             "dead_after_intervals": Key(values.whole(2, 1000)),
             "dead_after_min": Key(values.duration("100ms", "1h"), "dead_after_min_ns"),
+            "dead_after": Key(values.duration("100ms", "1d"), "dead_after_ns"),
+            "host_gone_slack": Key(values.duration("50ms", "1h"), "host_gone_slack_ns"),
+            "gate_share": Key(values.number(0.01, 1)),
+            "gate_min": Key(values.whole(2, NODES_MAX)),
+            "gate_hold": Key(values.duration("0s", "1m"), "gate_hold_ns"),
+            "dark_share": Key(values.number(0.01, 1)),
             "left_warn_after": Key(values.duration("1s", "365d"), "left_warn_after_ns"),
             "outbox_max": Key(values.whole(100, 1_000_000)),
         },
@@ -89,13 +95,28 @@ LEADER_SHAPES: Mapping[str, Shape] = {
         {
             "kind": Key(values.word("adaptive", "phi", "fixed")),
             "margin": Key(values.duration("1ms", "1m"), "margin_ns"),
+            "mistakes_per_day": Key(values.number(0, 1000)),
+            "margin_min": Key(values.duration("1ms", "1m"), "margin_min_ns"),
+            "margin_max": Key(values.duration("1ms", "1m"), "margin_max_ns"),
             "phi_threshold": Key(values.number(0.1, 100)),
             "window_samples": Key(values.whole(10, 10_000)),
             "deviation_min": Key(values.duration("1ms", "1m"), "deviation_min_ns"),
             "pause": Key(values.duration("0s", "1m"), "pause_ns"),
         }
     ),
+    "doubt": Shape(
+        {
+            "enabled": Key(values.flag, "doubt"),
+            "pings": Key(values.whole(1, 20)),
+            "ping_spacing": Key(values.duration("1ms", "1s"), "ping_spacing_ns"),
+            "neighbours": Key(values.whole(0, 8)),
+            "echo_check": Key(values.duration("1s", "1d"), "echo_check_ns"),
+            "share": Key(values.number(0.0001, 1), "ask_share"),
+            "burst": Key(values.whole(10, 100_000), "ask_burst"),
+        }
+    ),
     "root": Shape(_ENDPOINT, required=True),
+    "peer": Shape({name: key for name, key in _ENDPOINT.items() if name != "publish"}, repeated=True),
     "rack": Shape(
         {
             "name": Key(values.rack_name, required=True),
@@ -106,12 +127,13 @@ LEADER_SHAPES: Mapping[str, Shape] = {
     ),
 }
 
-#: What a hook may be told of. A node that joins is no trouble; `hbagent events` shows it.
-_HOOK_KINDS = tuple(kind for kind in Kind if kind is not Kind.NODE_JOINED)
+#: What a hook may be told of. A node that joins, or accounts for a silence that is over, is no trouble; `hbagent
+#: events` shows it.
+HOOK_KINDS = tuple(kind for kind in Kind if kind not in (Kind.NODE_JOINED, Kind.NODE_ACCOUNTED))
 
 
 def _hook_kind(value: Any) -> Kind:
-    return Kind(values.word(*(kind.value for kind in _HOOK_KINDS))(value))
+    return Kind(values.word(*(kind.value for kind in HOOK_KINDS))(value))
 
 
 ROOT_SHAPES: Mapping[str, Shape] = {
@@ -145,7 +167,7 @@ ROOT_SHAPES: Mapping[str, Shape] = {
         {
             "name": Key(values.part_name, required=True),
             "command": Key(values.argument, "argv", required=True, items=Items(1, ARGUMENTS_MAX, distinct=False)),
-            "on": Key(_hook_kind, items=Items(1, len(_HOOK_KINDS))),
+            "on": Key(_hook_kind, items=Items(1, len(HOOK_KINDS))),
             "timeout": Key(values.duration("100ms", "1h"), "timeout_ns"),
         },
         repeated=True,

@@ -59,6 +59,13 @@ public_key = "{KEY}"
 name = "dc1/rack1"
 nodes = ["node1", "node2"]
 """
+PEER_KEY = "jMjFdF=XUD4k4f*4nVAJtJFi]T%Rh3i#cYT0(8?*"
+PEER = f"""\
+[[peer]]
+name = "dc1/rack1-leader2"
+control = "tcp://10.0.0.2:5702"
+public_key = "{PEER_KEY}"
+"""
 ROOT = """\
 [root]
 name = "dc1/root"
@@ -175,17 +182,34 @@ report_interval = "5s"
 join_grace = "3s"
 dead_after_intervals = 4
 dead_after_min = "1s"
+dead_after = "10s"
+host_gone_slack = "300ms"
+gate_share = 0.5
+gate_min = 4
+gate_hold = "2s"
+dark_share = 1
 left_warn_after = "1m"
 outbox_max = 500
 [detector]
 kind = "phi"
 margin = "50ms"
+mistakes_per_day = 24
+margin_min = "10ms"
+margin_max = "1s"
 phi_threshold = 12
 window_samples = 200
 deviation_min = "20ms"
 pause = "1s"
+[doubt]
+enabled = false
+pings = 3
+ping_spacing = "20ms"
+neighbours = 1
+echo_check = "5m"
+share = 0.01
+burst = 40
 """
-    read = read_leader(HERE, LEADER.replace("[security]", tables + "[security]"))
+    read = read_leader(HERE, LEADER.replace("[security]", tables + "[security]") + PEER)
     assert read.core == LeaderConfig(
         name="dc1/rack1-leader1",
         racks={"dc1/rack1": ("dc1/rack1/node1", "dc1/rack1/node2")},
@@ -193,6 +217,9 @@ pause = "1s"
         detector=DetectorConfig(
             kind="phi",
             margin_ns=50 * MILLISECOND,
+            mistakes_per_day=24.0,
+            margin_min_ns=10 * MILLISECOND,
+            margin_max_ns=SECOND,
             phi_threshold=12.0,
             window_samples=200,
             deviation_min_ns=20 * MILLISECOND,
@@ -200,6 +227,20 @@ pause = "1s"
         ),
         dead_after_intervals=4,
         dead_after_min_ns=SECOND,
+        dead_after_ns=10 * SECOND,
+        host_gone_slack_ns=300 * MILLISECOND,
+        gate_share=0.5,
+        gate_min=4,
+        gate_hold_ns=2 * SECOND,
+        dark_share=1.0,
+        doubt=False,
+        pings=3,
+        ping_spacing_ns=20 * MILLISECOND,
+        neighbours=1,
+        echo_check_ns=5 * MINUTE,
+        ask_share=0.01,
+        ask_burst=40,
+        peers=("dc1/rack1-leader2",),
         join_grace_ns=3 * SECOND,
         summary_interval_ns=500 * MILLISECOND,
         report_interval_ns=5 * SECOND,
@@ -208,6 +249,24 @@ pause = "1s"
     )
     assert (read.publish, read.control) == ("tcp://127.0.0.1:6001", "ipc:///etc/hbagent/run/control.sock")
     assert (read.query, read.state_dir) == ("ipc:///etc/hbagent/run/leader.sock", Path("/etc/hbagent/state"))
+    assert read.peers == (Endpoint(name="dc1/rack1-leader2", control="tcp://10.0.0.2:5702", public_key=PEER_KEY),)
+
+
+@pytest.mark.parametrize(
+    ("lines", "detector"),
+    [
+        ("", DetectorConfig()),
+        ('margin = "50ms"', DetectorConfig(margin_ns=50 * MILLISECOND, mistakes_per_day=0)),
+        ('margin = "50ms"\nmistakes_per_day = 10', DetectorConfig(margin_ns=50 * MILLISECOND, mistakes_per_day=10)),
+        ("mistakes_per_day = 0.5", DetectorConfig(mistakes_per_day=0.5)),
+        ('margin = "5s"', DetectorConfig(margin_ns=5 * SECOND, mistakes_per_day=0)),
+        ('margin_min = "400ms"', DetectorConfig(margin_ns=400 * MILLISECOND, margin_min_ns=400 * MILLISECOND)),
+        ('margin_max = "90ms"', DetectorConfig(margin_ns=90 * MILLISECOND, margin_max_ns=90 * MILLISECOND)),
+    ],
+)
+def test_a_margin_stays_as_written_unless_learning_is_asked_for(lines: str, detector: DetectorConfig) -> None:
+    text = LEADER.replace("[security]", f"[detector]\n{lines}\n[security]")
+    assert read_leader(HERE, text).core.detector == detector
 
 
 def test_every_root_key_reaches_its_setting() -> None:
@@ -337,6 +396,35 @@ public_key = "short"
         (read_leader, LEADER.replace('"node2"', '"node1"'), '13: rack "dc1/rack1": nodes[1] = "node1": stands here'),
         (read_leader, without(LEADER, "nodes"), 'missing key "nodes"'),
         (read_leader, LEADER.replace("[security]", f'query = "ipc://{"d" * 100}/s"\n[security]'), "107 bytes"),
+        (read_leader, LEADER + "[doubt]\npings = 0\n", "pings = 0: must be a whole number from 1 to 20"),
+        (read_leader, LEADER + "[doubt]\nenable = false\n", 'did you mean "enabled"?'),
+        (read_leader, LEADER + "[detector]\npings = 3\n", "it belongs to [doubt]"),
+        (read_leader, LEADER.replace("[sec", 'dead_after = "2d"\n[sec'), "must be from 100ms to 1d"),
+        (read_leader, LEADER.replace("[sec", "gate_share = 0\n[sec"), "must be a number from 0.01 to 1"),
+        (read_leader, LEADER + '[detector]\nmargin_min = "4s"\n', "margin_min is longer than margin_max"),
+        (
+            read_leader,
+            LEADER + '[detector]\nmargin = "5s"\nmistakes_per_day = 1\n',
+            '15: [detector]: margin = "5s": learning starts there: it must be from margin_min to margin_max, 20ms',
+        ),
+        (read_leader, LEADER + PEER + PEER, "there is another [[peer]] of this name"),
+        (read_leader, LEADER + PEER + PEER, "another peer has this address"),
+        (
+            read_leader,
+            LEADER + PEER + PEER.replace("leader2", "leader3").replace("0.2", "0.3"),
+            "this is the key of dc1/rack1-leader2",
+        ),
+        (read_leader, LEADER + PEER.replace("leader2", "leader1"), 'name = "dc1/rack1-leader1": this leader itself'),
+        (read_leader, LEADER + PEER.replace("rack1-leader2", "root"), "the root leads no rack"),
+        (read_leader, LEADER + PEER.replace(PEER_KEY, KEY), "this is the key of the root"),
+        (read_leader, LEADER + without(PEER, "public_key"), '14: peer "dc1/rack1-leader2": missing key "public_key"'),
+        (read_leader, LEADER + without(PEER, "control"), 'missing key "control"'),
+        (read_leader, LEADER + PEER + 'publish = "tcp://10.0.0.2:5701"\n', 'unknown key "publish"'),
+        (
+            read_leader,
+            LEADER + "".join(PEER.replace("leader2", f"leader{n}").replace("0.2", f"0.{n}") for n in (2, 3, 4)),
+            '22: peer "dc1/rack1-leader4": a rack has at most 3 leaders, this one among them',
+        ),
         (read_root, ROOT.replace('"dc1/rack1-leader1"', '"dc1/root"'), "the root's own name is among the leaders"),
         (read_root, ROOT.replace('["dc1/rack1-leader1"]', "[]"), "1 to 3 items"),
         (read_root, ROOT.replace("[security]", 'lease = "2s"\n[security]'), "from 2500ms to 10m"),
@@ -356,6 +444,7 @@ def test_what_cannot_work_is_told(read: Reader, text: str, says: str) -> None:
     [
         (read_agent, plain(AGENT).replace('"tcp://127.0.0.1:5702"', '"tcp://localhost:5702"'), 8),
         (read_leader, plain(LEADER).replace('"tcp://127.0.0.9:5711"', '"tcp://10.0.0.9:5711"'), 7),
+        (read_leader, plain(LEADER) + PEER, 14),
         (read_root, plain(ROOT).replace("[security]", 'control = "tcp://[::]:1"\n[security]'), 3),
     ],
 )
@@ -414,6 +503,8 @@ NAMES = [
     "agent",
     "leader",
     "root",
+    "peer",
+    "doubt",
     "rack",
     "hook",
     "security",
@@ -450,6 +541,9 @@ MORE_KEYS = [
     "port",
     "hook_queue_max",
     "reconnect_min",
+    "margin",
+    "margin_min",
+    "mistakes_per_day",
 ]
 VALUES = st.one_of(
     st.sampled_from(

@@ -51,9 +51,10 @@ def test_every_default_shown_is_the_real_one(name: str) -> None:
 def test_every_key_is_shown_in_its_table_with_a_comment_above(name: str) -> None:
     for section, shape in FILES[name].items():
         header = f"[[{section}]]" if shape.repeated else f"[{section}]"
-        table = re.split(r"^\[", shipped(name).split(f"\n{header}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+        beginning = re.compile(rf"^(?:#  )?{re.escape(header)}\n", re.MULTILINE)
+        table = re.split(r"^\[", beginning.split(shipped(name), maxsplit=1)[1], maxsplit=1, flags=re.MULTILINE)[0]
         for key in shape.keys:
-            match = re.search(rf"^((?:#.*\n)(?:#?[a-z_]+ = .*\n)*)#?{key} = ", table, re.MULTILINE)
+            match = re.search(rf"^((?:#.*\n)(?:#?[a-z_]+ = .*\n)*)#?(?:  )?{key} = ", table, re.MULTILINE)
             assert match, f"etc/{name}.toml does not explain {key} in {header}"
 
 
@@ -62,12 +63,15 @@ def test_the_examples_load_too() -> None:
     assert lines >= 5
     settings = read_root(ETC / "root.toml", text)
     assert [hook.name for hook in settings.core.hooks] == ["syslog", "webhook"]
+    text, lines = EXAMPLE.subn("", shipped("leader"))
+    assert lines == 4
+    assert [peer.name for peer in read_leader(ETC / "leader.toml", text).peers] == ["dc1/rack07-leader2"]
 
 
 def test_every_kind_that_a_hook_may_be_told_of_is_listed() -> None:
     comment = shipped("root").split("# What it is told of:")[1].split("\n#on")[0]
     listed = re.findall(r"[a-z]+(?:-[a-z]+)*", comment.replace("#", ""))
-    assert listed == [kind.value for kind in Kind if kind is not Kind.NODE_JOINED]
+    assert listed == [kind.value for kind in Kind if kind not in (Kind.NODE_JOINED, Kind.NODE_ACCOUNTED)]
 
 
 def test_the_shipped_hooks_are_programs_that_only_their_owner_can_change() -> None:
