@@ -15,29 +15,43 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from .account import reason
 from .config import LeaderConfig
 from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Send
+from .inquiry import Proof
 from .leaderviews import explain_view, status_view
 from .member import Member
 from .memory import Entry, Memory, acknowledged_entry, verdict_entry
 from .messages import (
+    Account,
+    AccountWanted,
     Admission,
+    Answered,
+    Disconnected,
+    Evidence,
     Farewell,
     FarewellAck,
+    HeardWanted,
     Hello,
     KeepFailed,
     Kept,
+    LastHeard,
     LeaderStats,
     Linked,
+    Located,
     NodeReport,
     NodeRow,
+    Ping,
+    Pong,
     Query,
     RackReports,
     RackSummary,
     Reconfigured,
     Refused,
+    Relayed,
     Report,
     ReportWanted,
+    Suspended,
     Terminate,
     Transition,
     TransitionsAck,
@@ -47,12 +61,16 @@ from .observer import OwnLag
 from .outbox import Outbox
 from .refusals import Refusals
 from .roster import Change, Heard, Roster
-from .states import Liveness
-from .units import SECOND, show_duration
+from .states import Kind, Liveness
+from .units import MINUTE, SECOND, show_duration
 from .wallclock import WallClock
 
 #: Verdicts remembered per node for `explain`.
 STORY_LENGTH = 10
+#: A node that is back is asked this often, once a second, why it was silent; then nobody will know.
+ACCOUNT_TRIES = 10
+#: What was learned of each node's lateness is written down this often, and when the leader ends.
+REMEMBER_NS = 10 * MINUTE
 #: Why an agent is not admitted, for its log. The wire refuses more than 256 characters.
 REASON_LENGTH_MAX = 250
 
@@ -68,7 +86,8 @@ class LeaderCore:
         self._number = 0
         self.wall = WallClock()
         self._lag = OwnLag()
-        self.roster = Roster(config, self._lag, now)
+        self.roster = Roster(config, self._lag, now, rng)
+        self.inquiry = self.roster.inquiry
         self._members = self.roster.members
         self._outbox = Outbox(config.outbox_max, self.epoch)
         self.memory = Memory(self._members, self._outbox)
@@ -82,7 +101,13 @@ class LeaderCore:
         self._summary_next = now
         self._reports_due: dict[str, dict[str, int]] = {rack: {} for rack in racks}
         self._reports_all_at = dict.fromkeys(racks, now + config.report_interval_ns)
-        self._echo_keys: dict[str, bytes] = {}
+        #: Who is asked why it was silent: number of the question, how long it was, and how often it was asked.
+        self._owed: dict[str, tuple[int, int, int]] = {}
+        self._accounts = 0
+        self._remember_at = now + REMEMBER_NS
+        self._beats_seen = 0
+        self._stalls = 0
+        self._suspended_ns = 0
         self._stories: dict[str, list[Transition]] = {}
         self.beats = 0
         self._refusals = Refusals()
@@ -133,7 +158,7 @@ class LeaderCore:
         if handler is None:
             return self._refuse(sender, "unexpected-type", now)
         effects: Effects = handler(self, sender, message, now)
-        return effects
+        return (*effects, *self.inquiry.take()) if self.inquiry.effects else effects
 
     def wake(self, now: int) -> Effects:
         """The deadline came, and all sockets have been drained."""
@@ -146,6 +171,11 @@ class LeaderCore:
         judged = self.roster.deadline()
         if judged is not None and now >= judged:
             effects.extend(self._tell(self.roster.expire(now), now))
+        asking = self.inquiry.deadline()
+        if asking is not None and now >= asking:
+            for node in self.inquiry.wake(now):
+                self.roster.mute(node, now)
+        effects.extend(self.inquiry.take())
         if now >= self._summary_next:
             self._summaries(now, effects)
         if self._resend_at is not None and now >= self._resend_at:
@@ -165,6 +195,9 @@ class LeaderCore:
         judged = self.roster.deadline()
         if judged is not None and judged < at:
             at = judged
+        asking = self.inquiry.deadline()
+        if asking is not None and asking < at:
+            at = asking
         if self._resend_at is not None and self._resend_at < at:
             at = self._resend_at
         return at
@@ -176,10 +209,123 @@ class LeaderCore:
         self._tick_at = now + self._config.tick_ns
         longest = max((m.interval_ns for m in self._members.values()), default=SECOND) if lag > SECOND // 20 else 0
         if longest and lag > longest // 2:
+            self._stalls += 1
             self._lag.hold(now + longest + self._config.detector.margin_ns)
             effects.append(
                 Note("warning", "stalled", {"lag": show_duration(lag), "judging_in": show_duration(longest)})
             )
+
+    def _suspended(self, sender: str, message: Suspended, now: int) -> Effects:
+        """This host was suspended. No lag shows it, and yet nobody could be heard: connections may be gone as well."""
+        self._suspended_ns += message.suspended_ns
+        longest = max((m.interval_ns for m in self._members.values()), default=SECOND)
+        self._lag.hold(now + longest + self._config.detector.margin_ns)
+        return (Note("warning", "suspended", {"for": show_duration(message.suspended_ns)}),)
+
+    # ---- asking ------------------------------------------------------------------------------------------
+
+    def _located(self, sender: str, located: Located, now: int) -> Effects:
+        member = self._members.get(located.peer)
+        if member is not None and member.address != located.address:
+            member.address = located.address
+            member.tcp_proved = member.udp_proved = None
+        return ()
+
+    def _disconnected(self, sender: str, lost: Disconnected, now: int) -> Effects:
+        member = self._members.get(lost.peer)
+        if member is not None:
+            self.roster.disconnected(member, now)
+        return ()
+
+    def _answered(self, sender: str, answered: Answered, now: int) -> Effects:
+        proof = self.inquiry.answered(answered, now)
+        if proof is not None:
+            return self._proved(proof, now)
+        member = self._members.get(answered.peer)
+        return self._tell(self.roster.weigh(member, now), now) if member is not None else ()
+
+    def _pong(self, sender: str, pong: Pong, now: int) -> Effects:
+        proof = self.inquiry.pong(sender, pong)
+        return self._proved(proof, now) if proof is not None else ()
+
+    def _proved(self, proof: Proof, now: int) -> Effects:
+        change = self.roster.proved(proof, now)
+        return self._tell((change,), now) if change is not None else ()
+
+    def _relayed(self, sender: str, relayed: Relayed, now: int) -> Effects:
+        member = self.inquiry.relayed(sender, relayed, now)
+        return self._tell(self.roster.weigh(member, now), now) if member is not None else ()
+
+    def _last_heard(self, sender: str, heard: LastHeard, now: int) -> Effects:
+        if sender not in self._config.peers:
+            return self._refuse(sender, "forged-id", now)
+        member = self.inquiry.last_heard(sender, heard, now)
+        return self._tell(self.roster.weigh(member, now), now) if member is not None else ()
+
+    def _heard_wanted(self, sender: str, wanted: HeardWanted, now: int) -> Effects:
+        if sender not in self._config.peers:
+            return self._refuse(sender, "forged-id", now)
+        member = self._members.get(wanted.node)
+        if member is None or member.heard_at is None:
+            return (Send(sender, LastHeard(number=wanted.number, node=wanted.node)),)
+        heard = LastHeard(
+            number=wanted.number,
+            node=wanted.node,
+            age_ns=now - member.heard_at,
+            incarnation=member.order.incarnation,
+            sequence=member.order.sequence,
+        )
+        return (Send(sender, heard),)
+
+    def _ping(self, sender: str, ping: Ping, now: int) -> Effects:
+        """The root asks whether this loop still turns."""
+        if sender != self._config.root:
+            return self._refuse(sender, "forged-id", now)
+        return (Send(sender, Pong(number=ping.number, incarnation=self.epoch, sequence=0)),)
+
+    # ---- accounts ----------------------------------------------------------------------------------------
+
+    def _want_account(self, change: Change) -> None:
+        """A node that was suspected, or worse, is back in the same life: it knows why it was not heard."""
+        if change.kind is Kind.NODE_RECOVERED and change.evidence.silent_ns is not None:
+            self._accounts += 1
+            self._owed[change.member.name] = (self._accounts, change.evidence.silent_ns, 0)
+
+    def _ask_accounts(self) -> Iterable[Send]:
+        """Once a second, since a node's beats are heard before its control connection is there again."""
+        for node, (number, silent_ns, tries) in list(self._owed.items()):
+            if tries >= ACCOUNT_TRIES:
+                del self._owed[node]
+                continue
+            self._owed[node] = (number, silent_ns, tries + 1)
+            member = self._members[node]
+            yield Send(
+                node, AccountWanted(number=number, since_ns=silent_ns + (tries + 1) * SECOND + member.interval_ns)
+            )
+
+    def _account(self, sender: str, account: Account, now: int) -> Effects:
+        owed = self._owed.get(sender)
+        member = self._members.get(sender)
+        if owed is None or member is None or owed[0] != account.number:
+            return ()
+        del self._owed[sender]
+        word, text = reason(account, owed[1])
+        evidence = Evidence(
+            text=f"{word}: {text}",
+            incarnation=account.incarnation,
+            silent_ns=owed[1],
+            interval_ns=member.interval_ns,
+            account=account,
+        )
+        change = Change(
+            member=member,
+            kind=Kind.NODE_ACCOUNTED,
+            before=member.liveness,
+            after=member.liveness,
+            cause=member.cause,
+            evidence=evidence,
+        )
+        return self._tell((change,), now)
 
     # ---- verdicts ----------------------------------------------------------------------------------------
 
@@ -188,6 +334,7 @@ class LeaderCore:
         entries: list[Entry] = []
         for change in changes:
             transition = self._transition(change, now)
+            self._want_account(change)
             self._outbox.add(self.epoch, transition)
             entries.append(verdict_entry(self.epoch, transition))
             story = self._stories.setdefault(transition.node, [])
@@ -205,7 +352,8 @@ class LeaderCore:
     def _transition(self, change: Change, now: int) -> Transition:
         member = change.member
         self._number += 1
-        member.version = self._number
+        if change.kind is not Kind.NODE_ACCOUNTED:
+            member.version = self._number
         return Transition(
             number=self._number,
             node=member.name,
@@ -280,6 +428,13 @@ class LeaderCore:
             self._count_at = now + SECOND
             self._allow_beats(now)
             effects.extend(self._missing_reports())
+            effects.extend(self._ask_accounts())
+            beats = sum(member.beats for member in self._members.values())
+            self.inquiry.refill(beats - self._beats_seen)
+            self._beats_seen = beats
+        if now >= self._remember_at:
+            self._remember_at = now + REMEMBER_NS
+            effects.append(self.memory.rewrite())
         for rack, at in self._summary_at.items():
             if now < at:
                 continue
@@ -314,6 +469,7 @@ class LeaderCore:
             newest=self._number,
             nodes=tuple(self._row(self._members[node], now) for node in self._config.racks[rack]),
             stats=self.stats(now),
+            dark_ns=self.roster.dark_ns(rack, now),
         )
 
     def _row(self, member: Member, now: int) -> NodeRow:
@@ -331,6 +487,7 @@ class LeaderCore:
             lost=member.order.lost,
             late=member.late,
             loop_gap_ns=member.loop_gap_ns,
+            margin_ns=member.detector.margin_ns,
         )
 
     def stats(self, now: int) -> LeaderStats:
@@ -340,6 +497,11 @@ class LeaderCore:
             lag_max_ns=self._lag.lag_max_ns,
             beats=sum(member.beats for member in self._members.values()),
             refused=dict(self.refused),
+            doubts=self.inquiry.doubts,
+            asked=self.inquiry.asked,
+            cleared=self.inquiry.cleared,
+            stalls=self._stalls,
+            suspended_ns=self._suspended_ns,
             outbox=len(self._outbox),
             degraded=self.memory.degraded,
             version=self._config.version,
@@ -381,10 +543,13 @@ class LeaderCore:
             reason = f"{sender} is not expected here; this leader leads {racks or 'no rack'}"
             refusal = Admission(accepted=False, epoch=self.epoch, reason=reason[:REASON_LENGTH_MAX])
             return (*self._refuse(sender, "unexpected-node", now), Send(sender, refusal))
-        key = self._echo_keys.get(sender)
-        if key is None:
-            key = self._echo_keys[sender] = self._rng.getrandbits(256).to_bytes(32, "big")
-        return (Send(sender, Admission(accepted=True, epoch=self.epoch, echo_key=key)),)
+        member = self._members[sender]
+        if not member.echo_key:
+            member.echo_key = self._rng.getrandbits(256).to_bytes(32, "big")
+        if hello.echo_port != member.echo_port or hello.incarnation not in (member.tcp_proved, member.udp_proved):
+            member.echo_port = hello.echo_port
+            self.inquiry.check_soon(member, now)
+        return (Send(sender, Admission(accepted=True, epoch=self.epoch, echo_key=member.echo_key)),)
 
     def _farewell(self, sender: str, farewell: Farewell, now: int) -> Effects:
         member = self._members.get(sender)
@@ -422,9 +587,9 @@ class LeaderCore:
         self._config = config
         self.roster.reconfigure(config)
         for node in gone:
-            self.roster.remove(node)
+            self.roster.remove(node, now)
             self._stories.pop(node, None)
-            self._echo_keys.pop(node, None)
+            self._owed.pop(node, None)
         for node in added:
             self.roster.add(node, now)
         self._summary_at = {rack: self._summary_at.get(rack, now) for rack in config.racks}
@@ -458,6 +623,16 @@ class LeaderCore:
         return self._stories.get(node, [])
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, str, Any, int], Effects]]] = {
+        Answered: _answered,
+        Pong: _pong,
+        Relayed: _relayed,
+        HeardWanted: _heard_wanted,
+        LastHeard: _last_heard,
+        Account: _account,
+        Ping: _ping,
+        Located: _located,
+        Disconnected: _disconnected,
+        Suspended: _suspended,
         TransitionsAck: _acknowledged,
         Linked: _linked,
         Kept: _kept,

@@ -13,6 +13,7 @@ to deliver beats 3.3 s old when the cut ended; by their age they prove nothing.
 from __future__ import annotations
 
 from .detector import Detector
+from .doubt import Doubt
 from .messages import Evidence, Report
 from .order import Order
 from .states import Cause, Health, Liveness
@@ -28,12 +29,19 @@ class Member:
     """State of one node; changed only by its `Roster`, and by `beat`."""
 
     __slots__ = (
+        "address",
+        "ask_at",
         "beats",
         "beats_limit",
         "cause",
+        "check_at",
+        "check_wait_ns",
         "detector",
         "digest",
+        "doubt",
         "duplicate_until",
+        "echo_key",
+        "echo_port",
         "floor_before",
         "floor_now",
         "floor_turn",
@@ -42,6 +50,7 @@ class Member:
         "heard_at",
         "incompatible",
         "interval_ns",
+        "judge_from",
         "late",
         "left_at",
         "liveness",
@@ -53,6 +62,7 @@ class Member:
         "old_sent_ns",
         "order",
         "progress",
+        "questions",
         "queued_for",
         "rack",
         "report",
@@ -62,6 +72,8 @@ class Member:
         "silent_from",
         "since",
         "suspect_at",
+        "tcp_proved",
+        "udp_proved",
         "verdict",
         "version",
     )
@@ -108,6 +120,22 @@ class Member:
         self.incompatible = False
         self.report: Report | None = None
         self.report_at = 0
+        #: What is being found out about its silence; None while it is heard.
+        self.doubt: Doubt | None = None
+        #: No suspicion before this: it was silent together with its rack, which has come back.
+        self.judge_from = 0
+        # Where and with which key it is asked (`core.inquiry`).
+        self.address = ""
+        self.echo_port = 0
+        self.echo_key = b""
+        #: Incarnation that answered there last, by each protocol; None when none did.
+        self.tcp_proved: int | None = None
+        self.udp_proved: int | None = None
+        #: Numbers of the questions under way, when the next is asked, and when the echo path is tried again.
+        self.questions: list[int] = []
+        self.ask_at = 0
+        self.check_at = 0
+        self.check_wait_ns = 0
         self.verdict: Evidence | None = None
 
     def beat(
@@ -131,6 +159,7 @@ class Member:
             or interval_ns != self.interval_ns
             or due_in_ns > interval_ns
             or self.heard_at is None
+            or self.doubt is not None
             or self.beats >= self.beats_limit
         ):
             return False

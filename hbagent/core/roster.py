@@ -1,7 +1,12 @@
 """The members of one leader, and the judgement of silence.
 
-A verdict is made in two places only: `unusual` (something was heard) and `expire` (nothing was heard). Both return
-`Change`s; the leader numbers them, keeps them and sends them. The order of states is that of `states.NEXT`.
+A verdict is made when something was heard (`unusual`, `proved`), when nothing was (`expire`), and when evidence about a
+silent node came in (`weigh`). All return `Change`s; the leader numbers them, keeps them and sends them. The order of
+states is that of `states.NEXT`.
+
+Between "late" and "suspect" lies the doubt, in which `core.inquiry` asks. What it finds decides the cause, and the
+cause decides how long silence is borne: a proved end none at all, a host without a sign an interval and half a second,
+a stopped process half a minute, a node that others hear for ever. With no second path there is only the clock.
 
 Silence counts only while this observer was listening. For SUSPECT its own lag since the node was last heard is added
 to the deadline (at most 3 s); for DEAD all of it; and after a stall of the loop nobody is judged before one interval
@@ -11,18 +16,22 @@ of good hearing has passed.
 from __future__ import annotations
 
 import enum
+import random
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from .config import LeaderConfig
 from .detector import make_detector
+from .doubt import Doubt
+from .gate import Gate
+from .inquiry import Inquiry, Proof
 from .member import Member
 from .messages import Evidence
 from .observer import CREDIT_MAX_NS, OwnLag
 from .order import Verdict
-from .states import Cause, Kind, Liveness
-from .units import SECOND, show_duration
+from .states import Cause, Kind, Liveness, Path
+from .units import MILLISECOND, SECOND, show_duration
 from .wheel import Wheel
 
 #: Until a node tells its interval.
@@ -36,9 +45,19 @@ OLD_RUN_MAX = 3
 #: Two incarnations are told apart from a restart when the retired one beats again after this share of an interval.
 DUPLICATE_SPACING = 2
 #: Without a verdict, and yet something is heard; when that ends too, silence is judged as usual.
-_UNCLEAR = (Cause.DUPLICATE_ID, Cause.INCOMPATIBLE)
+_UNCLEAR = (Cause.DUPLICATE_ID, Cause.INCOMPATIBLE, Cause.RACK_DARK)
 #: A doubled identity is forgotten after this many intervals without the retired one.
 DUPLICATE_HOLD = 10
+#: Questions to the node itself that must have stayed without any sign before its host is called gone.
+ASKED_MIN = 3
+#: A silent node about which too little was asked is looked at again after this.
+ASKED_AGAIN_NS = 100 * MILLISECOND
+#: A node whose cause is known, or whose rack is dark, is looked at again after this, also when nothing comes in.
+LOOK_AGAIN_NS = SECOND // 4
+#: Causes told of one suspicion: a network that wavers must not tell without end.
+TOLD_MAX = 6
+
+_PATH_TEXT = {Path.CONTROL: "its control connection", Path.UDP: "its echo port, UDP", Path.TCP: "its echo port, TCP"}
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,14 +86,21 @@ class Heard(enum.Enum):
 class Roster:
     """All nodes that one leader watches."""
 
-    def __init__(self, config: LeaderConfig, lag: OwnLag, now: int) -> None:
+    def __init__(self, config: LeaderConfig, lag: OwnLag, now: int, rng: random.Random | None = None) -> None:
         self._config = config
         self._lag = lag
         self._started = now
+        self._gates: dict[str, Gate] = {}
+        #: Racks that are dark, and since when.
+        self._dark: dict[str, int] = {}
+        #: Silent members of each rack, as counted in this look.
+        self._silent: dict[str, int] = {}
         self._wheel: Wheel[Member] = Wheel()
         self.members: dict[str, Member] = {}
         #: `Member.beat` of each node: the intake's short way to the table.
         self.takers: dict[str, Callable[..., bool]] = {}
+        #: Whoever is in doubt is asked about here.
+        self.inquiry = Inquiry(config, rng if rng is not None else random.Random(0), self.members)
         for nodes in config.racks.values():
             for node in nodes:
                 self.add(node, now)
@@ -87,18 +113,29 @@ class Roster:
         member.fresh_ns = INTERVAL_ASSUMED_NS + self._config.detector.margin_ns
         self.members[node] = member
         self.takers[node] = member.beat
+        if member.rack not in self._gates:
+            config = self._config
+            self._gates[member.rack] = Gate(config.gate_share, config.gate_min, config.gate_hold_ns)
         return member
 
-    def remove(self, node: str) -> None:
+    def remove(self, node: str, now: int) -> None:
         """Expect `node` no longer."""
         self.takers.pop(node, None)
         member = self.members.pop(node, None)
         if member is not None:
             member.queued_for = -1
+            gate = self._gates[member.rack]
+            gate.watched -= self._watches(member)
+            if member.doubt is not None:
+                self.inquiry.end(member)
+                gate.heard(node, now)
 
     def reconfigure(self, config: LeaderConfig) -> None:
         """Judge by other settings from now on; a detector of another kind starts without a memory."""
         old, self._config = self._config, config
+        self.inquiry.reconfigure(config)
+        for rack in [rack for rack in self._dark if rack not in config.racks]:
+            del self._dark[rack]
         for member in self.members.values():
             member.fresh_ns = member.interval_ns + config.detector.margin_ns
             if config.detector != old.detector:
@@ -122,18 +159,21 @@ class Roster:
         member = self.members.get(node)
         if member is None:
             return
+        gate = self._gates[member.rack]
+        gate.watched -= self._watches(member)
         member.liveness = liveness
         member.cause = cause
         if incarnation is not None:
             member.order.restore(incarnation, sequence, member.order.retired)
         self._adopt_interval(member, interval_ns)
-        if liveness is Liveness.SUSPECT:
+        if liveness is Liveness.SUSPECT or cause is Cause.RACK_DARK:
             member.liveness = Liveness.ALIVE
             member.cause = None
+        gate.watched += self._watches(member)
         if member.liveness is Liveness.ALIVE or member.cause in _UNCLEAR:
             member.silent_from = now
             member.suspect_at = now + self._dead_after(member) - self._silence_allowed(member)
-            self._queue(member, member.suspect_at)
+            self._queue(member, member.suspect_at - member.detector.lead_ns)
 
     # ---- something was heard -----------------------------------------------------------------------------
 
@@ -174,6 +214,7 @@ class Roster:
             member.retired_at = None
             member.detector.reset()
             member.forget_offsets()
+            member.tcp_proved = member.udp_proved = None
         if leaving:
             return self._left(member, now)
         age = member.age_of(now - sent_ns, now)
@@ -182,6 +223,10 @@ class Roster:
             member.silent_from = max(member.silent_from, now - age)
             return Heard.OLD
         self._adopt_interval(member, interval_ns)
+        if member.doubt is not None:
+            self.inquiry.cleared += member.liveness is Liveness.ALIVE
+            self._clear(member, now)
+        member.judge_from = 0
         age = max(0, min(age, member.fresh_ns))
         silent_ns = now - member.heard_at if member.heard_at is not None else None
         member.heard_at = member.silent_from = now - age
@@ -191,7 +236,7 @@ class Roster:
         member.digest = digest
         member.loop_gap_now = max(member.loop_gap_now, loop_gap_ns)
         member.suspect_at = member.detector.beat(sent_ns, due_in_ns, interval_ns, now)
-        self._queue(member, member.suspect_at)
+        self._queue(member, member.suspect_at - member.detector.lead_ns)
         if now < member.duplicate_until:
             return Heard.TAKEN
         return self._alive(member, restarted, silent_ns, now)
@@ -233,6 +278,7 @@ class Roster:
     def _left(self, member: Member, now: int) -> Change | Heard:
         if member.liveness is Liveness.LEFT:
             return Heard.TAKEN
+        self._clear(member, now)
         member.heard_at = now
         member.left_at = now
         return self._change(member, Kind.NODE_LEFT, Liveness.LEFT, Cause.LEFT, "said goodbye", None, now)
@@ -273,6 +319,7 @@ class Roster:
     def incompatible(self, member: Member, detail: str, now: int) -> Change | None:
         """The node speaks a protocol that this leader cannot read: no verdict is possible, and it is not dead."""
         member.incompatible = True
+        self._clear(member, now)
         member.silent_from = now
         member.suspect_at = now + self._dead_after(member)
         self._queue(member, member.suspect_at)
@@ -296,43 +343,252 @@ class Roster:
 
     def expire(self, now: int) -> Iterable[Change]:
         """Judge everybody whose deadline has come. Sockets must have been drained before."""
+        self._silent.clear()
         for member in self._wheel.due(now):
             if member.queued_for < 0 or member.queued_for > now:
                 continue
             member.queued_for = 0
             if member.liveness is Liveness.ALIVE or member.cause in _UNCLEAR:
-                yield from self._maybe_suspect(member, now)
+                yield from self._look(member, now)
             elif member.liveness is Liveness.SUSPECT:
                 yield from self._maybe_dead(member, now)
 
-    def _maybe_suspect(self, member: Member, now: int) -> Iterable[Change]:
+    def disconnected(self, member: Member, now: int) -> None:
+        """The kernel closed the node's control connection: ask at once. It convicts nobody by itself."""
+        if not self._watches(member) or member.heard_at is None:
+            return
+        if member.doubt is None:
+            doubt = self._doubt(member, now)
+            self.inquiry.closed(member, doubt, now)
+            self.inquiry.begin(member, doubt, now)
+            self._queue(member, max(now, member.suspect_at))
+        else:
+            self.inquiry.closed(member, member.doubt, now)
+
+    def mute(self, node: str, now: int) -> None:
+        """A neighbour did not report back about another node: is it well itself?"""
+        member = self.members.get(node)
+        if member is not None and member.liveness is Liveness.ALIVE and member.doubt is None:
+            self.inquiry.begin(member, self._doubt(member, now), now)
+            self._queue(member, max(now, member.suspect_at))
+
+    def proved(self, proof: Proof, now: int) -> Change | None:
+        """The node answered a question: it lived when that was asked."""
+        member = proof.member
+        if member.doubt is None or proof.incarnation != member.order.incarnation:
+            return None
+        silent_ns = None if member.heard_at is None else now - member.heard_at
+        asked_ns = now - proof.at
+        if asked_ns > member.interval_ns:
+            # It lived then, but has been silent since; the clock of its silence starts there.
+            member.silent_from = max(member.silent_from, proof.at)
+            return None
+        if member.old_run:
+            # Its beats come and look old, while it answers at once: its clock stood still.
+            member.forget_offsets()
+            member.detector.reset()
+        if member.liveness is Liveness.ALIVE:
+            self.inquiry.cleared += 1
+        text = f"answered after {show_duration(asked_ns)} by {_PATH_TEXT[proof.path]}"
+        member.doubt.step(now, text)
+        self._clear(member, now)
+        member.heard_at = member.silent_from = max(proof.at, member.silent_from)
+        missed = max(0, now - (member.suspect_at - member.detector.lead_ns))
+        member.suspect_at += member.interval_ns * (1 + missed // member.interval_ns)
+        self._queue(member, member.suspect_at - member.detector.lead_ns)
+        if member.liveness is Liveness.ALIVE or member.cause in (Cause.DUPLICATE_ID, Cause.INCOMPATIBLE):
+            return None
+        member.late += member.liveness is Liveness.SUSPECT
+        kind = Kind.NODE_JOINED if member.liveness is Liveness.UNKNOWN else Kind.NODE_RECOVERED
+        if silent_ns is not None:
+            text += f", after {show_duration(silent_ns)} of silence"
+        return self._change(member, kind, Liveness.ALIVE, None, text, silent_ns, now)
+
+    def weigh(self, member: Member, now: int) -> Iterable[Change]:
+        """There is new evidence about a node in doubt."""
+        doubt = member.doubt
+        if doubt is None or not self._watches(member):
+            return
+        cause = doubt.cause(self._fresh(member))
+        if cause is Cause.PROCESS_EXIT:
+            text = (
+                f"its connection was closed and its host refuses port {member.echo_port}, where this life of it"
+                " answered before: the agent has ended"
+            )
+            yield self._dead(member, cause, text, now)
+        elif member.liveness is Liveness.SUSPECT:
+            if cause is not member.cause and doubt.told < TOLD_MAX:
+                yield self._suspect(member, cause, now, None)
+            self._queue(member, now)
+
+    # ---- doubt -------------------------------------------------------------------------------------------
+
+    def _look(self, member: Member, now: int) -> Iterable[Change]:
+        """A node that counts as alive is late."""
         credit = self._lag.since(member.silent_from)
         if member.heard_at is not None:
             credit = min(CREDIT_MAX_NS, credit)
-        at = max(member.suspect_at + credit, self._lag.hold_until)
+        at = max(member.suspect_at + credit, self._lag.hold_until, member.judge_from)
+        if member.doubt is None:
+            doubt_at = at - member.detector.lead_ns
+            if now < doubt_at:
+                self._queue(member, doubt_at)
+                return
+            self.inquiry.begin(member, self._doubt(member, now), now)
         if now < at:
             self._queue(member, at)
             return
+        gate = self._gates[member.rack]
+        held = gate.hold_until(now, member.interval_ns)
+        dark = self._dark.get(member.rack)
+        assert member.doubt is not None
+        cause = member.doubt.cause(self._fresh(member))
+        if held or (dark is not None and cause is Cause.SILENCE):
+            gone_at = self._gone_at(member)
+            if now >= gone_at:
+                yield from self._darken(member.rack, now)
+            if member.cause is Cause.RACK_DARK:
+                self._queue(member, now + LOOK_AGAIN_NS)
+                return
+            if held or now < gone_at:
+                self._queue(member, min(held or gone_at, gone_at) if now < gone_at else held)
+                return
+        yield self._suspect(member, cause, now, credit)
+        self._queue(member, min(self._gone_at(member), self._silence_at(member)))
+
+    def _doubt(self, member: Member, now: int) -> Doubt:
+        doubt = member.doubt = Doubt(now, member.silent_from)
+        if member.heard_at is not None:
+            doubt.step(member.silent_from, f"beat {member.order.sequence} sent, the last that came")
+            doubt.step(member.suspect_at - member.detector.allowed_ns, "the next was expected")
+        self._gates[member.rack].late(member.name, now)
+        return doubt
+
+    def _clear(self, member: Member, now: int) -> None:
+        """The node is heard, or judged for good: nothing is left to find out."""
+        if member.doubt is None:
+            return
+        self.inquiry.end(member)
+        member.doubt = None
+        self._gates[member.rack].heard(member.name, now)
+
+    def _fresh(self, member: Member) -> int:
+        return member.interval_ns + self._config.host_gone_slack_ns
+
+    def _suspect(self, member: Member, cause: Cause, now: int, credit: int | None) -> Change:
+        doubt = member.doubt
+        assert doubt is not None
+        doubt.told += 1
+        if doubt.suspected_at is None:
+            doubt.suspected_at = now
         silent = now - member.silent_from
-        text = (
-            f"no beat for {show_duration(silent)}; one was due every {show_duration(member.interval_ns)}"
-            f" and may be {show_duration(member.detector.allowed_ns)} late"
-        )
-        if member.heard_at is None:
+        if cause is Cause.PROCESS_FROZEN:
+            text = f"no beat for {show_duration(silent)}; its kernel acknowledges questions, its agent does not answer"
+        elif cause is Cause.LINK_CUT:
+            text = f"no beat for {show_duration(silent)} here, but {doubt.elsewhere} has proof that it lives"
+        elif member.heard_at is None:
             listened = show_duration(now - self._started)
             text = f"known alive before this leader's start and not heard in the {listened} since"
-        yield self._change(member, Kind.NODE_SUSPECT, Liveness.SUSPECT, Cause.SILENCE, text, silent, now, credit)
-        self._queue(member, self._dead_at(member))
+        else:
+            text = (
+                f"no beat for {show_duration(silent)}; one was due every {show_duration(member.interval_ns)}"
+                f" and may be {show_duration(member.detector.allowed_ns)} late"
+            )
+        return self._change(member, Kind.NODE_SUSPECT, Liveness.SUSPECT, cause, text, silent, now, credit)
+
+    # ---- death -------------------------------------------------------------------------------------------
 
     def _maybe_dead(self, member: Member, now: int) -> Iterable[Change]:
-        at = max(self._dead_at(member), self._lag.hold_until)
-        if now < at:
-            self._queue(member, at)
+        doubt = member.doubt
+        assert doubt is not None
+        cause = doubt.cause(self._fresh(member))
+        if cause is not member.cause and doubt.told < TOLD_MAX:
+            yield self._suspect(member, cause, now, None)
+        if cause is Cause.LINK_CUT:
+            self._queue(member, now + LOOK_AGAIN_NS)
             return
-        silent = now - member.silent_from
-        credit = self._lag.since(member.silent_from)
-        text = f"no beat for {show_duration(silent)}, {show_duration(self._dead_after(member))} are allowed"
-        yield self._change(member, Kind.NODE_DEAD, Liveness.DEAD, Cause.SILENCE, text, silent, now, credit)
+        if cause is Cause.PROCESS_FROZEN:
+            at = member.silent_from + self._config.dead_after_ns + self._lag.since(member.silent_from)
+            if now < at:
+                self._queue(member, min(at, now + LOOK_AGAIN_NS))
+                return
+            text = f"its kernel acknowledges, its agent has not answered for {show_duration(now - member.silent_from)}"
+            yield self._dead(member, cause, text, now)
+            return
+        yield from self._maybe_silent(member, doubt, now)
+
+    def _maybe_silent(self, member: Member, doubt: Doubt, now: int) -> Iterable[Change]:
+        """Nobody has a sign of the node any more."""
+        gone_at, silence_at = self._gone_at(member), self._silence_at(member)
+        at = max(self._lag.hold_until, min(gone_at, silence_at))
+        gone = now >= gone_at and self._may_be_gone(member, doubt)
+        if doubt.neighbours and not doubt.replies and now < gone_at + member.interval_ns:
+            # Neighbours that do not even report back are perhaps in the same trouble; they are being asked.
+            gone = False
+        if now < at or not (gone or now >= silence_at):
+            self._queue(member, max(at, min(silence_at, now + ASKED_AGAIN_NS)))
+            return
+        gate = self._gates[member.rack]
+        held = gate.hold_until(now, member.interval_ns)
+        if held or member.rack in self._dark:
+            yield from self._darken(member.rack, now)
+        if member.liveness is not Liveness.SUSPECT:
+            self._queue(member, now + LOOK_AGAIN_NS)
+            return
+        held = held or gate.brake(self._silent_in(member.rack, now), now, self._silence_allowed(member))
+        if held:
+            self._queue(member, held)
+            return
+        silent = show_duration(now - member.silent_from)
+        if gone:
+            text = (
+                f"nothing on any path for {silent}: no beat, no acknowledgement by its kernel, no answer to"
+                f" {doubt.unanswered} questions from here and {doubt.helpers} through others"
+            )
+            yield self._dead(member, Cause.HOST_GONE, text, now)
+            return
+        text = f"no beat for {silent}, {show_duration(self._dead_after(member))} are allowed"
+        if self._config.doubt:
+            text += f"; {self._why_silence(member, doubt)}"
+        yield self._dead(member, Cause.SILENCE, text, now)
+
+    def _dead(self, member: Member, cause: Cause, text: str, now: int) -> Change:
+        silent, credit = now - member.silent_from, self._lag.since(member.silent_from)
+        change = self._change(member, Kind.NODE_DEAD, Liveness.DEAD, cause, text, silent, now, credit)
+        self._clear(member, now)
+        return change
+
+    def _may_be_gone(self, member: Member, doubt: Doubt) -> bool:
+        """Silence on a path proves something only if that path worked before, and was tried often enough now.
+
+        A connection that its host's kernel has closed shows that the host was there.
+        """
+        proved = member.order.incarnation is not None and member.order.incarnation in (
+            member.tcp_proved,
+            member.udp_proved,
+        )
+        return proved and not doubt.closed and doubt.unanswered >= ASKED_MIN and member.heard_at is not None
+
+    def _why_silence(self, member: Member, doubt: Doubt) -> str:
+        if member.heard_at is None:
+            return "it was not heard since this leader's start"
+        if doubt.closed:
+            return "its connection was closed, and why is not known"
+        if not self._may_be_gone(member, doubt) and doubt.unanswered >= ASKED_MIN:
+            return "no second path to it was known to work, so no more can be said"
+        return "it could not be asked often enough to say more"
+
+    def _gone_at(self, member: Member) -> int:
+        """When silence on all paths is enough: an interval and half a second after the last sign from anybody."""
+        doubt = member.doubt
+        last = member.silent_from if doubt is None else max(member.silent_from, doubt.last_evidence())
+        at = max(last + self._fresh(member) + self._lag.since(last), member.suspect_at)
+        return max(at, member.judge_from + member.interval_ns) if member.judge_from else at
+
+    def _silence_at(self, member: Member) -> int:
+        """When silence alone is enough."""
+        ends = member.silent_from + self._dead_after(member) + self._lag.since(member.silent_from)
+        return max(ends, self._gone_at(member))
 
     def _silence_allowed(self, member: Member) -> int:
         return max(self._config.dead_after_intervals * member.interval_ns, self._config.dead_after_min_ns)
@@ -342,12 +598,64 @@ class Roster:
         allowed = self._silence_allowed(member)
         return allowed if member.heard_at is not None else max(allowed, self._config.join_grace_ns)
 
-    def _dead_at(self, member: Member) -> int:
-        silence_ends = member.silent_from + self._dead_after(member) + self._lag.since(member.silent_from)
-        return max(silence_ends, member.suspect_at)
+    # ---- the rack ----------------------------------------------------------------------------------------
+
+    def dark_ns(self, rack: str, now: int) -> int | None:
+        """For how long `rack` has been dark; None when it is not."""
+        since = self._dark.get(rack)
+        return None if since is None else now - since
+
+    def _darken(self, rack: str, now: int) -> Iterable[Change]:
+        """Most of the rack has been silent for so long that each would be called dead: it is the rack."""
+        silent = self._silent_in(rack, now)
+        watched = self._gates[rack].watched
+        if rack not in self._dark:
+            if silent < self._config.gate_min or silent < self._config.dark_share * watched:
+                return
+            self._dark[rack] = now
+        text = f"{silent} of {watched} nodes of {rack} have fallen silent together"
+        for node in self._config.racks[rack]:
+            member = self.members[node]
+            if member.cause is not Cause.RACK_DARK and self._is_silent(member, now):
+                silent_ns = now - member.silent_from
+                yield self._change(member, Kind.NODE_UNKNOWN, Liveness.UNKNOWN, Cause.RACK_DARK, text, silent_ns, now)
+                self._queue(member, now + LOOK_AGAIN_NS)
+
+    def _lighten(self, rack: str, now: int) -> None:
+        """Somebody of a dark rack was heard. Who is not gets time to find its way back before it is judged alone."""
+        if rack not in self._dark:
+            return
+        nodes = [self.members[node] for node in self._config.racks[rack]]
+        dark = [member for member in nodes if member.cause is Cause.RACK_DARK]
+        if len(dark) >= self._config.dark_share * self._gates[rack].watched:
+            return
+        del self._dark[rack]
+        for member in dark:
+            member.judge_from = now + self._config.gate_hold_ns
+            self._queue(member, member.judge_from)
+
+    def _silent_in(self, rack: str, now: int) -> int:
+        """How many of the rack would be called dead by silence now; counted once a look."""
+        count = self._silent.get(rack)
+        if count is None:
+            nodes = self._config.racks.get(rack, ())
+            count = self._silent[rack] = sum(self._is_silent(self.members[node], now) for node in nodes)
+        return count
+
+    def _is_silent(self, member: Member, now: int) -> bool:
+        doubt = member.doubt
+        if doubt is None or not self._watches(member):
+            return False
+        return doubt.cause(self._fresh(member)) is Cause.SILENCE and now >= self._gone_at(member)
+
+    def _watches(self, member: Member) -> bool:
+        """True for a node whose silence is news."""
+        return member.liveness in (Liveness.ALIVE, Liveness.SUSPECT) or member.cause is Cause.RACK_DARK
 
     def _queue(self, member: Member, at: int) -> None:
         """Look at `member` at `at`, unless it is looked at before then anyway."""
+        # 0 and less mean something else in `queued_for`.
+        at = max(at, 1)
         if member.queued_for == 0 or at < member.queued_for:
             member.queued_for = at
             self._wheel.add(member, at)
@@ -376,11 +684,18 @@ class Roster:
             detector=member.detector.name,
             lost=member.order.lost,
             late=member.late,
+            steps=member.doubt.story() if member.doubt is not None else (),
         )
         before = member.liveness
+        gate = self._gates[member.rack]
+        gate.watched -= self._watches(member)
+        was_dark = member.cause is Cause.RACK_DARK
         member.liveness = after
         member.cause = cause
+        gate.watched += self._watches(member)
         member.verdict = evidence
         if before is not after:
             member.since = now
+        if was_dark and cause is not Cause.RACK_DARK:
+            self._lighten(member.rack, now)
         return Change(member=member, kind=kind, before=before, after=after, cause=cause, evidence=evidence)

@@ -441,7 +441,7 @@ def test_an_interval_that_changes_counts_from_the_beat_that_says_so() -> None:
 def test_a_node_that_is_expected_no_longer_is_not_judged() -> None:
     watch = Watch()
     watch.lives(1, 11)
-    watch.roster.remove(NODE)
+    watch.roster.remove(NODE, watch.now)
     watch.until(T(60))
     assert watch.kinds == [Kind.NODE_JOINED]
     assert list(watch.roster.members) == [NODE2]
