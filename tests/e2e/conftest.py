@@ -8,16 +8,19 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from hbagent.demo.datacenter import Plan
 from tests.conftest import SOCKET_DIRECTORY_MAX
 from tests.e2e.fleet import Fleet
+from tests.e2e.lab import Lab
 
 Build = Callable[[Plan], Fleet]
 Figures = Callable[[str, str], None]
+BuildLab = Callable[[Plan], Lab]
+Some = TypeVar("Some", bound=Fleet)
 
 _FIGURES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 _FLEETS: pytest.StashKey[list[Fleet]] = pytest.StashKey()
@@ -58,13 +61,29 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Build]:
     """Makes datacenters that end with the module; their logs are shown when a test fails."""
-    fleets = pytestconfig.stash[_FLEETS]
+    with _builder(Fleet, tmp_path_factory, pytestconfig) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def build_lab(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[BuildLab]:
+    """The same, with a host for each process (see `lab.NEEDS`)."""
+    with _builder(Lab, tmp_path_factory, pytestconfig) as make:
+        yield make
+
+
+@contextlib.contextmanager
+def _builder(
+    kind: type[Some], factory: pytest.TempPathFactory, config: pytest.Config
+) -> Iterator[Callable[[Plan], Some]]:
+    fleets = config.stash[_FLEETS]
     with contextlib.ExitStack() as stack:
 
-        def make(plan: Plan) -> Fleet:
-            fleet = Fleet(stack.enter_context(_short_directory(tmp_path_factory)), plan)
+        def make(plan: Plan) -> Some:
+            fleet = kind(stack.enter_context(_short_directory(factory)), plan)
             fleets.append(fleet)
-            return stack.enter_context(fleet)  # type: ignore[return-value]
+            stack.enter_context(fleet)
+            return fleet
 
         yield make
     fleets.clear()

@@ -1,0 +1,153 @@
+"""What was done, against what the root says of it: eight faults, many times each, on hosts of their own.
+
+Two racks are hurt side by side, to be done sooner. What happens to a whole rack happens to one rack at a time: a root
+that loses all its racks at once rightly takes itself for the one that is cut off.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hbagent.demo.datacenter import Plan, wait_until
+from tests.e2e.conftest import BuildLab, Figures
+from tests.e2e.lab import FAULTS, NEEDS, Fault, Lab, Where
+
+#: Of each fault, over both racks.
+RUNS = int(os.environ.get("HBAGENT_RUNS", "3"))
+#: A verdict counts once it has stood for so long: longer than any that is only passed through.
+STANDS_SECONDS = 1.2
+#: Against hanging: a lease lapses after 2.5 s and everything else is sooner.
+VERDICT_SECONDS = 12.0
+SHARE = 0.99
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 60 * RUNS), *NEEDS]
+
+PLAN = Plan(
+    racks=2,
+    nodes=5,
+    interval="200ms",
+    root_lines=('lease = "2500ms"',),
+)
+
+Verdict = tuple[str, str | None]
+
+
+@pytest.fixture(scope="module")
+def lab(build_lab: BuildLab) -> Lab:
+    made = build_lab(PLAN)
+    made.wake_up()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _healed(lab: Lab) -> Iterator[None]:
+    """Every test ends with all nodes alive."""
+    yield
+    lab.heal()
+    lab.settle()
+
+
+class Trial:
+    """Runs faults and keeps what was said of them."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        #: By fault: how often each verdict was given.
+        self.said: dict[str, collections.Counter[str]] = {fault.name: collections.Counter() for fault in FAULTS}
+        #: Living nodes that were called dead, with the fault that it was said in.
+        self.wronged: list[str] = []
+        self._one_rack = threading.Lock()
+
+    def rack(self, rack: str, rounds: range) -> None:
+        """Run each fault once a round on one rack."""
+        for round_ in rounds:
+            for number, fault in enumerate(FAULTS):
+                nodes = self.lab.nodes_of(rack)
+                where = Where(self.lab, rack, nodes[(round_ * len(FAULTS) + number) % len(nodes)])
+                if fault.whole_rack:
+                    with self._one_rack:
+                        self._run(fault, where)
+                else:
+                    self._run(fault, where)
+
+    def _run(self, fault: Fault, where: Where) -> None:
+        mark = self.lab.newest()
+        fault.begin(where)
+        try:
+            verdict = self._standing(fault, where)
+        finally:
+            fault.end(where)
+        healed = wait_until(lambda: self.lab.rack_calm(where.rack), 30.0)
+        assert healed, f"{where.rack} is not well after {fault.name} of {where.node}: {self.lab.states()}"
+        self.said[fault.name][words(verdict)] += 1
+        dead = {self.lab.nodes[where.node]} if fault.fatal else set()
+        self.wronged += [
+            f"{row['node']} {row['cause']} in {fault.name} of {where.node}"
+            for row in self.lab.events(mark, "node-dead")
+            if row["rack"] == f"demo/{where.rack}" and row["node"] not in dead
+        ]
+
+    def _standing(self, fault: Fault, where: Where) -> Verdict:
+        """The verdict that stands."""
+        until = time.monotonic() + VERDICT_SECONDS
+        verdict: Verdict = ("ALIVE", None)
+        since = time.monotonic()
+        while time.monotonic() < until:
+            now = self._verdict(fault, where)
+            if now != verdict:
+                verdict, since = now, time.monotonic()
+            elif verdict != ("ALIVE", None) and time.monotonic() - since >= STANDS_SECONDS:
+                break
+            time.sleep(0.05)
+        return verdict
+
+    def _verdict(self, fault: Fault, where: Where) -> Verdict:
+        states = self.lab.states()
+        if not fault.whole_rack:
+            return states.get(self.lab.nodes[where.node], ("", None))
+        found = {states.get(self.lab.nodes[name], ("", None)) for name in where.nodes}
+        return found.pop() if len(found) == 1 else ("mixed", ", ".join(sorted(words(each) for each in found)))
+
+    def table(self) -> Iterator[str]:
+        """The matrix: faults down, verdicts across."""
+        columns = list(dict.fromkeys([words(fault.verdict) for fault in FAULTS]))
+        columns += sorted({word for said in self.said.values() for word in said if word not in columns})
+        width = max(len(column) for column in columns) + 2
+        yield f"{'':<17}" + "".join(f"{column:>{width}}" for column in columns)
+        for fault in FAULTS:
+            yield f"{fault.name:<17}" + "".join(
+                f"{self.said[fault.name][column] or '.':>{width}}" for column in columns
+            )
+
+
+def words(verdict: Verdict) -> str:
+    return f"{verdict[0]}({verdict[1]})" if verdict[1] else verdict[0]
+
+
+def test_each_fault_is_called_by_its_name_and_no_living_node_dead(lab: Lab, figures: Figures) -> None:
+    trial = Trial(lab)
+    half = (RUNS + 1) // 2
+    begun = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        halves = [
+            pool.submit(trial.rack, "rack1", range(half)),
+            pool.submit(trial.rack, "rack2", range(half, RUNS)),
+        ]
+    for line in trial.table():
+        figures("causes", line)
+    for done in halves:
+        done.result()
+    right = sum(trial.said[fault.name][words(fault.verdict)] for fault in FAULTS)
+    runs = RUNS * len(FAULTS)
+    figures(
+        "causes", f"{right} of {runs} right, {len(trial.wronged)} living called dead, {time.monotonic() - begun:.0f} s"
+    )
+    assert trial.wronged == []
+    assert right >= SHARE * runs
