@@ -1,5 +1,8 @@
 """The control path's two ends as ports: a bound ROUTER that knows whom a connection belongs to, and a DEALER.
 
+The bound end is also where a process learns what the kernel knows of its peers: which connection each has, from
+where, and when it ended.
+
 Both carry one frame a message, and take only the kinds that belong there: a core has handlers for more, such as a
 console's questions, that are none of a peer's business. Sending never waits: what cannot go now is counted and
 dropped, and the core that sent it sends again.
@@ -7,32 +10,65 @@ dropped, and the core that sent it sends again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import functools
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 import zmq
 
-from hbagent.core.messages import Refused, WireMessage
+from hbagent.core.messages import Disconnected, Located, Refused, WireMessage
+from hbagent.core.units import MILLISECOND
 from hbagent.transport.sockets import Socket
 from hbagent.wire import codec
 from hbagent.wire.refusal import Refusal
 
+from .driver import Driver
+
+if TYPE_CHECKING:
+    # Only the bound end has them; an agent does without.
+    from hbagent.transport.connections import Connections
+    from hbagent.transport.monitor import Link
+
 #: Messages taken before the loop looks at its deadlines again.
 DRAIN_MAX = 500
+
+#: libzmq closes a descriptor within this after it has told of it; it does nothing in between.
+CLOSED_WITHIN_NS = 10 * MILLISECOND
 
 Feed = Callable[[str, object], None]
 
 
 class ControlRouter:
-    """The bound end. Who sent a message is the key on its frames, whom to answer is where that key was last heard."""
+    """The bound end. Who sent a message is the key on its frames, whom to answer is where that key was last heard.
 
-    def __init__(self, socket: Socket, feed: Feed, senders: dict[str, str], accepts: Collection[type]) -> None:
+    `accepts` are the kinds that a sender may send, `accepts_of` those of senders who may send others. Each peer's
+    newest connection is noted in `connections`; with `locate` its address is fed as `Located` before its first
+    message, and whenever it is another.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        feed: Feed,
+        senders: Mapping[str, str],
+        accepts: Collection[type],
+        accepts_of: Mapping[str, Collection[type]] | None = None,
+        *,
+        connections: Connections,
+        locate: bool = False,
+    ) -> None:
         self.source = socket
         self._feed = feed
-        self.senders = senders
         self._accepts = frozenset(accepts)
+        self._connections = connections
+        self._locate = locate
         #: Name to the connection where it was last heard, and that connection's user id.
         self._routes: dict[str, tuple[bytes, str]] = {}
+        self._addresses: dict[str, str] = {}
         self.unsent = 0
+        self.cut = 0
+        self.replace_senders(senders, accepts_of)
 
     def drain(self) -> int:
         """Take in what waits, at most `DRAIN_MAX` messages."""
@@ -45,13 +81,18 @@ class ControlRouter:
                 user_id = frames[-1].get(b"User-Id")
                 name = self.senders[user_id]
             except (KeyError, zmq.ZMQError):
+                self.cut += self._connections.cut_sender(frames[-1])
                 self._feed("", Refused("", "unknown-sender"))
                 continue
+            route = (frames[0].bytes, user_id)
+            if self._routes.get(name) != route:
+                self._routes[name] = route
+                self._note(name, frames[-1])
             if len(frames) != 2:
                 self._feed("", Refused(name, "malformed", "not one frame"))
                 continue
-            self._routes[name] = (frames[0].bytes, user_id)
-            _deliver(self._feed, name, frames[1].bytes, self._accepts)
+            accepts = self._accepts_of.get(name, self._accepts)
+            _deliver(self._feed, name, frames[1].bytes, accepts)
         return DRAIN_MAX
 
     def send(self, peer: str, message: WireMessage) -> None:
@@ -67,11 +108,72 @@ class ControlRouter:
         except zmq.ZMQError:
             self.unsent += 1
             del self._routes[peer]
+            self._connections.lost(peer)
 
-    def replace_senders(self, senders: dict[str, str]) -> None:
-        """Another list of who may speak; nobody else is answered any more."""
+    def replace_senders(
+        self, senders: Mapping[str, str], accepts_of: Mapping[str, Collection[type]] | None = None
+    ) -> None:
+        """Another list of who may speak, and what some of them may say. The connections of all others end at once."""
         self.senders = senders
-        self._routes = {name: route for name, route in self._routes.items() if senders.get(route[1]) == name}
+        self._accepts_of = {name: frozenset(kinds) for name, kinds in (accepts_of or {}).items()}
+        heard = self._routes
+        self._routes = {name: route for name, route in heard.items() if senders.get(route[1]) == name}
+        self._addresses = {name: address for name, address in self._addresses.items() if name in self._routes}
+        for name in [name for name in heard if name not in self._routes]:
+            self.cut += self._connections.end(name)
+
+    def _note(self, name: str, frame: zmq.Frame) -> None:
+        """`name` is heard on another connection than before."""
+        gone = self._connections.note(name, frame.get(zmq.SRCFD))
+        if gone is not None:
+            self._feed("", Disconnected(gone))
+        if self._locate:
+            address = _address(frame)
+            if address and self._addresses.get(name) != address:
+                self._addresses[name] = address
+                self._feed("", Located(name, address))
+
+
+class Losses:
+    """Feeds `Disconnected` when the kernel has closed the connection of a peer that `connections` knows.
+
+    `told` is a monitor's callback. Whoever connects and hangs up, however often, costs the loop nothing: only
+    connections of known peers are handed over, each once however often it is told, and all of them in one call.
+    """
+
+    def __init__(self, connections: Connections, driver: Driver) -> None:
+        self._connections = connections
+        self._driver = driver
+        #: Numbers of descriptors in the order in which they were told.
+        self._lost: dict[int, None] = {}
+
+    def told(self, link: Link) -> None:
+        """In the monitor's thread."""
+        if self._connections.knows(link.value) and link.value not in self._lost:
+            self._lost[link.value] = None
+            self._driver.mailbox.post(self._look)
+
+    def _look(self) -> None:
+        for fd in [*self._lost]:
+            # Before the look: what is told from here on is looked at again.
+            del self._lost[fd]
+            self._ended(fd)
+            if self._connections.knows(fd):
+                # libzmq tells of it just before it closes; or the number is a new connection's already.
+                self._driver.call_later(time.monotonic_ns() + CLOSED_WITHIN_NS, functools.partial(self._ended, fd))
+
+    def _ended(self, fd: int) -> None:
+        name = self._connections.gone(fd)
+        if name is not None:
+            self._driver.feed("", Disconnected(name))
+
+
+def _address(frame: zmq.Frame) -> str:
+    """The numeric address that a frame came from; an IPv4 peer of an IPv6 socket under its own."""
+    try:
+        return str(frame.get("Peer-Address")).removeprefix("::ffff:")
+    except zmq.ZMQError:
+        return ""
 
 
 class ControlDealer:

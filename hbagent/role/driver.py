@@ -16,12 +16,14 @@ counted (`defects`), costs what raised it, and the loop goes round. Only when th
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import heapq
 import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any, Protocol
@@ -29,7 +31,7 @@ from typing import Any, Protocol
 import zmq
 
 from hbagent.core.effects import Effect, Exit
-from hbagent.core.messages import Query, Refused, Terminate, WallTime
+from hbagent.core.messages import Query, Refused, Suspended, Terminate, WallTime
 from hbagent.core.units import MILLISECOND, SECOND
 
 from .defects import Defects, Hopeless, Tell
@@ -46,6 +48,10 @@ TURN_BUSY = 2
 #: The core is told the wall clock each second, and so much later when nothing else wakes the loop.
 WALL_EVERY_NS = SECOND
 WALL_SLACK_NS = SECOND
+#: What is made `soon` in one go; a core that answers each refusal with the next question must not hold the loop up.
+SOON_MAX = 1_000
+#: A host that was suspended for less is told by nobody: it counts as lag of the loop, which cores forgive anyway.
+SUSPENDED_MIN_NS = 100 * MILLISECOND
 #: Without any deadline the loop still looks at itself this often.
 IDLE_NS = SECOND
 
@@ -104,6 +110,10 @@ class Driver:
         self._signals: tuple[int, int] | None = None
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._timers_made = 0
+        self._performing = False
+        self._soon: deque[Callable[[], object]] = deque()
+        # The largest of a few, since whatever comes between the two readings only makes it smaller.
+        self._asleep_ns = max(_asleep_ns() for _ in range(5))
 
     # ---- wiring ------------------------------------------------------------------------------------------
 
@@ -135,11 +145,32 @@ class Driver:
 
     def perform(self, effects: Iterable[Effect], sender: str = "") -> None:
         """Carry out a core's orders, each of which may fail by itself. `sender` is whose message caused them."""
+        outermost = not self._performing
+        self._performing = True
         for effect in effects:
             try:
                 self._performers[type(effect)](effect)
             except Exception as error:
                 self.defect(f"perform {type(effect).__name__}", error, sender)
+        if outermost:
+            if self._soon:
+                self._make_soon()
+            self._performing = False
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """In the loop's thread: make `call` now, or once the effects that are being performed have been."""
+        if self._performing:
+            self._soon.append(call)
+        else:
+            self._attempt("news", call)
+
+    def _make_soon(self) -> None:
+        for _ in range(SOON_MAX):
+            if not self._soon:
+                return
+            self._attempt("news", self._soon.popleft())
+        # The rest in the next turn: an empty order is enough.
+        self.mailbox.post(functools.partial(self.perform, ()), owed=True)
 
     def defect(self, where: str, error: BaseException, sender: str = "") -> None:
         """In the loop's thread: book an exception that nobody expected, and go on."""
@@ -196,7 +227,9 @@ class Driver:
 
     def turn(self) -> None:
         """Once round."""
-        taken = self._drain(self._poller.poll(self._timeout_ms()))
+        ready = self._poller.poll(self._timeout_ms())
+        self._look_for_suspension()
+        taken = self._drain(ready)
         now = time.monotonic_ns()
         deadline = self.core.deadline()
         if deadline is not None and now >= deadline:
@@ -218,6 +251,14 @@ class Driver:
         if taken >= TURN_BUSY and rest > 0:
             time.sleep(rest / SECOND)
         self._turned_at = time.monotonic_ns()
+
+    def _look_for_suspension(self) -> None:
+        """Before anything else of this turn: what comes in now may be late because of it."""
+        suspended = _asleep_ns() - self._asleep_ns
+        if suspended > SUSPENDED_MIN_NS:
+            self._asleep_ns += suspended
+            self._tell("warning", "suspended", {"seconds": round(suspended / SECOND, 3)})
+            self.feed("", Suspended(suspended))
 
     def _wake(self) -> None:
         try:
@@ -295,6 +336,11 @@ class Driver:
             for fd in self._signals:
                 os.close(fd)
             self._signals = None
+
+
+def _asleep_ns() -> int:
+    """For how long this host has been suspended since it started, as far as its clocks say."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

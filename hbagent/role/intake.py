@@ -1,9 +1,9 @@
 """Frames in from a bound SUB, each from an authenticated key, at tens of thousands a second.
 
-The key that libzmq put on a frame is looked up in the list of those who may speak *now*: a revoked key's connection
-may live, its next frame is dropped. A beat is unpacked here and handed on as numbers; nothing is made of it. Every
-other frame goes through the codec, and goes on only if it is of a kind that is taken here: what is refused at the
-door costs its sender's tick and nothing else.
+The key that libzmq put on a frame is looked up in the list of those who may speak *now*: the next frame of a revoked
+key is dropped, and ends its connection. A beat is unpacked here and handed on as numbers; nothing is made of it.
+Every other frame goes through the codec, and goes on only if it is of a kind that is taken here: what is refused at
+the door costs its sender's tick and nothing else.
 
 Each frame stands for itself, also when its sender made several parts of one message: the key is on each of them.
 """
@@ -17,6 +17,7 @@ import zmq
 
 from hbagent.core.effects import Effect
 from hbagent.core.messages import Beat, Refused
+from hbagent.transport.connections import Connections
 from hbagent.transport.sockets import Socket
 from hbagent.wire import codec
 from hbagent.wire.beat import BEAT_SIZE, HEAD, LAYOUT, LEAVING, SEQUENCE_MAX
@@ -51,6 +52,7 @@ class Intake:
         *,
         accepts: Collection[type] = (),
         defect: Defect | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self.source = socket
         self._feed = feed
@@ -60,6 +62,7 @@ class Intake:
         self._takers = takers if takers is not None else {}
         self._accepts = frozenset(accepts)
         self._defect = defect if defect is not None else _raise
+        self._connections = connections if connections is not None else Connections()
 
     def drain(self) -> int:
         """Take in what waits, at most `DRAIN_MAX` frames."""
@@ -79,6 +82,7 @@ class Intake:
                     try:
                         name = senders[frame.get(b"User-Id")]
                     except (KeyError, zmq.ZMQError):
+                        self._connections.cut_sender(frame)
                         self._refuse("", "unknown-sender")
                         continue
                     data = frame.bytes

@@ -1,7 +1,7 @@
 """The leader as a process: two bound sockets for its agents, two calling ones to the root, a journal, a query socket.
 
 Everything that agents publish comes in at one SUB, in the loop's own thread, because nothing may stand between a
-beat and the table. Handshakes are decided in the doorkeeper's thread, connection events read in the monitor's,
+beat and the table. Handshakes are decided in the doorkeeper's thread, connection events read in the monitors',
 the journal written in one worker, config and allow-list read in another.
 
 A journal that cannot be read when the leader starts does not keep it from watching: it starts without an earlier
@@ -22,16 +22,21 @@ import zmq
 
 from hbagent import __version__
 from hbagent.core.config import LeaderConfig
-from hbagent.core.effects import Answer, Happened, Keep, Note, Publish, Rewrite, Send
+from hbagent.core.effects import Answer, Ask, Happened, Keep, Note, Publish, Rewrite, Send, Witness
 from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import (
+    Account,
     Farewell,
+    HeardWanted,
     Hello,
     KeepFailed,
     Linked,
+    Ping,
+    Pong,
     RackReports,
     RackSummary,
     Reconfigured,
+    Relayed,
     Report,
     Transitions,
     TransitionsAck,
@@ -42,6 +47,7 @@ from hbagent.store.journal import Journal, JournalError
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
 from hbagent.transport.backoff import Backoff
+from hbagent.transport.connections import Connections
 from hbagent.transport.keys import load_secret
 from hbagent.transport.monitor import Link, LinkEvent, Monitor
 from hbagent.transport.zap import ZapServer
@@ -49,22 +55,26 @@ from hbagent.wire import codec
 from hbagent.wire.pages import report_pages, summary_pages, transition_pages
 
 from .allowed import LOOK_EVERY_NS, Allowed
-from .control import ControlDealer, ControlRouter
+from .asking import Asking
+from .control import ControlDealer, ControlRouter, Losses
 from .driver import Driver
 from .intake import Intake
 from .keeper import Keeper
 from .logs import Log
+from .peers import QUESTIONS, Peers, user_ids
 from .questions import Questions
 from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .settings import LeaderSettings, load_leader
 from .worker import Worker
 
-DOMAIN = "agents"
+#: Agents alone publish; the control path is open to the other leaders of the racks as well.
+DOMAIN, CONTROL_DOMAIN = "agents", "control"
+DOMAINS = {DOMAIN: (Role.AGENT,), CONTROL_DOMAIN: (Role.AGENT, Role.LEADER)}
 #: What agents publish beside beats, what they say on the control path, and what the root says there.
 PUBLISHED = (Report,)
-CONTROL = (Hello, Farewell)
-FROM_ROOT = (TransitionsAck,)
+CONTROL = (Hello, Farewell, Pong, Relayed, Account)
+FROM_ROOT = (TransitionsAck, Ping)
 #: The link to the root is drawn from this, as agents' are from their config: a root that restarts is met by all.
 RECONNECT_MS = (500, 1500)
 #: Summaries that wait for the root: a rack of 10,000 is some 40 pages.
@@ -82,7 +92,7 @@ class Leader:
         self._rng = rng = random.Random()
         keys = None if settings.security.plain or settings.security.key is None else load_secret(settings.security.key)
         members = [node for nodes in settings.core.racks.values() for node in nodes]
-        self._allowed = Allowed(settings.security, Role.AGENT, members, self._log.write)
+        self._allowed = Allowed(settings.security, Role.AGENT, members, self._log.write, user_ids(settings.peers))
         self._journal = Journal(settings.state_dir / "journal")
         kept, failure = self._load_journal()
         self._journal_loaded = not failure
@@ -99,10 +109,14 @@ class Leader:
                 Answer: self._answer,
                 Note: self._log.note,
                 Happened: self._happened,
+                Witness: lambda effect: self._asking.witness(effect),
+                Ask: lambda effect: self._asking.ask(effect),
             },
             self._notifier,
             self._log.write,
         )
+        self._connections = Connections()
+        self._asking = Asking(self._driver, self._connections)
         if failure:
             self._driver.post(KeepFailed(0, failure))
         self._driver.status = self._status
@@ -126,9 +140,21 @@ class Leader:
             self.core.roster.takers,
             accepts=PUBLISHED,
             defect=self._driver.defect,
+            connections=self._connections,
         )
-        router = sockets.control_router(self._context, host, settings.control)
-        self._router = ControlRouter(router, self._driver.feed, senders, CONTROL)
+        control_host = msgspec.structs.replace(host, domain=CONTROL_DOMAIN)
+        router = sockets.control_router(self._context, control_host, settings.control)
+        self._router = ControlRouter(
+            router,
+            self._driver.feed,
+            self._allowed.senders_and_peers,
+            CONTROL,
+            self._questions_of_peers(),
+            connections=self._connections,
+            locate=True,
+        )
+        losses = Losses(self._connections, self._driver)
+        self._losses_monitor = Monitor({"control": router}, losses.told, (LinkEvent.LOST,))
         self._questions = Questions(sockets.query_router(self._context, settings.query), self._driver.feed)
         for port in (self._intake, self._router, self._questions):
             self._driver.add(port)
@@ -137,6 +163,8 @@ class Leader:
         dealer = sockets.control_dealer(self._context, self._caller, ())
         self._root = ControlDealer(dealer, settings.root.name, self._driver.feed, FROM_ROOT)
         self._driver.add(self._root)
+        self._peers = Peers(self._context, self._caller, self._driver, rng, self._log.write)
+        self._peers.use(settings.peers)
         self._backoff = Backoff(rng)
         self._monitor = Monitor({"root": dealer, "summaries": self._summaries}, self._link_changed)
         self._connect_root()
@@ -165,6 +193,9 @@ class Leader:
 
     def _close(self) -> None:
         self._monitor.stop()
+        self._peers.close()
+        self._losses_monitor.stop()
+        self._asking.close()
         for port in (self._intake, self._router, self._questions, self._root):
             # A farewell's acknowledgement may still be on its way to the kernel.
             port.source.close(linger=100)
@@ -224,6 +255,9 @@ class Leader:
             self._summaries.send(codec.encode(page), zmq.NOBLOCK)
 
     def _send(self, effect: Send) -> None:
+        if isinstance(effect.message, HeardWanted):
+            self._peers.send(effect.peer, effect.message)
+            return
         if effect.peer != self._root_endpoint.name:
             self._router.send(effect.peer, effect.message)
             return
@@ -294,13 +328,16 @@ class Leader:
             self._driver.defect("doorkeeper", RuntimeError("the doorkeeper's thread has ended"))
 
     def _doorkeeper(self) -> ZapServer:
-        return ZapServer(self._context, self._allowed.list, {DOMAIN: Role.AGENT}, plain=self._plain, note=self._noted)
+        return ZapServer(self._context, self._allowed.list, DOMAINS, plain=self._plain, note=self._noted)
 
     def _use_allowed(self) -> None:
         senders = self._allowed.senders
         self._zap.replace(self._allowed.list)
         self._intake.senders = senders
-        self._router.replace_senders(senders)
+        self._router.replace_senders(self._allowed.senders_and_peers, self._questions_of_peers())
+
+    def _questions_of_peers(self) -> dict[str, tuple[type, ...]]:
+        return dict.fromkeys((peer.name for peer in self._settings.peers), QUESTIONS)
 
     # ---- reload ------------------------------------------------------------------------------------------
 
@@ -313,7 +350,9 @@ class Leader:
         self._log.set_level(settings.logging.level)
         needs_restart(old, settings, ("publish", "control", "query", "state_dir", "security", "root"), self._log.write)
         self._driver.feed("", Reconfigured(self._core_config(settings)))
+        self._allowed.use_peers(user_ids(settings.peers))
         self._allowed.use_names(node for nodes in settings.core.racks.values() for node in nodes)
+        self._peers.use(settings.peers)
 
     def _core_config(self, settings: LeaderSettings) -> LeaderConfig:
         return msgspec.structs.replace(settings.core, root=self._root_endpoint.name, version=__version__)

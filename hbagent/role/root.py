@@ -20,8 +20,8 @@ import zmq
 
 from hbagent import __version__
 from hbagent.core.config import RootConfig
-from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, RunHook, Send
-from hbagent.core.messages import HookFinished, RackReports, RackSummary, Reconfigured, Transitions
+from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, RunHook, Send, Witness
+from hbagent.core.messages import HookFinished, Pong, RackReports, RackSummary, Reconfigured, Transitions
 from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
 from hbagent.core.states import UNTOLD
@@ -32,11 +32,14 @@ from hbagent.store.claim import ClaimedError
 from hbagent.store.history import History, HistoryError
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
+from hbagent.transport.connections import Connections
 from hbagent.transport.keys import load_secret
+from hbagent.transport.monitor import LinkEvent, Monitor
 from hbagent.transport.zap import ZapServer
 
 from .allowed import LOOK_EVERY_NS, Allowed
-from .control import ControlRouter
+from .asking import Asking
+from .control import ControlRouter, Losses
 from .driver import Driver
 from .intake import Intake
 from .keeper import Keeper
@@ -51,7 +54,7 @@ DOMAIN = "leaders"
 #: What leaders publish, and what they say on the control path.
 PUBLISHED = (RackSummary, RackReports)
 #: A leader's first summaries come here too: they take its lease before its transitions are told.
-CONTROL = (Transitions, RackSummary)
+CONTROL = (Transitions, RackSummary, Pong)
 #: Questions about history that the store's worker has before it. Commits queue behind them, and alarms behind those:
 #: a reading of 10,000 events is a tenth of a second.
 READS_MAX = 4
@@ -86,10 +89,13 @@ class Root:
                 Fetch: self._fetch,
                 Note: self._log.note,
                 Happened: self._happened,
+                Witness: lambda effect: self._asking.witness(effect),
             },
             self._notifier,
             self._log.write,
         )
+        self._connections = Connections()
+        self._asking = Asking(self._driver, self._connections)
         self._driver.status = self._status
         self._driver.on_reload = self._start_reload
         self._worker = Worker("store", self._failed)
@@ -107,9 +113,18 @@ class Root:
         self._zap = self._doorkeeper()
         senders = self._allowed.senders
         intake = sockets.intake_subscriber(self._context, host, settings.publish)
-        self._intake = Intake(intake, self._driver.feed, senders, accepts=PUBLISHED, defect=self._driver.defect)
+        self._intake = Intake(
+            intake,
+            self._driver.feed,
+            senders,
+            accepts=PUBLISHED,
+            defect=self._driver.defect,
+            connections=self._connections,
+        )
         router = sockets.control_router(self._context, host, settings.control)
-        self._router = ControlRouter(router, self._driver.feed, senders, CONTROL)
+        self._router = ControlRouter(router, self._driver.feed, senders, CONTROL, connections=self._connections)
+        losses = Losses(self._connections, self._driver)
+        self._monitor = Monitor({"control": router}, losses.told, (LinkEvent.LOST,))
         self._questions = Questions(sockets.query_router(self._context, settings.query), self._driver.feed)
         for port in (self._intake, self._router, self._questions):
             self._driver.add(port)
@@ -142,6 +157,8 @@ class Root:
             self._close()
 
     def _close(self) -> None:
+        self._monitor.stop()
+        self._asking.close()
         for port in (self._intake, self._router, self._questions):
             port.source.close(linger=100)
         self._zap.stop()

@@ -2,7 +2,7 @@
 
 A socket monitor that nobody reads stops the socket's I/O thread, and with it every other socket: a leader with an
 unread one and 2,000 connections fell silent within a second (measured). So one thread does nothing but read them
-all, and only the three kinds of event that are needed are asked for: failed accepts alone can be 35,000 a second.
+all, and only the kinds of event that are needed are asked for: failed accepts alone can be 35,000 a second.
 
 Make it before the sockets connect or bind, or the first events are missed. `stop` it before they are closed.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 import zmq
@@ -35,7 +35,6 @@ class LinkEvent(enum.Enum):
 
 
 _EVENTS = {event.value: event for event in LinkEvent}
-_MASK = sum(event.value for event in LinkEvent) | zmq.EVENT_MONITOR_STOPPED
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):
@@ -58,11 +57,17 @@ class Monitor:
     since reading may never stop.
     """
 
-    def __init__(self, sockets: Mapping[str, Socket], callback: Callable[[Link], None]) -> None:
+    def __init__(
+        self,
+        sockets: Mapping[str, Socket],
+        callback: Callable[[Link], None],
+        events: Collection[LinkEvent] = tuple(LinkEvent),
+    ) -> None:
         self._sockets = tuple(sockets.values())
         self._callback = callback
         self.callback_errors = 0
-        readers = {socket.get_monitor_socket(_MASK): label for label, socket in sockets.items()}
+        mask = sum(event.value for event in events) | zmq.EVENT_MONITOR_STOPPED
+        readers = {socket.get_monitor_socket(mask): label for label, socket in sockets.items()}
         self._thread = threading.Thread(target=self._run, args=(readers,), name="monitor", daemon=True)
         self._thread.start()
 

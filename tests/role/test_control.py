@@ -18,6 +18,7 @@ from hbagent.role import agent, leader, root
 from hbagent.role import control as control_module
 from hbagent.role.control import ControlDealer, ControlRouter
 from hbagent.transport.allow import Role
+from hbagent.transport.connections import Connections
 from hbagent.transport.keys import KeyPair
 from hbagent.transport.sockets import CONTROL_QUEUE_MAX, Context, control_dealer
 from hbagent.wire import codec
@@ -40,8 +41,13 @@ class Ends:
         self.context = context
         self.heard: list[tuple[str, object]] = []
         senders = door.zap._allow.senders(Role.AGENT)
+        self.connections = Connections()
         self.router = ControlRouter(
-            door.control, lambda name, message: self.heard.append((name, message)), senders, leader.CONTROL
+            door.control,
+            lambda name, message: self.heard.append((name, message)),
+            senders,
+            leader.CONTROL,
+            connections=self.connections,
         )
         self.told: list[tuple[str, object]] = []
 
