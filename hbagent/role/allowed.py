@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from hbagent.core.units import MILLISECOND
@@ -28,31 +28,56 @@ _Stamp = tuple[int, ...]
 
 
 class Allowed:
-    """The live allow-list of one role. Raises AllowError when there is none to start with."""
+    """The live allow-list of one role. Raises AllowError when there is none to start with.
 
-    def __init__(self, security: Security, role: Role, plain_names: Iterable[str], tell: Tell) -> None:
+    A leader also has `peers`, by name and user id: the other leaders of its racks, who stand in its config. They and
+    no other leaders are in the list, whatever the file says of leaders.
+    """
+
+    def __init__(
+        self,
+        security: Security,
+        role: Role,
+        plain_names: Iterable[str],
+        tell: Tell,
+        peers: Mapping[str, str] | None = None,
+    ) -> None:
         self._path: Path | None = None if security.plain else security.allow
         self._role = role
         self._tell = tell
         self._stamp: _Stamp = ()
         self._looking = False
         self._force = False
-        self.list = AllowList.named(role, plain_names)
+        self._peers = peers
+        #: As it was read, without `peers`.
+        self._read_last = AllowList.named(role, plain_names)
         #: Called in the loop's thread when there is another list.
         self.on_change: Callable[[], None] = lambda: None
         if self._path is not None:
             self._stamp = _stamp(self._path)
-            self.list = load_allow(self._path)
+            self._read_last = load_allow(self._path)
+        self.list = self._with_peers()
 
     @property
     def senders(self) -> dict[str, str]:
         """User id of a connection to the name it stands for."""
         return self.list.senders(self._role)
 
+    @property
+    def senders_and_peers(self) -> dict[str, str]:
+        """The same, and the other leaders."""
+        return self.senders | self.list.senders(Role.LEADER)
+
     def use_names(self, plain_names: Iterable[str]) -> None:
         """The config names other peers: in plain mode they are the list."""
         if self._path is None:
             self._change(AllowList.named(self._role, plain_names))
+
+    def use_peers(self, peers: Mapping[str, str]) -> None:
+        """The config names other leaders of the racks."""
+        if peers != self._peers:
+            self._peers = peers
+            self._change(self._read_last)
 
     def look(self, worker: Worker, post: Callable[[Callable[[], None]], object], force: bool = False) -> None:
         """In the loop's thread: have the file read again if it changed, or anyway. A bad file keeps the old list.
@@ -90,9 +115,21 @@ class Allowed:
             self._change(found)
 
     def _change(self, found: AllowList) -> None:
-        self.list = found
+        self._read_last = found
+        self.list = self._with_peers()
         self.on_change()
         self._tell("info", "allow-list", {"keys": len(self.senders)})
+
+    def _with_peers(self) -> AllowList:
+        if self._peers is None:
+            return self._read_last
+        for name, user_id in self._peers.items():
+            other = self._read_last.by_user_id(user_id)
+            if other is not None and other.role is not Role.LEADER:
+                remedy = "every name needs a key of its own"
+                fields: dict[str, object] = {"key": user_id, "leader": name, "refused": other.name, "remedy": remedy}
+                self._tell("error", "key-of-another-leader", fields)
+        return self._read_last.with_leaders(self._peers)
 
 
 def _stamp(path: Path) -> _Stamp:

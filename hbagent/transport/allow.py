@@ -26,7 +26,7 @@ import enum
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,11 @@ class AllowList:
     def senders(self, role: Role) -> dict[str, str]:
         """User id to name, of one role: the dictionary that an intake looks each message up in."""
         return {peer.user_id: peer.name for peer in self.peers if peer.role is role}
+
+    def with_leaders(self, leaders: Mapping[str, str]) -> AllowList:
+        """With these leaders, by name and user id, and no other; whoever else has such a user id has it no more."""
+        kept = [peer for peer in self.peers if peer.role is not Role.LEADER and peer.user_id not in leaders.values()]
+        return AllowList((*kept, *(Peer(Role.LEADER, name, user_id) for name, user_id in leaders.items())))
 
     def allow(self, role: Role, name: str, key: str) -> AllowList:
         """With one more key. Raises ValueError for a bad name or key, one that is taken, or too many for the name."""

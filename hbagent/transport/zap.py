@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import zmq
 
@@ -39,10 +39,10 @@ _STOP = b""
 
 
 class ZapServer:
-    """Admits the peers of an allow-list, each role only on its own domain. Thread-safe.
+    """Admits the peers of an allow-list, each role only on its own domains. Thread-safe.
 
-    `domains` says which role a domain admits. With `plain`, a peer may instead say its name without proof; only
-    for sockets on loopback or ipc (`transport.sockets` sees to that). `note(what, fields)` is told of some
+    `domains` says which role, or roles, a domain admits. With `plain`, a peer may instead say its name without proof;
+    only for sockets on loopback or ipc (`transport.sockets` sees to that). `note(what, fields)` is told of some
     refusals, from this object's thread: it must not block.
     """
 
@@ -50,13 +50,16 @@ class ZapServer:
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         allow: AllowList,
-        domains: Mapping[str, Role],
+        domains: Mapping[str, Role | Collection[Role]],
         *,
         plain: bool = False,
         note: Callable[[str, dict[str, object]], None] | None = None,
     ) -> None:
         self._allow = allow
-        self._domains = {domain.encode(): role for domain, role in domains.items()}
+        self._domains = {
+            domain.encode(): frozenset([roles] if isinstance(roles, Role) else roles)
+            for domain, roles in domains.items()
+        }
         self._plain = plain
         self._note = note
         self._noted: list[int] = []
@@ -135,8 +138,8 @@ class ZapServer:
     def _judge(self, request: list[bytes]) -> tuple[str, Peer | None]:
         if len(request) < _FRAMES_MIN or request[0] != b"1.0":
             return "malformed", None
-        role = self._domains.get(request[2])
-        if role is None:
+        roles = self._domains.get(request[2])
+        if roles is None:
             return "unknown-domain", None
         mechanism, credentials = request[5], request[6:]
         if mechanism == b"CURVE" and len(credentials) == 1:
@@ -147,7 +150,7 @@ class ZapServer:
             return "no-curve", None
         if peer is None:
             return "unknown-key", None
-        return ("admitted", peer) if peer.role is role else ("wrong-role", None)
+        return ("admitted", peer) if peer.role in roles else ("wrong-role", None)
 
     def _tell(self, outcome: str, request: list[bytes]) -> None:
         """Pass a refusal on, at most so many a minute."""

@@ -10,7 +10,7 @@ from hbagent.transport.allow import AllowList, Role
 from hbagent.transport.keys import KeyPair
 from hbagent.transport.monitor import Link, Monitor
 from hbagent.transport.sockets import Context, Socket
-from tests.transport.doors import ANY_PORT, CallersContext, Door, OpenDoor, Watch, new_keys
+from tests.transport.doors import ANY_PORT, CallersContext, Domains, Door, OpenDoor, Watch, new_keys
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def open_door() -> Iterator[OpenDoor]:
         allow: AllowList,
         *,
         plain: bool = False,
-        domains: dict[str, Role] | None = None,
+        domains: Domains | None = None,
         keys: KeyPair | None = None,
         endpoint: str = ANY_PORT,
     ) -> Door:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import zmq
@@ -16,6 +16,7 @@ from hbagent.transport.sockets import Caller, Context, Host, Socket, Target, con
 from hbagent.transport.zap import ZapServer
 
 ANY_PORT = "tcp://127.0.0.1:*"
+Domains = Mapping[str, Role | Collection[Role]]
 
 
 def new_keys(name: str) -> KeyPair:
@@ -47,7 +48,7 @@ class CallersContext(zmq.Context[Socket]):
 class Door:
     """What a leader opens: a doorkeeper, an intake and a control socket, in a context of its own."""
 
-    def __init__(self, allow: AllowList, *, keys: KeyPair | None, domains: dict[str, Role], endpoint: str) -> None:
+    def __init__(self, allow: AllowList, *, keys: KeyPair | None, domains: Domains, endpoint: str) -> None:
         self.context: Context = zmq.Context()
         self.keys = keys
         self.notes: list[dict[str, object]] = []

@@ -11,10 +11,11 @@ from hbagent.transport.allow import AllowList, Role
 from hbagent.transport.keys import raw_key
 from hbagent.transport.sockets import Context, Socket, beat_publisher
 from hbagent.transport.zap import NOTES_PER_MINUTE, ZAP_ENDPOINT, ZapServer
-from tests.transport.doors import OpenDoor, caller, enrolled, new_keys, publish_until, until
+from tests.transport.doors import Domains, OpenDoor, caller, enrolled, new_keys, publish_until, until
 
 AGENT = new_keys("t/r/n1")
 LEADER = new_keys("t/leader2")
+DOMAINS: Domains = {"agents": Role.AGENT, "control": (Role.AGENT, Role.LEADER)}
 
 
 class Desk:
@@ -25,9 +26,7 @@ class Desk:
         allow = enrolled(AGENT).allow(Role.LEADER, LEADER.name, LEADER.public)
         if plain:
             allow = AllowList.named(Role.AGENT, [AGENT.name])
-        self.zap = ZapServer(
-            context, allow, {"agents": Role.AGENT}, plain=plain, note=lambda what, fields: self.notes.append(fields)
-        )
+        self.zap = ZapServer(context, allow, DOMAINS, plain=plain, note=lambda what, fields: self.notes.append(fields))
         self._asker: Socket = context.socket(zmq.REQ)
         self._asker.connect(ZAP_ENDPOINT)
 
@@ -56,6 +55,13 @@ def raw(key: str) -> bytes:
 def test_a_known_key_is_admitted_with_its_key_as_user_id(desk: Desk) -> None:
     assert desk.ask(raw(AGENT.public)) == [b"1.0", b"7", b"200", b"OK", AGENT.public.encode(), b""]
     assert desk.zap.counts == {"admitted": 1}
+
+
+def test_a_domain_may_admit_two_roles_and_another_beside_it_one(desk: Desk) -> None:
+    for keys in (AGENT, LEADER):
+        assert desk.ask(raw(keys.public), domain=b"control")[2:5] == [b"200", b"OK", keys.public.encode()]
+    assert desk.ask(raw(new_keys("t/leader3").public), domain=b"control")[3] == b"unknown-key"
+    assert desk.ask(raw(LEADER.public))[3] == b"wrong-role"
 
 
 @pytest.mark.parametrize(
