@@ -265,21 +265,22 @@ class Inquiry:
         found: list[Member] = []
         start = self._rng.randrange(len(nodes)) if nodes else 0
         for offset in range(len(nodes)):
+            if len(found) >= self._config.neighbours:
+                break
             other = self._members.get(nodes[(start + offset) % len(nodes)])
             if other is None or other is member or other.liveness is not Liveness.ALIVE or other.doubt is not None:
                 continue
             if other.address:
                 found.append(other)
-            if len(found) >= self._config.neighbours:
-                break
         return found
 
     def _question(self, question: _Question) -> int:
-        """Its number; 0 when the budget does not allow it."""
-        if self._tokens < 1 or len(self._questions) >= QUESTIONS_MAX:
+        """Its number; 0 when the budget does not allow it. Trials pay nothing: they are two in half an hour."""
+        if (self._tokens < 1 and not question.check) or len(self._questions) >= QUESTIONS_MAX:
             self.unasked += 1
             return 0
-        self._tokens -= 1
+        if not question.check:
+            self._tokens -= 1
         self.asked += 1
         self._number += 1
         self._questions[self._number] = question
@@ -307,7 +308,7 @@ class Inquiry:
         if member.liveness is not Liveness.ALIVE or member.doubt is not None:
             self._check_later(member, now, CHECK_RETRY_NS)
             return
-        if self._tokens > self._config.ask_burst // 2 and member.echo_key:
+        if member.echo_key:
             self._ask_echo(member, Path.TCP, now, check=True)
             self._ask_echo(member, Path.UDP, now, check=True)
         self._check_later(member, now, member.check_wait_ns)
@@ -360,9 +361,14 @@ class Inquiry:
         elif outcome is Outcome.SILENT:
             if doubt.kernel_failed_at <= (doubt.acked_at or 0):
                 doubt.step(now, "its kernel has not acknowledged the question")
-                # The host of a stopped process went away as well: hurry again.
-                doubt.pings = min(doubt.pings, self._config.pings)
+                if doubt.acked_at is not None:
+                    self._hurry(member, doubt, now)
             doubt.kernel_failed_at = max(doubt.kernel_failed_at, asked_at)
+
+    def _hurry(self, member: Member, doubt: Doubt, now: int) -> None:
+        """What was known of a silent node holds no longer: ask as one asks about a new doubt."""
+        doubt.pings = 0
+        self._round(member, doubt, now)
 
     def _not_answered(self, member: Member, doubt: Doubt, answered: Answered, now: int) -> None:
         outcome, tcp = answered.outcome, answered.path is Path.TCP

@@ -526,7 +526,7 @@ class Roster:
             # Neighbours that do not even report back are perhaps in the same trouble; they are being asked.
             gone = False
         if now < at or not (gone or now >= silence_at):
-            self._queue(member, max(at, min(silence_at, now + ASKED_AGAIN_NS)))
+            self._queue(member, at if now < at else min(silence_at, now + ASKED_AGAIN_NS))
             return
         gate = self._gates[member.rack]
         held = gate.hold_until(now, member.interval_ns)
@@ -587,8 +587,9 @@ class Roster:
 
     def _silence_at(self, member: Member) -> int:
         """When silence alone is enough."""
-        ends = member.silent_from + self._dead_after(member) + self._lag.since(member.silent_from)
-        return max(ends, self._gone_at(member))
+        doubt = member.doubt
+        last = member.silent_from if doubt is None else max(member.silent_from, doubt.last_evidence())
+        return max(last + self._dead_after(member) + self._lag.since(last), self._gone_at(member))
 
     def _silence_allowed(self, member: Member) -> int:
         return max(self._config.dead_after_intervals * member.interval_ns, self._config.dead_after_min_ns)

@@ -1,0 +1,439 @@
+"""What a leader finds out by asking, and how fast: real LeaderCore, nodes that answer as theirs would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hbagent.core.effects import Ask, Send
+from hbagent.core.messages import (
+    STEPS_MAX,
+    Account,
+    AccountWanted,
+    Answered,
+    Disconnected,
+    LastHeard,
+    Ping,
+    Pong,
+    Relay,
+    Relayed,
+    Transitions,
+)
+from hbagent.core.states import Cause, Kind, Outcome, Path
+from hbagent.core.units import MILLISECOND, SECOND, seconds
+from tests.answering import Condition, Rack
+from tests.build import LEADER2, NODE, NODE2, RACK
+
+FIVE = ("node1", "node2", "node3", "node4", "node5")
+
+
+def settled(*names: str, **options: Any) -> Rack:
+    """A rack in which everybody has been heard for a while and every echo path was tried."""
+    rack = Rack(*(names or FIVE), **options)
+    rack.run(5.0)
+    assert all(member.tcp_proved == member.order.incarnation for member in rack.core.roster.members.values())
+    return rack
+
+
+# ---- quiet -----------------------------------------------------------------------------------------------
+
+
+def test_nobody_is_asked_while_beats_come_in_time() -> None:
+    rack = settled()
+    before = rack.core.inquiry.asked
+    rack.run(60.0)
+    assert rack.core.inquiry.asked == before
+    assert rack.core.inquiry.doubts == 0
+
+
+def test_a_lost_beat_is_asked_about_once_and_nobody_is_told() -> None:
+    rack = settled()
+    rack.nodes["node1"].lose = 1
+    rack.run(3.0)
+    assert rack.told("node1") == []
+    assert (rack.core.inquiry.doubts, rack.core.inquiry.cleared) == (1, 1)
+    assert rack.asked(Ping, 5.0) == 1
+
+
+def test_a_node_whose_beats_are_lost_for_long_is_never_suspected_while_it_answers() -> None:
+    rack = settled()
+    rack.nodes["node1"].lose = 30
+    rack.run(40.0)
+    assert rack.told("node1") == []
+    assert rack.core.inquiry.cleared >= 25
+
+
+def test_without_doubt_only_silence_decides() -> None:
+    rack = Rack(*FIVE, settings={"doubt": False})
+    rack.run(5.0)
+    rack.become("node1", Condition.GONE)
+    rack.run(10.0)
+    assert rack.told("node1") == [("SUSPECT", "silence"), ("DEAD", "silence")]
+    assert rack.asked(Ping) == rack.asked(Ask) == 0
+
+
+# ---- causes ----------------------------------------------------------------------------------------------
+
+
+def test_an_ended_agent_is_dead_as_soon_as_its_host_has_refused() -> None:
+    rack = settled()
+    rack.become("node1", Condition.EXITED)
+    rack.run(5.0)
+    assert rack.told("node1") == [("DEAD", "process-exit")]
+    assert rack.when("node1", "DEAD") - 5.0 < 0.002
+
+
+def test_an_ended_agent_whose_echo_never_answered_is_not_called_ended() -> None:
+    rack = Rack(*FIVE)
+    for node in rack.nodes.values():
+        node.echo = False
+        rack.admit(node)
+    rack.run(5.0)
+    rack.become("node1", Condition.EXITED)
+    rack.run(10.0)
+    assert rack.told("node1") == [("SUSPECT", "silence"), ("DEAD", "silence")]
+
+
+def test_a_closed_connection_alone_convicts_nobody() -> None:
+    rack = settled()
+    rack.tell("", Disconnected(NODE))
+    rack.run(5.0)
+    assert rack.told("node1") == []
+
+
+def test_a_refusing_port_alone_convicts_nobody() -> None:
+    # As a firewall that answers with a reset would do; its connection lives.
+    rack = settled()
+    rack.become("node1", Condition.FROZEN)
+    rack.run(1.05)
+    numbers = [e.number for at, e in rack.effects if isinstance(e, Ask) and at > 5 * SECOND]
+    for number in numbers:
+        for path in (Path.UDP, Path.TCP):
+            rack.tell("", Answered(peer=NODE, number=number, path=path, outcome=Outcome.REFUSED))
+    asked = [e for at, e in rack.effects if isinstance(e, Ask) and e.path is Path.TCP and at > 5 * SECOND]
+    for ask in asked:
+        rack.tell("", Answered(peer=NODE, number=ask.number, path=Path.TCP, outcome=Outcome.REFUSED))
+    rack.run(3.0)
+    assert ("DEAD", "process-exit") not in rack.told("node1")
+
+
+def test_an_exit_proved_in_an_earlier_life_proves_nothing_about_this_one() -> None:
+    rack = settled()
+    node = rack.nodes["node1"]
+    node.echo = False
+    rack.restart("node1")
+    node.echo = True
+    rack.run(3.0)
+    rack.become("node1", Condition.EXITED)
+    rack.run(1.0)
+    assert ("DEAD", "process-exit") not in rack.told("node1")
+
+
+def test_a_vanished_host_is_dead_an_interval_and_half_a_second_after_its_last_beat() -> None:
+    rack = settled()
+    last = rack.core.roster.members[NODE].heard_at
+    assert last is not None
+    rack.become("node1", Condition.GONE)
+    rack.run(5.0)
+    assert rack.told("node1") == [("SUSPECT", "silence"), ("DEAD", "host-gone")]
+    assert rack.when("node1", "DEAD") == pytest.approx(last / SECOND + 1.5, abs=0.03)
+
+
+def test_a_vanished_host_without_a_known_second_path_is_dead_by_silence_only() -> None:
+    rack = Rack(*FIVE)
+    for node in rack.nodes.values():
+        node.echo = False
+        rack.admit(node)
+    rack.run(5.0)
+    rack.become("node1", Condition.GONE)
+    rack.run(10.0)
+    assert rack.told("node1") == [("SUSPECT", "silence"), ("DEAD", "silence")]
+    verdict = rack.core.roster.members[NODE].verdict
+    assert verdict is not None and "no second path" in verdict.text
+
+
+def test_a_stopped_process_is_frozen_for_half_a_minute_however_often_it_is_asked() -> None:
+    rack = settled()
+    rack.become("node1", Condition.FROZEN)
+    rack.run(29.0)
+    assert rack.told("node1") == [("SUSPECT", "process-frozen")]
+    rack.run(3.0)
+    assert rack.told("node1") == [("SUSPECT", "process-frozen"), ("DEAD", "process-frozen")]
+    assert not [e for at, e in rack.effects if isinstance(e, Ask) and e.path is Path.TCP and at > 5 * SECOND]
+
+
+def test_a_stopped_process_that_goes_on_is_alive_again() -> None:
+    rack = settled()
+    rack.become("node1", Condition.FROZEN)
+    rack.run(10.0)
+    rack.become("node1", Condition.WELL)
+    rack.run(3.0)
+    assert rack.told("node1") == [("SUSPECT", "process-frozen"), ("ALIVE", None)]
+
+
+def test_a_stopped_process_whose_host_goes_as_well_is_gone() -> None:
+    rack = settled()
+    rack.become("node1", Condition.FROZEN)
+    rack.run(10.0)
+    rack.become("node1", Condition.GONE)
+    rack.run(5.0)
+    assert rack.told("node1")[-1] == ("DEAD", "host-gone")
+
+
+def test_a_node_that_neighbours_reach_is_cut_off_and_never_dead() -> None:
+    rack = settled()
+    rack.become("node1", Condition.CUT)
+    rack.run(120.0)
+    assert rack.told("node1") == [("SUSPECT", "link-cut")]
+    rack.become("node1", Condition.WELL)
+    rack.run(2.0)
+    assert rack.told("node1")[-1] == ("ALIVE", None)
+
+
+def test_a_node_that_neighbours_reach_no_longer_is_dead_after_all() -> None:
+    rack = settled()
+    rack.become("node1", Condition.CUT)
+    rack.run(20.0)
+    rack.become("node1", Condition.GONE)
+    rack.run(10.0)
+    assert rack.told("node1")[-1] == ("DEAD", "host-gone")
+
+
+def test_a_node_that_the_other_leader_hears_is_cut_off() -> None:
+    rack = Rack("node1", "node2", settings={"peers": (LEADER2,), "neighbours": 0})
+    rack.run(5.0)
+    rack.other = lambda name: (50 * MILLISECOND, rack.nodes[name].sequence)
+    rack.become("node1", Condition.CUT)
+    rack.run(20.0)
+    assert rack.told("node1") == [("SUSPECT", "link-cut")]
+    verdict = rack.core.roster.members[NODE].verdict
+    assert verdict is not None and LEADER2 in verdict.text
+
+
+def test_what_the_other_leader_heard_before_proves_nothing() -> None:
+    rack = Rack("node1", "node2", settings={"peers": (LEADER2,), "neighbours": 0})
+    rack.run(5.0)
+    known = rack.nodes["node1"].sequence
+    rack.other = lambda name: (50 * MILLISECOND, known)
+    rack.become("node1", Condition.GONE)
+    rack.run(20.0)
+    assert rack.told("node1")[-1] == ("DEAD", "host-gone")
+
+
+# ---- what an answer proves -------------------------------------------------------------------------------
+
+
+def test_a_late_answer_proves_life_only_at_the_time_of_the_question() -> None:
+    rack = settled()
+    rack.become("node1", Condition.GONE)
+    rack.run(1.2)
+    number = next(e.message.number for at, e in rack.effects if isinstance(e, Send) and isinstance(e.message, Ping))
+    rack.run(3.0)
+    member = rack.core.roster.members[NODE]
+    assert member.liveness.value == "DEAD"
+    pong = Pong(number=number, incarnation=rack.nodes["node1"].incarnation, sequence=9)
+    rack.tell(NODE, pong)
+    assert rack.told("node1")[-1] == ("DEAD", "host-gone")
+
+
+def test_an_answer_of_another_life_proves_nothing() -> None:
+    rack = settled()
+    rack.become("node1", Condition.FROZEN)
+    rack.run(1.3)
+    number = max(e.message.number for _, e in rack.effects if isinstance(e, Send) and isinstance(e.message, Ping))
+    rack.tell(NODE, Pong(number=number, incarnation=4711, sequence=9))
+    assert rack.told("node1")[-1] == ("SUSPECT", "process-frozen")
+
+
+def test_nobody_answers_for_another_node() -> None:
+    rack = settled()
+    rack.become("node1", Condition.FROZEN)
+    rack.run(1.3)
+    number = max(e.message.number for _, e in rack.effects if isinstance(e, Send) and isinstance(e.message, Ping))
+    rack.tell(NODE2, Pong(number=number, incarnation=rack.nodes["node1"].incarnation, sequence=9))
+    assert rack.told("node1")[-1] == ("SUSPECT", "process-frozen")
+
+
+def test_a_neighbour_that_makes_up_an_answer_is_not_believed() -> None:
+    rack = settled()
+    rack.mute = {f"{RACK}/{name}" for name in FIVE}
+    rack.become("node1", Condition.GONE)
+    rack.run(1.2)
+    relays = [(e.peer, e.message) for _, e in rack.effects if isinstance(e, Send) and isinstance(e.message, Relay)]
+    assert relays
+    for helper, relay in relays:
+        rack.tell(helper, Relayed(number=relay.number, outcome=Outcome.ANSWERED, answer=bytes(48)))
+    rack.run(5.0)
+    assert rack.told("node1")[-1] == ("DEAD", "host-gone")
+
+
+def test_what_a_stranger_says_it_heard_is_refused() -> None:
+    rack = settled()
+    rack.tell(NODE2, LastHeard(number=1, node=NODE, age_ns=0, incarnation=1, sequence=99))
+    assert rack.core.refused["forged-id"] == 1
+
+
+# ---- who is asked, and how often -------------------------------------------------------------------------
+
+
+def test_a_doubt_asks_six_times_eight_milliseconds_apart_and_then_ever_less_often() -> None:
+    rack = settled("node1")
+    rack.become("node1", Condition.GONE)
+    rack.run(1.4)
+    times = sorted(
+        {at for at, e in rack.effects if at > 5 * SECOND and (isinstance(e, Ask) or _is_ping(e))},
+    )
+    gaps = [round((b - a) / MILLISECOND) for a, b in zip(times, times[1:], strict=False)]
+    assert gaps[:5] == [8, 8, 8, 8, 8]
+    assert gaps[5:] == sorted(gaps[5:]) and gaps[5] >= 40
+
+
+def _is_ping(effect: object) -> bool:
+    return isinstance(effect, Send) and isinstance(effect.message, Ping)
+
+
+def test_two_neighbours_are_asked_and_report_before_the_verdict() -> None:
+    rack = settled()
+    rack.become("node1", Condition.GONE)
+    rack.run(5.0)
+    verdict = rack.core.roster.members[NODE].verdict
+    assert verdict is not None and verdict.silent_ns is not None
+    reports = [step for step in verdict.steps if "got nothing from it" in step.text]
+    assert len({step.text for step in reports}) >= 2
+    assert all(step.after_ns < verdict.silent_ns for step in reports)
+
+
+def test_a_storm_of_doubts_stays_within_its_budget() -> None:
+    names = tuple(f"node{n}" for n in range(1, 201))
+    rack = settled(*names, settings={"ask_burst": 500})
+    before = rack.core.inquiry.asked
+    for name in names[:40]:
+        rack.become(name, Condition.GONE)
+    rack.run(3.0)
+    assert rack.core.inquiry.unasked > 0
+    assert rack.core.inquiry.asked - before <= 500 + 4 * 6
+
+
+def test_a_node_that_could_not_be_asked_is_judged_by_its_silence_alone() -> None:
+    rack = settled(settings={"ask_burst": 100})
+    rack.core.inquiry._tokens = 0
+    rack.core._config = rack.core._config
+    rack.become("node1", Condition.GONE)
+    rack.core.inquiry.refill = lambda beats: None  # type: ignore[method-assign]
+    rack.run(10.0)
+    assert rack.told("node1") == [("SUSPECT", "silence"), ("DEAD", "silence")]
+
+
+def test_the_echo_path_is_tried_again_from_time_to_time_and_no_more() -> None:
+    rack = settled("node1", settings={"echo_check_ns": 60 * SECOND})
+    before = rack.asked(Ask)
+    rack.run(600.0)
+    assert 2 * 9 <= rack.asked(Ask) - before <= 2 * 11
+
+
+# ---- the rack --------------------------------------------------------------------------------------------
+
+
+def test_a_rack_that_loses_its_power_is_one_thing_and_not_five_deaths() -> None:
+    rack = settled()
+    for name in FIVE:
+        rack.become(name, Condition.GONE)
+    rack.run(20.0)
+    assert {(to, cause) for _, _, _, to, cause in rack.verdicts[5:]} <= {
+        ("SUSPECT", "silence"),
+        ("UNKNOWN", "rack-dark"),
+    }
+    assert rack.core.roster.dark_ns(RACK, rack.now) is not None
+    assert all(member.cause is Cause.RACK_DARK for member in rack.core.roster.members.values())
+
+
+def test_who_stays_silent_after_the_rack_has_come_back_is_judged_alone() -> None:
+    rack = settled()
+    for name in FIVE:
+        rack.become(name, Condition.GONE)
+    rack.run(20.0)
+    for name in FIVE[1:]:
+        rack.become(name, Condition.WELL)
+    rack.run(20.0)
+    assert rack.core.roster.dark_ns(RACK, rack.now) is None
+    assert rack.told("node1")[-2:] == [("SUSPECT", "silence"), ("DEAD", "host-gone")]
+    assert all(rack.told(name)[-1] == ("ALIVE", None) for name in FIVE[1:])
+
+
+def test_ended_agents_are_told_however_many_they_are() -> None:
+    rack = settled()
+    for name in FIVE:
+        rack.become(name, Condition.EXITED)
+    rack.run(1.0)
+    assert all(rack.told(name) == [("DEAD", "process-exit")] for name in FIVE)
+
+
+# ---- accounts --------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_is_back_is_asked_why_it_was_silent_until_it_says_so() -> None:
+    rack = settled()
+    asked: list[AccountWanted] = []
+
+    def account(wanted: AccountWanted) -> Account | None:
+        asked.append(wanted)
+        if len(asked) < 3:
+            return None
+        gap = 4 * SECOND
+        incarnation = rack.nodes["node1"].incarnation
+        return Account(
+            number=wanted.number, incarnation=incarnation, covered_ns=wanted.since_ns, loop_gap_max_ns=gap, loop_gap_ns=gap
+        )
+
+    rack.account = account
+    rack.become("node1", Condition.FROZEN)
+    rack.run(5.0)
+    rack.become("node1", Condition.WELL)
+    rack.run(8.0)
+    assert len(asked) == 3
+    told = [e.message for _, e in rack.effects if isinstance(e, Send) and isinstance(e.message, Transitions)]
+    assert told == []
+    story = rack.core.story(NODE)
+    assert [transition.kind for transition in story][-1] is Kind.NODE_ACCOUNTED
+    assert story[-1].evidence.account is not None
+
+
+# ---- the story -------------------------------------------------------------------------------------------
+
+
+def test_a_verdict_tells_how_it_was_reached_in_the_order_of_time() -> None:
+    rack = settled()
+    rack.become("node1", Condition.GONE)
+    rack.run(5.0)
+    verdict = rack.core.roster.members[NODE].verdict
+    assert verdict is not None
+    times = [step.after_ns for step in verdict.steps]
+    assert times == sorted(times)
+    texts = " / ".join(step.text for step in verdict.steps)
+    for word in ("the last that came", "asked on its control connection", "asked its echo port", "about it", "node"):
+        assert word in texts
+    assert len(verdict.steps) <= STEPS_MAX
+    assert verdict.steps[0].after_ns == 0
+
+
+def test_a_long_story_keeps_its_beginning_and_its_end() -> None:
+    rack = settled()
+    rack.become("node1", Condition.CUT)
+    rack.run(60.0)
+    rack.become("node1", Condition.GONE)
+    rack.run(10.0)
+    verdict = rack.core.roster.members[NODE].verdict
+    assert verdict is not None
+    assert len(verdict.steps) <= STEPS_MAX
+    assert "the last that came" in verdict.steps[0].text
+
+
+def test_a_vanished_rackmate_is_seen_within_its_time_at_five_beats_a_second() -> None:
+    rack = settled(interval=0.2)
+    at = rack.now / SECOND
+    rack.become("node1", Condition.GONE)
+    rack.run(3.0)
+    assert rack.told("node1")[-1] == ("DEAD", "host-gone")
+    assert rack.when("node1", "DEAD") - at <= 0.2 + 0.55
+    assert rack.now == seconds(8.0)
