@@ -30,6 +30,9 @@ STOP_SECONDS = 3.0
 _PR_SET_PDEATHSIG = 1
 _TOLD = [kind.value for kind in HOOK_KINDS if kind not in (Kind.NODE_UNKNOWN, *UNTOLD)]
 
+#: Keys, publish port and control port of a rack's leaders, by process name.
+Leaders = dict[str, tuple[KeyPair, int, int]]
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How large, how fast, and with which extra lines of config."""
@@ -124,11 +127,11 @@ class Datacenter:
                 self._write_agent(node, full, leaders, next(ports))
             save(self.directory / "etc" / f"{rack}-allow.toml", agent_allow)
             for leader in leaders:
-                self._write_leader(leader, rack, leaders[leader][1:], root_keys, root_ports)
+                self._write_leader(leader, rack, leaders, root_keys, root_ports)
         save(self.directory / "etc" / "root-allow.toml", leader_allow)
         self._write_root(root_ports)
 
-    def _write_agent(self, name: str, node: str, leaders: dict[str, tuple[KeyPair, int, int]], echo_port: int) -> None:
+    def _write_agent(self, name: str, node: str, leaders: Leaders, echo_port: int) -> None:
         text = [
             "[agent]",
             f'node = "{node}"',
@@ -148,13 +151,13 @@ class Datacenter:
         self._write_config(name, text)
 
     def _write_leader(
-        self, name: str, rack: str, ports: tuple[int, int], root_keys: KeyPair, root_ports: tuple[int, int]
+        self, name: str, rack: str, leaders: Leaders, root_keys: KeyPair, root_ports: tuple[int, int]
     ) -> None:
         nodes = ", ".join(f'"{node.partition("-")[2]}"' for node in self.nodes_of(rack))
         text = [
             "[leader]",
             f'name = "demo/{name}"',
-            *self._binding(name, ports),
+            *self._binding(name, leaders[name][1:]),
             *self.plan.leader_lines,
             "[security]",
             f'key = "../keys/demo.{name}.key"',
@@ -164,8 +167,11 @@ class Datacenter:
             "[[rack]]",
             f'name = "demo/{rack}"',
             f"nodes = [{nodes}]",
-            self.plan.leader_tables,
         ]
+        for peer, (keys, _, control) in leaders.items():
+            if peer != name:
+                text += ["[[peer]]", *self._endpoint(peer, None, control, keys)]
+        text.append(self.plan.leader_tables)
         self._write_config(name, text)
 
     def _write_root(self, ports: tuple[int, int]) -> None:
@@ -193,14 +199,10 @@ class Datacenter:
             f'state_dir = "{self.directory}/state/{name}"',
         ]
 
-    def _endpoint(self, name: str, publish: int, control: int, keys: KeyPair) -> list[str]:
+    def _endpoint(self, name: str, publish: int | None, control: int, keys: KeyPair) -> list[str]:
         address = self.address_of(name)
-        return [
-            f'name = "demo/{name}"',
-            f'publish = "tcp://{address}:{publish}"',
-            f'control = "tcp://{address}:{control}"',
-            f'public_key = "{keys.public}"',
-        ]
+        lines = [f'name = "demo/{name}"', f'control = "tcp://{address}:{control}"', f'public_key = "{keys.public}"']
+        return lines if publish is None else [*lines, f'publish = "tcp://{address}:{publish}"']
 
     def _write_config(self, name: str, lines: Iterable[str]) -> None:
         self.config(name).write_text("\n".join([f"# {name} of a demo datacenter", *lines, ""]))
