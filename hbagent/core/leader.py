@@ -404,10 +404,13 @@ class LeaderCore:
 
     def _restore(self, kept: Iterable[Entry], now: int) -> None:
         """Take up an earlier life: what each node was, and what the root has not acknowledged."""
-        known, damaged = self.memory.restore(kept)
-        if damaged:
-            self.refused["kept"] = damaged
-        for node, state in known.items():
+        recalled = self.memory.restore(kept)
+        if recalled.damaged:
+            self.refused["kept"] = recalled.damaged
+        for node, history in recalled.histories.items():
+            if node in self._members:
+                self._members[node].detector.recall(history)
+        for node, state in recalled.nodes.items():
             self.roster.recall(
                 node, state.liveness, state.cause, state.incarnation, state.sequence, state.interval_ns, now
             )

@@ -62,6 +62,8 @@ def rack_view(leader: LeaderCore, config: LeaderConfig, rack: str, now: int) -> 
         refused=stats.refused,
     )
     state = RackState.OK if calm else RackState.DEGRADED
+    if leader.roster.dark_ns(rack, now) is not None:
+        state = RackState.DARK
     return RackView(rack=rack, state=state, leaders=[me], counts=count_liveness(values))
 
 

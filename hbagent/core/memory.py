@@ -7,6 +7,7 @@ appending has failed, the journal is written anew with nothing in it but what st
     {"k": "t", "e": epoch, "t": transition}   a verdict
     {"k": "a", "e": epoch, "n": number}       the root has everything of `epoch` up to `number`
     {"k": "n", "m": node, "l": ..., ...}      the state of a node
+    {"k": "d", "m": node, "h": [...]}         what its detector has learned of its lateness
 
 A disk that fails delays no verdict: it suspends the promise, which is shown as `degraded`.
 """
@@ -28,6 +29,8 @@ from .units import SECOND
 
 #: The journal is rewritten when it holds this many entries beyond one for each node and waiting transition.
 SLACK = 2000
+#: Numbers that a detector may remember of one node.
+HISTORY_MAX = 512
 #: After a failed write the journal is tried again after this.
 RETRY_NS = 2 * SECOND
 
@@ -44,6 +47,17 @@ class Known(msgspec.Struct, frozen=True):
     interval_ns: int = INTERVAL_ASSUMED_NS
 
 
+class Recalled(msgspec.Struct, frozen=True):
+    """All that the journal tells."""
+
+    #: Newest state of each node.
+    nodes: dict[str, Known]
+    #: What each node's detector had learned.
+    histories: dict[str, list[int]]
+    #: Entries that made no sense.
+    damaged: int
+
+
 class Memory:
     """One leader's journal: what to write into it, and how the writing fares."""
 
@@ -58,18 +72,19 @@ class Memory:
 
     # ---- an earlier life ---------------------------------------------------------------------------------
 
-    def restore(self, entries: Iterable[Entry]) -> tuple[dict[str, Known], int]:
-        """Fill the outbox; returns what is known of each node, and how many entries made no sense."""
+    def restore(self, entries: Iterable[Entry]) -> Recalled:
+        """Fill the outbox; returns the rest."""
         known: dict[str, Known] = {}
+        histories: dict[str, list[int]] = {}
         damaged = 0
         for entry in entries:
             try:
-                self._take(entry, known)
+                self._take(entry, known, histories)
             except (KeyError, TypeError, ValueError, OverflowError, msgspec.ValidationError):
                 damaged += 1
-        return known, damaged
+        return Recalled(known, histories, damaged)
 
-    def _take(self, entry: Entry, known: dict[str, Known]) -> None:
+    def _take(self, entry: Entry, known: dict[str, Known], histories: dict[str, list[int]]) -> None:
         if entry["k"] == "t":
             transition = msgspec.convert(entry["t"], Transition)
             self._outbox.add(int(entry["e"]), transition)
@@ -82,6 +97,8 @@ class Memory:
             )
         elif entry["k"] == "a":
             self._outbox.acknowledge(int(entry["e"]), int(entry["n"]))
+        elif entry["k"] == "d":
+            histories[str(entry["m"])] = [int(number) for number in entry["h"][:HISTORY_MAX]]
         elif entry["k"] == "n":
             known[str(entry["m"])] = Known(
                 Liveness(entry["l"]),
@@ -96,7 +113,7 @@ class Memory:
     def keep(self, entries: list[Entry]) -> Effect:
         """Append `entries`, or write everything anew when much of the journal no longer counts."""
         self._entries += len(entries)
-        if self._entries > SLACK + len(self._members) + len(self._outbox):
+        if self._entries > SLACK + 2 * len(self._members) + len(self._outbox):
             return self.rewrite()
         self._token += 1
         return Keep(self._token, tuple(entries))
@@ -106,6 +123,10 @@ class Memory:
         # A waiting transition is older than the state that it led to, so the states are read last.
         entries = [verdict_entry(epoch, transition) for epoch, transition in self._outbox.entries()]
         entries.extend(_state_entry(member) for member in self._members.values() if _is_known(member))
+        for member in self._members.values():
+            history = member.detector.remember()
+            if history:
+                entries.append({"k": "d", "m": member.name, "h": history[:HISTORY_MAX]})
         self._entries = len(entries)
         self._token += 1
         return Rewrite(self._token, tuple(entries))

@@ -32,7 +32,8 @@ def make(*nodes: str) -> tuple[Memory, Outbox, Roster]:
 
 def restored(*entries: Entry) -> tuple[dict[str, Known], Outbox, int]:
     memory, outbox, _ = make()
-    known, damaged = memory.restore(entries)
+    recalled = memory.restore(entries)
+    known, damaged = recalled.nodes, recalled.damaged
     return known, outbox, damaged
 
 
