@@ -2,8 +2,8 @@
 
 A leader upgraded before its root may give a cause that the root has never heard of. Refusing the summary for it would
 silence the whole rack, and guessing would be a lie; so a word outside this version's vocabulary becomes the
-"don't know" of its axis. Liveness and health have UNKNOWN, a cause is left out, and an event is named after the
-liveness that it ends in.
+"don't know" of its axis. Liveness and health have UNKNOWN, a cause is left out, an event is named after the liveness
+that it ends in, and a question whose outcome is strange counts as never asked.
 
 Only frames of a newer minor get this. From a version that should know better, a strange word is a malformed frame.
 """
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hbagent.core.states import Cause, Health, Kind, Liveness
+from hbagent.core.states import Cause, Health, Kind, Liveness, Outcome
 
 #: Every field of a wire message that holds a word, its vocabulary, and what stands in for a strange one.
-WORDS: dict[str, tuple[type[Liveness | Health | Cause | Kind], str | None]] = {
+WORDS: dict[str, tuple[type[Liveness | Health | Cause | Kind | Outcome], str | None]] = {
     "liveness": (Liveness, Liveness.UNKNOWN.value),
     "before": (Liveness, Liveness.UNKNOWN.value),
     "after": (Liveness, Liveness.UNKNOWN.value),
@@ -24,6 +24,7 @@ WORDS: dict[str, tuple[type[Liveness | Health | Cause | Kind], str | None]] = {
     "health_after": (Health, Health.UNKNOWN.value),
     "cause": (Cause, None),
     "kind": (Kind, None),
+    "outcome": (Outcome, Outcome.UNSENT.value),
 }
 
 _VOCABULARY = {key: frozenset(word.value for word in words) for key, (words, _) in WORDS.items()}

@@ -22,7 +22,7 @@ PAGES_MAX = 1024
 #: A version, a boot id, a reason: kept by the receiver for each peer, so a peer must not choose how much.
 WORD_LENGTH_MAX = 256
 #: Numeric IPv4 or IPv6, with a zone at most; what it stands for is the socket's to judge.
-_ADDRESS = re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-fA-F:.]{2,45}(?:%[A-Za-z0-9._-]{1,15})?)")
+_ADDRESS = re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?=[^%]*:)[0-9a-fA-F:.]{2,45}(?:%[A-Za-z0-9._-]{1,15})?)")
 #: Length of an agreed key for signed echo requests.
 ECHO_KEY_SIZE = 32
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from hbagent.core import echo
 from hbagent.core import messages as m
-from hbagent.core.states import Cause, Health, Kind, Liveness
+from hbagent.core.states import Cause, Health, Kind, Liveness, Outcome
 from hbagent.wire import beat, codec
 from hbagent.wire.version import MAGIC
 
@@ -52,6 +53,19 @@ REPORT = m.Report(
     digest=0xDEADBEEF,
 )
 
+ACCOUNT = m.Account(
+    number=12,
+    incarnation=17,
+    covered_ns=60_000_000_000,
+    loop_gap_max_ns=4_100_000_000,
+    loop_gap_ns=5_200_000_000,
+    run_delay_ns=3_000_000_000,
+    throttled_ns=900_000_000,
+    suspended_ns=250_000_000,
+    beats=57,
+    links_lost=2,
+)
+
 EVIDENCE = m.Evidence(
     text="silent for 5.2 s, 5 intervals of 1.0 s are allowed",
     incarnation=17,
@@ -63,6 +77,11 @@ EVIDENCE = m.Evidence(
     detector="adaptive",
     lost=2,
     late=1,
+    steps=(
+        m.Step(after_ns=1_150_000_000, text="its beat is 150 ms late: asked"),
+        m.Step(after_ns=1_152_000_000, text="its kernel acknowledged"),
+    ),
+    account=ACCOUNT,
 )
 
 ROW = m.NodeRow(
@@ -78,6 +97,7 @@ ROW = m.NodeRow(
     lost=2,
     late=1,
     loop_gap_ns=4_000_000,
+    margin_ns=35_000_000,
 )
 
 STATS = m.LeaderStats(
@@ -85,6 +105,11 @@ STATS = m.LeaderStats(
     lag_max_ns=3_000_000,
     beats=36_000,
     refused={"forged-id": 2, "stale": 1},
+    doubts=6,
+    asked=40,
+    cleared=5,
+    stalls=1,
+    suspended_ns=7_000_000_000,
     outbox=4,
     degraded="state directory is not writable",
     version="0.1.0",
@@ -113,6 +138,14 @@ MESSAGES: dict[str, m.WireMessage] = {
     "admission": m.Admission(accepted=True, epoch=4, reason="welcome", echo_key=bytes(range(32)), protocol=1),
     "farewell": m.Farewell(incarnation=17, sequence=81724),
     "farewell-ack": m.FarewellAck(incarnation=17),
+    "ping": m.Ping(number=7),
+    "pong": m.Pong(number=7, incarnation=17, sequence=81724),
+    "relay": m.Relay(number=8, address="192.0.2.12", port=5799, request=echo.request(bytes(range(32)), b"n" * 12)),
+    "relayed": m.Relayed(number=8, outcome=Outcome.ANSWERED, answer=bytes(range(48))),
+    "heard-wanted": m.HeardWanted(number=9, node="dc1/rack07/host12"),
+    "last-heard": m.LastHeard(number=9, node="dc1/rack07/host12", age_ns=40_000_000, incarnation=17, sequence=81723),
+    "account-wanted": m.AccountWanted(number=12, since_ns=5_200_000_000),
+    "account": ACCOUNT,
     "report-wanted": m.ReportWanted(have=4_000_000_000),
     "report": REPORT,
     "rack-summary": m.RackSummary(
@@ -124,6 +157,7 @@ MESSAGES: dict[str, m.WireMessage] = {
         pages=2,
         nodes=(ROW, m.NodeRow(node="host13", liveness=Liveness.ALIVE, health=Health.OK)),
         stats=STATS,
+        dark_ns=3_500_000_000,
     ),
     "rack-reports": m.RackReports(
         rack="dc1/rack07", epoch=4, reports=(m.NodeReport(node="host12", report=REPORT, age_ns=2_000_000),)

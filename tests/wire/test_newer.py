@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from hbagent.core import messages as m
-from hbagent.core.states import Health, Kind, Liveness
+from hbagent.core.states import Health, Kind, Liveness, Outcome
 from hbagent.wire import codec
 from hbagent.wire.newer import WORDS, translate
 from hbagent.wire.refusal import Reason, Refusal
@@ -47,6 +47,13 @@ def test_strange_words_of_a_newer_minor_are_read_as_not_known() -> None:
     row = found.nodes[0]
     assert (row.liveness, row.cause, row.health) == (Liveness.UNKNOWN, None, Health.UNKNOWN)
     assert (row.node, row.sequence) == ("host12", 81723)
+
+
+def test_a_strange_outcome_of_a_newer_minor_counts_as_never_asked() -> None:
+    body = samples.fields(samples.MESSAGES["relayed"]) | {"outcome": "half-answered"}
+    found = codec.decode(samples.frame(0x19, body, minor=samples.NEWER))
+    assert isinstance(found, m.Relayed)
+    assert found.outcome is Outcome.UNSENT
 
 
 @pytest.mark.parametrize("minor", [0, samples.NEWER])

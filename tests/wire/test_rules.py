@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hbagent.core import messages as m
 from hbagent.wire import codec
 from hbagent.wire.refusal import Reason, Refusal
 from hbagent.wire.rules import PAGES_MAX, broken
@@ -28,6 +29,33 @@ BREACHES: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("admission", ("reason",), "?" * 257),
     ("farewell", ("sequence",), -1),
     ("farewell-ack", ("incarnation",), -1),
+    ("ping", ("number",), -1),
+    ("pong", ("number",), -1),
+    ("pong", ("incarnation",), -1),
+    ("pong", ("sequence",), -1),
+    ("relay", ("number",), -1),
+    ("relay", ("port",), 0),
+    ("relay", ("port",), 65536),
+    ("relay", ("address",), ""),
+    ("relay", ("address",), "localhost"),
+    ("relay", ("address",), "192.0.2"),
+    ("relay", ("address",), "192.0.2.12\n"),
+    ("relay", ("address",), "fe80::1%eth0;reboot"),
+    ("relay", ("request",), bytes(47)),
+    ("relay", ("request",), bytes(49)),
+    ("relayed", ("number",), -1),
+    ("relayed", ("answer",), bytes(47)),
+    ("relayed", ("outcome",), "forged"),
+    ("heard-wanted", ("number",), -1),
+    ("heard-wanted", ("node",), "dc1/rack07"),
+    ("last-heard", ("number",), -1),
+    ("last-heard", ("node",), ESCAPE),
+    ("last-heard", ("age_ns",), -1),
+    ("last-heard", ("incarnation",), -1),
+    ("last-heard", ("sequence",), -1),
+    ("account-wanted", ("number",), -1),
+    ("account-wanted", ("since_ns",), -1),
+    *(("account", (field,), -1) for field in samples.ACCOUNT.__struct_fields__),
     ("report", ("incarnation",), -1),
     ("report", ("number",), 0),
     ("report", ("facts", "cpu_percent"), NAN),
@@ -52,6 +80,7 @@ BREACHES: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("transitions", ("items", 0, "number"), 8),
     ("transitions", ("items", 0, "node"), "dc1/rack07/host12\n"),
     ("transitions", ("items", 0, "incarnation"), -1),
+    ("transitions", ("items", 0, "evidence", "steps"), [{"after_ns": 1, "text": "asked"}] * (m.STEPS_MAX + 1)),
     ("transitions-ack", ("number",), -1),
     ("query", ("node",), "dc1/rack07"),
     ("query", ("rack",), "$(reboot)"),
@@ -89,3 +118,14 @@ def test_an_odd_duration_does_not_cost_a_rack_its_summary() -> None:
     body = samples.fields(samples.MESSAGES["rack-summary"])
     body["nodes"][0] |= {"age_ns": -5, "since_ns": -5, "loop_gap_ns": -1}
     assert not isinstance(codec.decode(samples.frame(0x20, body)), Refusal)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.12", "2001:db8::1", "::1", "::ffff:192.0.2.12", "fe80::1%eth0"])
+def test_a_relay_goes_to_any_numeric_address(address: str) -> None:
+    body = samples.fields(samples.MESSAGES["relay"]) | {"address": address}
+    assert isinstance(codec.decode(samples.frame(0x18, body)), m.Relay)
+
+
+def test_an_answer_that_never_came_is_told_without_bytes() -> None:
+    body = samples.fields(samples.MESSAGES["relayed"]) | {"outcome": "silent", "answer": b""}
+    assert isinstance(codec.decode(samples.frame(0x19, body)), m.Relayed)
