@@ -24,14 +24,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from hbagent.core.effects import Happened, RunHook
-from hbagent.core.messages import RackSummary, TransitionsAck
+from hbagent.core.messages import Answered, LastHeard, Pong, RackSummary, TransitionsAck
 from hbagent.core.records import Batch, Event, HookRun, RunState
-from hbagent.core.states import NEXT, Kind, Liveness
+from hbagent.core.states import NEXT, Cause, Kind, Liveness
 from hbagent.core.units import MILLISECOND, SECOND
 
+from .causes import Claims, overlap
 from .host import FAR, Host
 
 if TYPE_CHECKING:
+    from .asking import Question
     from .network import Route
     from .scenario import Scenario
     from .world import World
@@ -70,6 +72,8 @@ class Checker:
     def __init__(self, scenario: Scenario, world: World) -> None:
         self._scenario = scenario
         self._world = world
+        #: Causes are a matter of their own.
+        self.claims = Claims(scenario, world, self._violate)
         self.violations: list[str] = []
         self.count = 0
         #: Detection times in nanoseconds from the stop.
@@ -107,17 +111,35 @@ class Checker:
         """A process started: what its last life saw, it has not seen."""
         if host.role == "leader":
             for route in host.routes_in:
-                route.newest_sent = -1
+                route.newest_sent = route.proof_sent = -1
                 route.heard = False
                 route.prompt_life = -1
                 route.told = ""
                 route.rows = None
+            self.claims.started(host)
         elif host.role == "root":
             self._root_told.clear()
 
     def left(self, at: int, host: Host) -> None:
         """A process said goodbye and ended."""
         self._left[host.name] = at
+
+    def ends(self, at: int, host: Host) -> None:
+        """A process is killed, or ends by itself."""
+        if self._left.get(host.name) != at:
+            self.claims.exits(at, host)
+
+    def answered(self, at: int, question: Question, answered: Answered) -> None:
+        """A question came back to its asker."""
+        if question.answered_at >= 0:
+            route = question.asker.route_to.get(answered.peer)
+            if route is not None and question.asker.role == "leader":
+                route.proof_sent = max(route.proof_sent, question.answered_at)
+        self.claims.answered(at, question, answered)
+
+    def heard(self, at: int, host: Host, sender: str, message: Pong | LastHeard) -> None:
+        """A process reads what it is told of a node's life."""
+        self.claims.heard(at, host, sender, message)
 
     def arrived(self, at: int, route: Route, sent: int) -> None:
         """A beat reached its leader's host."""
@@ -150,17 +172,35 @@ class Checker:
         before, after = verdict.before, verdict.after
         if route.told and route.told != before:
             self._violate(at, "order", f"{host.name}: {verdict.node} was {route.told}, not {before}")
-        if after not in _NEXT[before] and not (before == after == _ALIVE and verdict.kind is Kind.NODE_RESTARTED):
+        # A cause may become clearer while the node stays SUSPECT.
+        again = before == after and (
+            (after == _ALIVE and verdict.kind is Kind.NODE_RESTARTED)
+            or (after == _SUSPECT and verdict.kind is Kind.NODE_SUSPECT)
+            or verdict.kind is Kind.NODE_ACCOUNTED
+        )
+        if after not in _NEXT[before] and not again:
             self._violate(at, "order", f"{host.name}: {verdict.node} went from {before} to {after}")
+        self.claims.told(at, route, verdict)
+        if verdict.kind is Kind.NODE_ACCOUNTED:
+            return
         route.told = after
         route.verdicts.append((at, after))
         if after == _DEAD:
             self._leader_deaths[verdict.node] = self._leader_deaths.get(verdict.node, 0) + 1
-            self._accurate(at, host, route, self._scenario.dead_after_ns, _DEAD)
-        elif after == _SUSPECT:
+            # A proved end needs no silence; `claims` holds it against the truth.
+            if verdict.cause is not Cause.PROCESS_EXIT:
+                self._accurate(at, host, route, self._borne_ns(verdict.cause), _DEAD)
+        elif after == _SUSPECT and before != after and route.client.core is not None:
             self._accurate(at, host, route, route.newest_due_ns(), _SUSPECT)
         elif after == _ALIVE:
             self._no_ghost(at, host, route)
+
+    def _borne_ns(self, cause: Cause | None) -> int:
+        """The silence that a verdict of DEAD takes, by its cause."""
+        config = self._scenario.leader
+        if cause is Cause.HOST_GONE:
+            return self._scenario.interval_ns + config.host_gone_slack_ns
+        return config.dead_after_ns if cause is Cause.PROCESS_FROZEN else self._scenario.dead_after_ns
 
     def _accurate(self, at: int, host: Host, route: Route, allowed: int, what: str) -> None:
         heard = route.newest_sent
@@ -182,9 +222,11 @@ class Checker:
             )
 
     def _no_ghost(self, at: int, host: Host, route: Route) -> None:
-        age = at - route.newest_sent
+        # An answer to a question is as good as a beat; it is as old as its leaving the node.
+        newest = max(route.newest_sent, route.proof_sent)
+        age = at - newest
         if route.prompt_life == route.client.life and age > self._scenario.fresh_ns + SLACK_NS:
-            pause = paused_between(host, route.newest_sent, at)
+            pause = paused_between(host, newest, at)
             if age - pause > self._scenario.fresh_ns + SLACK_NS:
                 self._violate(at, "ghost", f"{host.name}: {route.client.name} ALIVE by a beat {age / SECOND:.3f} s old")
 
@@ -193,7 +235,7 @@ class Checker:
         told = self._root_told.get(node)
         if told is not None and told != before:
             self._violate(at, "order", f"{host.name}: {node} was {told}, not {before}")
-        if before == after and verdict.kind is not Kind.NODE_RESTARTED:
+        if before == after and verdict.kind not in (Kind.NODE_RESTARTED, Kind.NODE_ACCOUNTED):
             self._violate(at, "order", f"{host.name}: {node} told {after} twice")
         self._root_told[node] = after
         self._root_verdicts.setdefault(node, []).append((at, after))
@@ -215,7 +257,7 @@ class Checker:
 
     def _silent_since(self, agent: Host, at: int) -> int:
         """When the agent last stopped or was held still; `at` when it runs."""
-        for begin, end in (*agent.outages, *agent.pauses):
+        for begin, end in (*agent.outages, *agent.pauses, *agent.absences):
             if begin <= at < end:
                 return begin
         return at
@@ -338,6 +380,7 @@ class Checker:
             for begin, end in silent_spans(agent):
                 if agent.name not in self._left or begin < self._left[agent.name]:
                     self._complete(at, agent, begin, end)
+        self.claims.finish(at)
         self._owed(at)
         if at - quiet_since >= CAUGHT_UP_NS + HOOK_NS // 2:
             self._agreement(at)
@@ -347,7 +390,7 @@ class Checker:
         told_by = []
         self.stopped += 1
         for route in agent.routes_out:
-            due = self._due_at_leader(route, begin)
+            due = self._due_at_leader(route, begin, end)
             if due is None or due > min(end, end_at):
                 continue
             state, when = state_at(route.verdicts, due)
@@ -379,16 +422,29 @@ class Checker:
         elif when >= begin:
             self.detected_root.append(when - begin)
 
-    def _due_at_leader(self, route: Route, begin: int) -> int | None:
+    def _due_at_leader(self, route: Route, begin: int, end: int) -> int | None:
         """When the leader must have said DEAD; None when it cannot know."""
         scenario, leader = self._scenario, route.server
         known = next((t for t, word in route.verdicts if word == _ALIVE), None)
         if known is None or known > begin:
             return None
         grace = scenario.leader.join_grace_ns + SLACK_NS
-        due = begin + scenario.dead_after_ns + SLACK_NS
+        agent, allowed = route.client, scenario.dead_after_ns
+        if overlap(agent.pauses, begin, min(end, begin + allowed)):
+            # A process that is held still on a living host is borne for longer: it may go on.
+            allowed = scenario.leader.dead_after_ns
+        due = begin + allowed + SLACK_NS
         if route.excused_at > begin:
-            due = max(due, route.excused_at + scenario.dead_after_ns + SLACK_NS)
+            due = max(due, route.excused_at + allowed + SLACK_NS)
+        silent, ran, last = self.claims.crowd(route, begin, due)
+        if silent >= scenario.leader.gate_min and silent >= scenario.leader.gate_share * ran:
+            # Peers that are late together: first the gate holds, then the brake.
+            due += scenario.leader.gate_hold_ns + scenario.dead_after_ns + scenario.interval_ns
+            if silent >= scenario.leader.dark_share * ran:
+                # Nobody of a dark rack dies alone; those that stay away are judged when the others are back.
+                if last == FAR:
+                    return None
+                due = max(due, last + CAUGHT_UP_NS + allowed + scenario.leader.gate_hold_ns)
         since = begin - scenario.interval_ns
         life = max((b for _, b in leader.outages if b <= begin), default=-1)
         if life >= 0 and not any(life <= t <= begin for t in route.first_heard):
@@ -531,7 +587,7 @@ def paused_between(host: Host, begin: int, end: int) -> int:
 def silent_spans(agent: Host) -> Iterable[tuple[int, int]]:
     """When `agent` sent nothing: from a stop or a pause to the next start or the end of the pause."""
     spans: list[list[int]] = []
-    for begin, end in sorted((*agent.outages, *agent.pauses)):
+    for begin, end in sorted((*agent.outages, *agent.pauses, *agent.absences)):
         if spans and begin <= spans[-1][1]:
             spans[-1][1] = max(spans[-1][1], end)
         else:

@@ -164,15 +164,20 @@ def agent_sleep(plan: Plan) -> None:
     """Agents' machines are suspended, and their monotonic clocks with them (a paused VM, a snapshot)."""
     for host in plan.take(max(2, len(plan.world.agents) // 10)):
         # Not by about as much as a beat may be old: then each jitter decides anew whether one is, for half a minute.
-        length = plan.length((0.3, 0.9), (1.5, 4.8), (6, 14))
-        at = _pause(plan, host, length)
-        # Just before the process runs again: it must not see a clock that went on.
-        plan.world.push(at + length - 1, _lose_time, plan.world, host, length)
+        _sleep(plan, host, plan.length((0.3, 0.9), (1.5, 4.8), (6, 14)))
 
 
-def _lose_time(at: int, world: World, host: Host, length: int) -> None:
-    world.trace.add(at, "slept", host.name, length)
-    host.offset_ns -= length
+def _sleep(plan: Plan, host: Host, length: int) -> int:
+    """Suspend a machine: its process, its kernel, its clock."""
+    at = plan.instant(length)
+    world = plan.world
+    world.push(at, world.vanish, host)
+    world.push(at, world.pause, host)
+    # Just before the process runs again: it must not see a clock that went on.
+    world.push(at + length - 1, world.suspended, host, length)
+    world.push(at + length, world.reappear, host)
+    world.push(at + length, world.resume, host)
+    return at
 
 
 def goodbye(plan: Plan) -> None:

@@ -24,24 +24,35 @@ class Host:
     """One machine with one process of one role."""
 
     __slots__ = (
+        "absences",
+        "address",
+        "backlog",
         "config",
         "core",
         "disk",
+        "firewalled",
+        "gone",
+        "icmp",
         "inbox",
+        "liar",
         "life",
         "name",
         "offset_ns",
         "outages",
         "paused",
         "pauses",
+        "peers_in",
+        "peers_out",
         "ppm",
         "rng",
         "role",
         "route_to",
         "routes_in",
         "routes_out",
+        "run_delay_ns",
         "spins",
         "started_at",
+        "suspended_ns",
         "wake_at",
         "wake_for",
         "wall_offset_ns",
@@ -76,10 +87,30 @@ class Host:
         #: Connections that this host makes, and those made to it.
         self.routes_out: list[Route] = []
         self.routes_in: list[Route] = []
+        #: Those between leaders of one rack, which carry no beats and no summaries.
+        self.peers_out: list[Route] = []
+        self.peers_in: list[Route] = []
         self.route_to: dict[str, Route] = {}
+        #: Numeric, and where neighbours find its echo port.
+        self.address = ""
+        #: True when nothing but the connections that it makes itself gets in or out.
+        self.firewalled = False
+        #: TCP connections to the echo port that wait for a process that is held still.
+        self.backlog = 0
+        #: Refusals of datagrams that the kernel has left, by asker, and until when it counts them.
+        self.icmp: dict[str, tuple[int, int]] = {}
+        #: "" or how it lies as a neighbour: garbage, silence, refusal.
+        self.liar = ""
+        #: What its process could say of itself: time without a CPU, and its host's time in suspension.
+        self.run_delay_ns = 0
+        self.suspended_ns = 0
+        #: How many faults say that the whole machine is away.
+        self.gone = 0
         #: The truth for the checker: when there was no process, and when it stood still; end FAR while it lasts.
         self.outages: list[list[int]] = []
         self.pauses: list[list[int]] = []
+        #: ...and when the whole machine was away.
+        self.absences: list[list[int]] = []
 
     def local(self, at: int) -> int:
         """This host's monotonic clock at the virtual instant `at`."""
@@ -97,3 +128,8 @@ class Host:
     def runs(self) -> bool:
         """True when a process is there and not held still."""
         return self.core is not None and not self.paused
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Every connection that begins or ends here."""
+        return (*self.routes_out, *self.routes_in, *self.peers_out, *self.peers_in)

@@ -8,6 +8,9 @@ What a cut does is TCP's doing: until the connection is given up (3 s, TCP_MAXRT
 sender's kernel and arrives all at once after the cut, old as it is, and also when the process that sent it has died
 meanwhile. After that it is gone, and the connecting side tries again. A cut in one direction is one in both as soon
 as the connection has been given up, for its acknowledgements do not pass either.
+
+The two ends of a connection do not end together. A process that dies is told to the listening side by its kernel in
+a millisecond, if the way is clear; else the listener's kernel keeps half a connection until it learns better.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from hbagent.core.messages import Beat, Linked
+from hbagent.core.messages import Beat, Disconnected, Linked
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.wire import beat as beat_wire
 
@@ -35,6 +38,10 @@ RETRANSMIT_NS = 200 * MILLISECOND
 RECONNECT_NS = (50 * MILLISECOND, 1000 * MILLISECOND)
 #: Recovery after a cut by which the connection was lost.
 RECOVER_NS = (300 * MILLISECOND, 1900 * MILLISECOND)
+#: The end of a process is known to the other side's kernel after this.
+HANG_UP_NS = MILLISECOND
+#: The listening side gives a connection up later than the connecting one: it seldom has anything unacknowledged.
+LISTENER_GIVES_UP_NS = 2 * SECOND
 #: A doubled frame comes again within this.
 DOUBLE_NS = 4 * SECOND
 
@@ -49,9 +56,11 @@ class Route:
     __slots__ = (
         "blocked_down",
         "blocked_up",
+        "clear_at",
         "clear_down",
         "clear_up",
         "client",
+        "connection",
         "cut_at",
         "cut_spans",
         "cuts",
@@ -60,12 +69,15 @@ class Route:
         "first_heard",
         "heard",
         "held",
+        "known",
         "newest",
         "newest_sent",
         "open",
         "prompt_life",
+        "proof_sent",
         "rows",
         "server",
+        "server_open",
         "stuck",
         "told",
         "up_at",
@@ -77,6 +89,11 @@ class Route:
         self.client = client
         self.server = server
         self.open = False
+        #: Counts the connections.
+        self.connection = 0
+        #: The listener's kernel has the newest connection; and the one on which its process last read a message.
+        self.server_open = False
+        self.known = 0
         #: What was sent before this was lost with an earlier connection; FAR while there is none.
         self.valid_from = FAR
         self.blocked_up = 0
@@ -97,6 +114,10 @@ class Route:
         #: The newest beat that arrived in the server's present life, and when it was sent.
         self.newest = b""
         self.newest_sent = -1
+        #: When the newest answer to a question that arrived was sent.
+        self.proof_sent = -1
+        #: Since when nothing has been in the way.
+        self.clear_at = FAR
         #: When nothing or only one direction passed; the end is FAR while that lasts.
         self.cut_spans: list[list[int]] = []
         #: The server's present life has heard the client; and when each life first did.
@@ -167,7 +188,7 @@ class Network:
     def up(self, at: int, route: Route, intake: Intake, data: bytes) -> None:
         """A frame of the stream from the client to the server."""
         if route.clear_up:
-            route.up_at = max(route.up_at + 1, at + self._delay())
+            route.up_at = max(route.up_at + 1, at + self.delay())
             self._push(route.up_at, intake, route, data, at)
         elif route.open and route.stuck:
             route.held.append((intake, True, data, at))
@@ -175,12 +196,28 @@ class Network:
     def down(self, at: int, route: Route, intake: Intake, data: bytes) -> None:
         """A frame of the stream from the server to the client."""
         if route.clear_down:
-            route.down_at = max(route.down_at + 1, at + self._delay())
+            route.down_at = max(route.down_at + 1, at + self.delay())
             self._push(route.down_at, intake, route, data, at)
         elif route.open and route.stuck:
             route.held.append((intake, False, data, at))
 
-    def _delay(self) -> int:
+    def passes(self, sender: Host, receiver: Host) -> bool:
+        """True when a datagram would reach the other host now; neighbours have a way of their own."""
+        if sender.gone or receiver.gone:
+            return False
+        route = sender.route_to.get(receiver.name)
+        if route is None:
+            return True
+        return not (route.blocked_up if route.client is sender else route.blocked_down)
+
+    def datagram(self) -> int:
+        """Delay of one datagram; 0 for one that is lost."""
+        if self.loss and self._random() < self.loss:
+            return 0
+        share = self._random()
+        return DELAY_NS + int(TAIL_NS * share / (TAIL_CUT - share))
+
+    def delay(self) -> int:
         share = self._random()
         delay = DELAY_NS + int(TAIL_NS * share / (TAIL_CUT - share))
         if self.loss and self._random() < self.loss:
@@ -201,6 +238,10 @@ class Network:
             route.stuck = False
             self._release(at, route)
         route.open = True
+        route.clear_at = at
+        route.connection += 1
+        route.server_open = True
+        route.known = 0
         if route.valid_from == FAR:
             route.valid_from = at
         route.refresh()
@@ -208,22 +249,39 @@ class Network:
 
     def server_gone(self, at: int, host: Host) -> None:
         """The listening process died: its kernel says so at once to whoever it reaches."""
-        for route in host.routes_in:
+        for route in (*host.routes_in, *host.peers_in):
             was = route.open
             self._close(route)
+            route.server_open = False
+            route.known = 0
             if was and not route.blocked:
                 self._push(at + MILLISECOND, self._unlink, route, route.client.life, None)
 
     def server_came(self, at: int, host: Host) -> None:
         """A listening process started."""
-        for route in host.routes_in:
+        for route in (*host.routes_in, *host.peers_in):
             self.connect_soon(at, route)
 
     def client_gone(self, at: int, host: Host) -> None:
-        """The connecting process died: what its kernel holds is still delivered."""
-        for route in host.routes_out:
+        """The connecting process died: its kernel says so, and what that holds is still delivered.
+
+        When the whole machine is away, its kernel has nothing any more and says nothing.
+        """
+        for route in (*host.routes_out, *host.peers_out):
             route.open = False
+            if host.gone:
+                route.held.clear()
+            elif not route.stuck:
+                self._push(at + HANG_UP_NS, self._hang_up, route, route.connection, None)
             route.refresh()
+
+    def _hang_up(self, at: int, route: Route, connection: int, *_: Any) -> None:
+        """The listener's kernel learns that a connection is gone; its process is told whose it was, if it knows."""
+        if route.connection != connection or not route.server_open:
+            return
+        route.server_open = False
+        if route.server.core is not None and route.known == connection:
+            self._tell(at, route.server, Disconnected(route.client.name))
 
     def _unlink(self, at: int, route: Route, life: int, *_: Any) -> None:
         if not route.open and route.client.life == life and route.client.core is not None:
@@ -269,8 +327,12 @@ class Network:
         if not route.stuck or route.cuts != cut or route.blocked:
             return
         route.stuck = False
+        route.clear_at = at
         self._release(at, route)
         route.refresh()
+        if not route.open and route.server_open:
+            # After its last words comes the end of a process that died in the cut, or of a machine that came back.
+            self._push(max(route.up_at, at) + HANG_UP_NS, self._hang_up, route, route.connection, None)
 
     def _release(self, at: int, route: Route) -> None:
         """Everything that was held arrives, in order."""
@@ -290,5 +352,8 @@ class Network:
         self._close(route)
         if was:
             self._push(at, self._unlink, route, route.client.life, None)
+        if route.server_open:
+            later = at + self._rng.randrange(LISTENER_GIVES_UP_NS)
+            self._push(later, self._hang_up, route, route.connection, None)
         if not route.blocked:
             self.connect_soon(at, route, RECOVER_NS)

@@ -21,6 +21,7 @@ import msgspec
 from hbagent.core.agent import AgentCore
 from hbagent.core.config import AgentConfig, LeaderConfig, RackConfig, RootConfig
 from hbagent.core.effects import (
+    Ask,
     Effects,
     Exit,
     Happened,
@@ -33,28 +34,38 @@ from hbagent.core.effects import (
     RunHook,
     Send,
     TakeFacts,
+    Witness,
 )
 from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import (
+    Answered,
+    Effort,
     FactsTaken,
     HookFinished,
     HostFacts,
     KeepFailed,
     Kept,
+    LastHeard,
+    Located,
+    Pong,
     RackSummary,
     Refused,
+    Relayed,
+    Suspended,
     Terminate,
     Transitions,
     TransitionsAck,
     WallTime,
 )
 from hbagent.core.root import RootCore
+from hbagent.core.states import Outcome
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.wire import beat as beat_wire
 from hbagent.wire import codec
 from hbagent.wire.pages import fit_report, report_pages, summary_pages, transition_pages
 from hbagent.wire.refusal import Refusal
 
+from .asking import Asking, Question
 from .checker import Checker
 from .disk import Journal, Store
 from .host import FAR, Host
@@ -71,6 +82,14 @@ START_NS = SECOND
 FACTS_NS = (MILLISECOND, 8 * MILLISECOND)
 #: A hook process takes this long.
 HOOK_NS = (10 * MILLISECOND, 400 * MILLISECOND)
+#: Where every agent answers signed questions.
+ECHO_PORT = 7079
+#: One host in so many has a firewall before that port; there only silence can judge.
+FIREWALLED = 8
+#: Leaders and the root are told the time each second. An agent is told so seldom, and after each pause, because ten
+#: thousand of them would be told nothing else.
+WALL_NS = SECOND
+AGENT_WALL_NS = 10 * SECOND
 #: A core that wants to be woken this often at one instant turns in place.
 SPINS_MAX = 100
 #: ...and is let go on after this.
@@ -81,6 +100,9 @@ _FACTS = tuple(
     HostFacts(cpu_count=8, cpu_percent=10.0 + 15 * busy, load_1m=0.5 * busy, memory_used_percent=40.0, hostname="sim")
     for busy in range(4)
 )
+
+#: The type byte of a `Pong`.
+_PONG = next(code for code, message in codec.TYPES.items() if message is Pong)
 
 _Event = tuple[int, int, Callable[..., None], Any, Any, Any]
 
@@ -98,6 +120,7 @@ class World:
         self.trace = Trace(keep_trace)
         self.network = Network(self.push, self.tell, random.Random(f"{scenario.seed}/network"), scenario.loss)
         self.checker = Checker(scenario, self)
+        self.asking = Asking(self, random.Random(f"{scenario.seed}/asking"))
         #: Take in what waits before judging, as the production loop does. Only a test sets it to False.
         self.drains = True
         #: Share of hook processes that fail.
@@ -148,21 +171,35 @@ class World:
                     self.absent.append(node)
                 else:
                     self.agents.append(self._make_agent(node, leaders))
-        for host in (self.root, *self.leaders, *self.agents):
+        firewalls = random.Random(f"{scenario.seed}/firewalls")
+        for number, host in enumerate((self.root, *self.leaders, *self.agents), 1):
             self.by_name[host.name] = host
+            host.address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+            self.asking.addresses[host.address] = host
+            host.firewalled = host.role == "agent" and firewalls.randrange(FIREWALLED) == 0
 
     def _make_leader(self, name: str, rack: int, nodes: tuple[str, ...]) -> Host:
         racks = {f"{DATACENTER}/rack{rack}": nodes}
-        config: LeaderConfig = msgspec.structs.replace(self.scenario.leader, name=name, racks=racks, root=ROOT)
+        others = tuple(other for other in self._leader_names(rack) if other != name)
+        config: LeaderConfig = msgspec.structs.replace(
+            self.scenario.leader, name=name, racks=racks, root=ROOT, peers=others
+        )
         host = Host(name, "leader", config, self.rng)
         host.disk = Journal()
         self._join(host, self.root)
+        for other in self.leaders:
+            if other.name in others:
+                self._join_peers(host, other)
+                self._join_peers(other, host)
         self.leaders.append(host)
         return host
 
     def _make_agent(self, node: str, leaders: list[Host]) -> Host:
         config = AgentConfig(
-            node=node, leaders=tuple(leader.name for leader in leaders), interval_ns=self.scenario.interval_ns
+            node=node,
+            leaders=tuple(leader.name for leader in leaders),
+            interval_ns=self.scenario.interval_ns,
+            echo_port=ECHO_PORT,
         )
         host = Host(node, "agent", config, self.rng)
         for leader in leaders:
@@ -175,6 +212,13 @@ class World:
         server.routes_in.append(route)
         client.route_to[server.name] = route
         server.route_to[client.name] = route
+
+    def _join_peers(self, client: Host, server: Host) -> None:
+        """Leaders of a rack: each has a connection to each, and speaks on its own."""
+        route = Route(client, server)
+        client.peers_out.append(route)
+        server.peers_in.append(route)
+        client.route_to[server.name] = route
 
     # ---- the clock ---------------------------------------------------------------------------------------
 
@@ -223,11 +267,12 @@ class World:
             host.core = RootCore(host.config, rng, now, host.disk.load())
         self.trace.add(at, "start", host.name, host.life)
         self.checker.started(at, host)
-        for route in host.routes_out:
+        host.run_delay_ns = host.suspended_ns = 0
+        for route in (*host.routes_out, *host.peers_out):
             self.network.connect_soon(at, route)
         if host.role != "agent":
             self.network.server_came(at, host)
-            self._wall_time(at, host, host.life)
+        self._wall_time(at, host, host.life)
         self._plan(at, host)
 
     def crash(self, at: int, host: Host, *_: Any) -> None:
@@ -235,9 +280,11 @@ class World:
         if host.core is None:
             return
         self.trace.add(at, "crash", host.name)
+        self.checker.ends(at, host)
         host.core = None
         host.wake_at = host.wake_for = FAR
         host.inbox.clear()
+        host.backlog = 0
         host.outages.append([at, FAR])
         if host.disk is not None:
             kept = host.disk.crash(host.rng)
@@ -252,6 +299,7 @@ class World:
         host.paused += 1
         if host.paused == 1:
             self.trace.add(at, "pause", host.name)
+            self.checker.claims.freezes(at, host)
             host.pauses.append([at, FAR])
             host.wake_at = host.wake_for = FAR
 
@@ -264,12 +312,47 @@ class World:
         host.pauses[-1][1] = at
         if host.core is None:
             return
+        host.run_delay_ns += at - host.pauses[-1][0]
         inbox, host.inbox = host.inbox, []
+        if host.role == "agent":
+            self._receive(at, host, "", WallTime(host.wall(at)))
+            self._receive(at, host, "", Effort(host.run_delay_ns, 0, host.suspended_ns))
         if not self.drains:
             self._turn(at, host)
         for action, one, two, three in inbox:
             action(at, one, two, three)
         self._plan(at, host)
+
+    def vanish(self, at: int, host: Host, *_: Any) -> None:
+        """The whole machine is away, kernel and all: nothing gets in or out, and nobody is told."""
+        host.gone += 1
+        if host.gone > 1:
+            return
+        self.trace.add(at, "vanish", host.name)
+        self.checker.claims.vanishes(at, host)
+        host.absences.append([at, FAR])
+        for route in host.routes:
+            self.network.cut(at, route, True, True)
+
+    def reappear(self, at: int, host: Host, *_: Any) -> None:
+        """Take one absence away."""
+        host.gone -= 1
+        if host.gone:
+            return
+        self.trace.add(at, "reappear", host.name)
+        host.absences[-1][1] = at
+        for route in host.routes:
+            self.network.heal(at, route, True, True)
+
+    def suspended(self, at: int, host: Host, length: int, *_: Any) -> None:
+        """The monotonic clock of `host` has stood still for `length`; its process, still held, learns of it first."""
+        self.trace.add(at, "slept", host.name, length)
+        host.offset_ns -= length
+        host.suspended_ns += length
+        # It had no process that could have wanted to run.
+        host.run_delay_ns -= length
+        if host.core is not None:
+            host.inbox.insert(0, (self._local, host, Suspended(length), host.life))
 
     def terminate(self, at: int, host: Host, *_: Any) -> None:
         """SIGTERM."""
@@ -383,6 +466,12 @@ class World:
             route.newest_sent = sent
         self._frame_in(at, route, data, sent)
 
+    def _summary_control_in(self, at: int, route: Route, data: bytes, sent: int) -> None:
+        """The same on the control connection."""
+        if sent >= route.valid_from and route.server.core is not None and sent > route.newest_sent:
+            route.newest_sent = sent
+        self._control_in(at, route, data, sent)
+
     def _frame_in(self, at: int, route: Route, data: bytes, sent: int) -> None:
         """Another frame reached the listening host."""
         host = route.server
@@ -391,6 +480,27 @@ class World:
         if host.paused:
             host.inbox.append((self._frame_taken, host, route.client.name, data))
             return
+        self._frame_taken(at, host, route.client.name, data)
+
+    def _control_in(self, at: int, route: Route, data: bytes, sent: int) -> None:
+        """A frame of the control connection reached the listening host."""
+        host = route.server
+        if sent < route.valid_from or host.core is None:
+            return
+        if host.paused:
+            host.inbox.append((self._control_taken, route, data, sent))
+            return
+        self._control_taken(at, route, data, sent)
+
+    def _control_taken(self, at: int, route: Route, data: bytes, sent: int) -> None:
+        """The listening process reads it, and sees from which connection it came."""
+        host = route.server
+        if route.known != route.connection:
+            route.known = route.connection
+            if host.role == "leader":
+                self._receive(at, host, "", Located(route.client.name, route.client.address))
+        if data[4] == _PONG:
+            route.proof_sent = max(route.proof_sent, sent)
         self._frame_taken(at, host, route.client.name, data)
 
     def _frame_back(self, at: int, route: Route, data: bytes, sent: int) -> None:
@@ -410,6 +520,8 @@ class World:
             self.refused += 1
             message = Refused(sender, message.reason.value, message.detail)
             sender = ""
+        elif isinstance(message, (Pong, LastHeard)):
+            self.checker.heard(at, host, sender, message)
         self._receive(at, host, sender, message)
 
     # ---- effects -----------------------------------------------------------------------------------------
@@ -442,18 +554,24 @@ class World:
                 self.network.publish(at, route, intake, data)
 
     def _send(self, at: int, host: Host, effect: Send) -> None:
-        route = host.route_to[effect.peer]
         message = effect.message
+        # Another leader is answered on the connection on which it asked; all else leaves by the own one.
+        answers = isinstance(message, LastHeard)
+        route = self.by_name[effect.peer].route_to[host.name] if answers else host.route_to[effect.peer]
         frames: tuple[Any, ...] = (message,)
-        intake = self._frame_in
-        if isinstance(message, Transitions):
+        intake = self._control_in
+        if isinstance(message, Relayed) and host.liar:
+            frames = self._lie(host, message)
+        elif isinstance(message, Transitions):
             frames = transition_pages(message)
         elif isinstance(message, RackSummary):
             self.checker.summary(at, host, message)
-            intake = self._summary_in
+            intake = self._summary_control_in
             frames = summary_pages(message)
         elif isinstance(message, TransitionsAck):
             self.checker.acknowledged(at, effect.peer, message)
+        elif host.role == "leader":
+            self.checker.claims.asked(at, host, message)
         for frame in frames:
             data = codec.encode(frame)
             self.trace.add(at, "send", host.name, effect.peer, data.hex())
@@ -461,6 +579,29 @@ class World:
                 self.network.up(at, route, intake, data)
             else:
                 self.network.down(at, route, self._frame_back, data)
+
+    @staticmethod
+    def _lie(host: Host, message: Relayed) -> tuple[Any, ...]:
+        """What a neighbour says that cannot be trusted."""
+        if host.liar == "silence":
+            return ()
+        if host.liar == "refusal":
+            return (Relayed(number=message.number, outcome=Outcome.REFUSED),)
+        return (Relayed(number=message.number, outcome=Outcome.ANSWERED, answer=host.rng.randbytes(48)),)
+
+    def _witness(self, at: int, host: Host, effect: Witness) -> None:
+        self.trace.add(at, "witness", host.name, effect.peer, effect.number)
+        self.asking.witness(at, host, effect)
+
+    def _ask(self, at: int, host: Host, effect: Ask) -> None:
+        self.trace.add(at, "ask", host.name, effect.peer, effect.path.value, effect.request.hex())
+        self.checker.claims.echo_asked(at, host, effect)
+        self.asking.ask(at, host, effect)
+
+    def answered(self, at: int, question: Question, answered: Answered) -> None:
+        """A question is answered, one way or the other."""
+        self.checker.answered(at, question, answered)
+        self._receive(at, question.asker, "", answered)
 
     def _take_facts(self, at: int, host: Host, effect: TakeFacts) -> None:
         busy = host.rng.random()
@@ -520,13 +661,18 @@ class World:
     def _wall_time(self, at: int, host: Host, life: int, *_: Any) -> None:
         if host.life != life or host.core is None:
             return
+        agent = host.role == "agent"
         if not host.paused:
             self._receive(at, host, "", WallTime(host.wall(at)))
-        self.push(at + SECOND, self._wall_time, host, life)
+            if agent and host.core is not None:
+                self._receive(at, host, "", Effort(host.run_delay_ns, 0, host.suspended_ns))
+        self.push(at + (AGENT_WALL_NS if agent else WALL_NS), self._wall_time, host, life)
 
     _PERFORMERS: dict[type, Callable[..., None]] = {
         Publish: _publish,
         Send: _send,
+        Witness: _witness,
+        Ask: _ask,
         TakeFacts: _take_facts,
         Keep: _write,
         Rewrite: _write,

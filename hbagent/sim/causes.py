@@ -1,0 +1,440 @@
+"""What a verdict may claim, and what must be claimed: each cause of a leader's verdicts against the truth.
+
+A cause is a statement about the world, so it can be false. Here the other side of each is known: which process ran,
+which kernel was there, which way was clear, which question came back with which answer.
+
+    cause         no cause is claimed against the truth, and none without the evidence that it stands for
+    frozen        a process that is held still on a reachable host is not DEAD before `dead_after`
+    askable       nobody is suspected whose process runs and could have been asked
+    dark          nobody is DEAD alone who fell silent together with most of the rack
+    prompt        what can be known at once is told at once: an end, a host that is gone, a process held still
+    asks          questions stay within their budget; TCP and closed ports are asked a few times and no more
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from hbagent.core.effects import Ask, Happened
+from hbagent.core.messages import Answered, Beat, HeardWanted, LastHeard, Ping, Pong, Relay
+from hbagent.core.states import Cause, Kind, Liveness, Outcome, Path
+from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.wire import beat as beat_wire
+
+from .host import FAR, Host
+
+if TYPE_CHECKING:
+    from .asking import Question
+    from .network import Route
+    from .scenario import Scenario
+    from .world import World
+
+#: From a kill to DEAD(process-exit), where the way is clear and the echo path was proved.
+EXIT_NS = 50 * MILLISECOND
+#: From the end of a host's time to DEAD(host-gone): how long the last question may take.
+GONE_SLACK_NS = 150 * MILLISECOND
+#: From a stop to SUSPECT(process-frozen), beyond an interval: the margin, the acknowledgement, one more question.
+FROZEN_SLACK_NS = 1500 * MILLISECOND
+#: Whoever has run, and could be reached, for so long has had the time to answer.
+ASKABLE_NS = 300 * MILLISECOND
+#: Evidence about a node whose cause is known is sought once a second, and looked at for a quarter more.
+EVIDENCE_NS = 2 * SECOND
+#: What a question of another leader's, or of a neighbour's, may be late.
+RELAYED_NS = 250 * MILLISECOND
+#: Nodes that fall silent within this fall silent together.
+TOGETHER_NS = 200 * MILLISECOND
+#: TCP questions to one stopped process of one leader: its doubt's, one that a lost connection makes, and a trial
+#: that was under way.
+TCP_ASKS = 3
+#: Refusals of UDP that one ended process makes to one leader: three are asked for, one may be a trial.
+UDP_REFUSALS = 4
+#: Questions a second that the budget gives to leaders of a few nodes, whatever their beats.
+REFILL = 6
+
+Violate = Callable[[int, str, str], None]
+Spans = Iterable[list[int]]
+_DEAD, _SUSPECT, _ALIVE = Liveness.DEAD.value, Liveness.SUSPECT.value, Liveness.ALIVE.value
+
+
+class Record:
+    """What one leader can know of one node by asking, and what it said of it."""
+
+    __slots__ = (
+        "acked_at",
+        "answered_at",
+        "promises",
+        "proved_life",
+        "refused",
+        "tcp_asked",
+        "tcp_proved_life",
+        "told",
+        "vouched_at",
+    )
+
+    def __init__(self) -> None:
+        self.forget()
+        #: (instant, liveness, cause) of each verdict.
+        self.told: list[tuple[int, str, Cause | None]] = []
+        #: (what, begin, due) of what must be told.
+        self.promises: list[tuple[Cause, int, int]] = []
+
+    def forget(self) -> None:
+        """Another life of the leader."""
+        #: Which life of the node's process its echo port answered for, over any path and over TCP.
+        self.proved_life = -1
+        self.tcp_proved_life = -1
+        #: When the leader last got an acknowledgement, an answer, or somebody else's word.
+        self.acked_at = self.answered_at = self.vouched_at = -FAR
+        #: (span, count) of TCP questions within a pause, and of refusals within an outage.
+        self.tcp_asked = (-1, 0)
+        self.refused = (-1, 0)
+
+
+class Claims:
+    """Watches causes. The checker hands on what it hears."""
+
+    def __init__(self, scenario: Scenario, world: World, violate: Violate) -> None:
+        self._scenario = scenario
+        self._world = world
+        self._violate = violate
+        self._records: dict[tuple[str, str], Record] = {}
+        #: Questions of each leader's present life.
+        self._asked: dict[str, int] = {}
+
+    def record(self, leader: str, node: str) -> Record:
+        """What `leader` knows of `node`."""
+        key = (leader, node)
+        found = self._records.get(key)
+        if found is None:
+            found = self._records[key] = Record()
+        return found
+
+    def started(self, host: Host) -> None:
+        """A leader's process started: it has asked nobody yet."""
+        self._asked[host.name] = 0
+        for route in host.routes_in:
+            record = self._records.get((host.name, route.client.name))
+            if record is not None:
+                record.forget()
+
+    # ---- questions and answers ---------------------------------------------------------------------------
+
+    def asked(self, at: int, host: Host, message: object) -> None:
+        """A leader sends a message; those that ask about a node are paid from its budget."""
+        if isinstance(message, (Ping, Relay, HeardWanted)):
+            self._pay(at, host)
+
+    def echo_asked(self, at: int, host: Host, order: Ask) -> None:
+        """An echo request leaves."""
+        if host.role != "leader":
+            return
+        self._pay(at, host)
+        agent = self._world.by_name[order.peer]
+        if order.path is not Path.TCP or not agent.pauses or agent.pauses[-1][1] != FAR:
+            return
+        record = self.record(host.name, order.peer)
+        span, count = record.tcp_asked
+        begin = agent.pauses[-1][0]
+        count = count + 1 if span == begin else 1
+        record.tcp_asked = (begin, count)
+        if count > TCP_ASKS:
+            self._violate(at, "asks", f"{host.name}: {order.peer} stands still and is asked by TCP {count} times")
+
+    def _pay(self, at: int, host: Host) -> None:
+        count = self._asked[host.name] = self._asked.get(host.name, 0) + 1
+        config = self._scenario.leader
+        seconds = (at - host.started_at) / SECOND + 1
+        # Ten per cent more: beats that waited while a leader stood still come in all at once.
+        beats = 1.1 * seconds * len(host.routes_in) * SECOND / self._scenario.interval_ns
+        allowed = config.ask_burst + REFILL * seconds + config.ask_share * beats
+        if count > allowed:
+            self._violate(at, "asks", f"{host.name}: {count} questions, {allowed:.0f} are in its budget")
+
+    def answered(self, at: int, question: Question, answered: Answered) -> None:
+        """A question came back to whoever asked it."""
+        host, outcome = question.asker, answered.outcome
+        if host.role == "agent":
+            self._relayed(at, host, question, outcome)
+            return
+        if host.role != "leader" or self._world.by_name[answered.peer].role != "agent":
+            return
+        record = self.record(host.name, answered.peer)
+        agent = self._world.by_name[answered.peer]
+        if outcome is Outcome.ACKED:
+            record.acked_at = at
+        elif outcome is Outcome.ANSWERED:
+            record.answered_at = at
+            record.proved_life = agent.life
+            if answered.path is Path.TCP:
+                record.tcp_proved_life = agent.life
+        elif outcome is Outcome.REFUSED and answered.path is Path.UDP:
+            begin = agent.outages[-1][0] if agent.outages else -1
+            span, count = record.refused
+            count = count + 1 if span == begin else 1
+            record.refused = (begin, count)
+            if count > UDP_REFUSALS:
+                self._violate(at, "asks", f"{host.name}: {answered.peer} refused UDP {count} times and is asked again")
+
+    def _relayed(self, at: int, neighbour: Host, question: Question, outcome: Outcome) -> None:
+        """A neighbour has an answer for a leader: when it is honest and its way is clear, the leader will have it."""
+        route = neighbour.route_to.get(question.peer)
+        if outcome is Outcome.ANSWERED and not neighbour.liar and route is not None and route.open and not route.stuck:
+            self.record(question.peer, question.about).vouched_at = at
+
+    def heard(self, at: int, host: Host, sender: str, message: Pong | LastHeard) -> None:
+        """A leader reads an answer of an agent, or of another leader."""
+        if host.role != "leader":
+            return
+        if isinstance(message, Pong):
+            if self._world.by_name[sender].role == "agent":
+                self.record(host.name, sender).answered_at = at
+            return
+        newest = beat_wire.decode(host.route_to[message.node].newest)
+        if message.age_ns is None or not isinstance(newest, Beat) or newest.incarnation != message.incarnation:
+            return
+        if (message.sequence or 0) > newest.sequence:
+            record = self.record(host.name, message.node)
+            record.vouched_at = max(record.vouched_at, at - message.age_ns)
+
+    # ---- what is going to be seen ------------------------------------------------------------------------
+
+    def _watched(self, agent: Host) -> Iterable[tuple[Route, Record]]:
+        """The leaders that see the agent well at this instant."""
+        if self._world.network.loss:
+            return
+        for route in agent.routes_out:
+            leader = route.server
+            sees = route.open and not route.stuck and route.known == route.connection and leader.runs
+            if sees and route.told == _ALIVE and self._asked.get(leader.name, 0) < self._scenario.leader.ask_burst // 2:
+                yield route, self.record(leader.name, agent.name)
+
+    def exits(self, at: int, agent: Host) -> None:
+        """The process of `agent` is being killed."""
+        if agent.role != "agent" or agent.paused or agent.gone or agent.firewalled:
+            return
+        for _, record in self._watched(agent):
+            if record.tcp_proved_life == agent.life:
+                record.promises.append((Cause.PROCESS_EXIT, at, at + EXIT_NS))
+
+    def vanishes(self, at: int, agent: Host) -> None:
+        """The machine of `agent` goes away."""
+        if agent.role != "agent" or not agent.runs or agent.firewalled:
+            return
+        scenario = self._scenario
+        for _, record in self._watched(agent):
+            if record.proved_life == agent.life:
+                due = at + scenario.interval_ns + scenario.leader.host_gone_slack_ns + GONE_SLACK_NS
+                record.promises.append((Cause.HOST_GONE, at, due))
+
+    def freezes(self, at: int, agent: Host) -> None:
+        """The process of `agent` is being held still, and its kernel is not."""
+        if agent.role != "agent" or agent.core is None or agent.gone:
+            return
+        for _, record in self._watched(agent):
+            record.promises.append((Cause.PROCESS_FROZEN, at, at + self._scenario.interval_ns + FROZEN_SLACK_NS))
+
+    # ---- verdicts ----------------------------------------------------------------------------------------
+
+    def told(self, at: int, route: Route, verdict: Happened) -> None:
+        """A leader changed its mind about a node."""
+        if verdict.kind is Kind.NODE_ACCOUNTED:
+            return
+        leader, agent = route.server, route.client
+        record = self.record(leader.name, agent.name)
+        before = record.told[-1] if record.told else (0, "", None)
+        record.told.append((at, verdict.after, verdict.cause))
+        cause = verdict.cause
+        if verdict.after == verdict.before == _SUSPECT and before[1:] == (_SUSPECT, cause):
+            self._wrong(at, "order", route, f"SUSPECT({_word(cause)}) told twice")
+        if verdict.after == _DEAD:
+            self._dead(at, route, record, verdict)
+        elif verdict.after == _SUSPECT:
+            self._suspect(at, route, record, verdict)
+
+    def _wrong(self, at: int, row: str, route: Route, text: str) -> None:
+        self._violate(at, row, f"{route.server.name}: {route.client.name} {text}")
+
+    def _dead(self, at: int, route: Route, record: Record, verdict: Happened) -> None:
+        cause, agent, leader = verdict.cause, route.client, route.server
+        if verdict.before == _ALIVE and cause is not Cause.PROCESS_EXIT:
+            self._wrong(at, "order", route, f"went from ALIVE to DEAD({_word(cause)})")
+        if cause is Cause.PROCESS_EXIT:
+            since = at - SECOND // 2 - paused_since(leader, at)
+            if agent.started_at <= route.newest_sent and not overlap(agent.outages, since, at):
+                self._wrong(at, "cause", route, "DEAD(process-exit), and its process runs")
+            if agent.firewalled:
+                self._wrong(at, "cause", route, "DEAD(process-exit) behind a firewall")
+            return
+        if cause is Cause.HOST_GONE:
+            self._gone(at, route, record)
+        elif cause is Cause.PROCESS_FROZEN:
+            if record.acked_at < at - EVIDENCE_NS - SECOND - paused_since(leader, at):
+                self._wrong(at, "cause", route, "DEAD(process-frozen) without an acknowledgement of late")
+        elif cause is not Cause.SILENCE:
+            self._wrong(at, "cause", route, f"DEAD({_word(cause)})")
+        window = at - self._scenario.interval_ns - self._scenario.leader.host_gone_slack_ns + RELAYED_NS
+        if cause is not Cause.PROCESS_FROZEN and not overlap(leader.pauses, window - SECOND, at):
+            self._no_sign(at, route, record, window, cause)
+        self._askable(at, route, _DEAD)
+        self._frozen(at, route, cause)
+        self._dark(at, route, cause)
+
+    def _gone(self, at: int, route: Route, record: Record) -> None:
+        agent, leader = route.client, route.server
+        if agent.firewalled or record.proved_life < 0:
+            self._wrong(at, "cause", route, "DEAD(host-gone), and no second path to it was proved")
+        window = at - self._scenario.interval_ns - self._scenario.leader.host_gone_slack_ns
+        if overlap(leader.pauses, window - SECOND, at) or overlap(agent.absences, window, at):
+            return
+        if route.open and not route.stuck and route.clear_at < window and route.known == route.connection:
+            self._wrong(at, "cause", route, "DEAD(host-gone), and its kernel could be reached all the time")
+
+    def _no_sign(self, at: int, route: Route, record: Record, window: int, cause: Cause | None) -> None:
+        """Nobody is called dead for silence who gave a sign of life within the time that silence takes."""
+        if record.vouched_at > window:
+            self._wrong(at, "cause", route, f"DEAD({_word(cause)}), and a neighbour had an answer from it")
+        if record.answered_at > window:
+            self._wrong(at, "cause", route, f"DEAD({_word(cause)}), and it had answered")
+        if cause is Cause.HOST_GONE and record.acked_at > window:
+            self._wrong(at, "cause", route, "DEAD(host-gone), and its kernel had acknowledged")
+
+    def _suspect(self, at: int, route: Route, record: Record, verdict: Happened) -> None:
+        cause, agent, leader = verdict.cause, route.client, route.server
+        patience = EVIDENCE_NS + paused_since(leader, at)
+        if cause is Cause.PROCESS_FROZEN and record.acked_at < at - patience - self._scenario.interval_ns:
+            self._wrong(at, "cause", route, "SUSPECT(process-frozen) without an acknowledgement of late")
+        elif cause is Cause.LINK_CUT:
+            since = at - patience - 2 * self._scenario.interval_ns
+            if any(a < since and b > at for a, b in (*agent.outages, *agent.pauses, *agent.absences)):
+                self._wrong(at, "cause", route, "SUSPECT(link-cut), and nobody can have heard it")
+        if verdict.before == _ALIVE:
+            self._askable(at, route, _SUSPECT)
+
+    def _askable(self, at: int, route: Route, what: str) -> None:
+        """The process runs, both ways are clear, the leader has not been away: a question would have been answered."""
+        agent, leader = route.client, route.server
+        since = at - ASKABLE_NS
+        if self._world.network.loss or not self._scenario.leader.doubt or not agent.runs or agent.gone:
+            return
+        if not route.open or route.stuck or route.clear_at > since or route.known != route.connection:
+            return
+        spans = (*agent.pauses, *agent.outages, *agent.absences, *leader.pauses, *leader.outages)
+        if agent.started_at > since or leader.started_at > since or overlap(spans, since, at):
+            return
+        if self._asked.get(leader.name, 0) < self._scenario.leader.ask_burst // 2:
+            self._wrong(at, "askable", route, f"{what}, and it would have answered")
+
+    def _frozen(self, at: int, route: Route, cause: Cause | None) -> None:
+        agent, leader = route.client, route.server
+        if agent.core is None or not agent.paused or agent.gone:
+            return
+        begin = agent.pauses[-1][0]
+        spans = (*agent.absences, *agent.outages, *leader.pauses, *leader.outages)
+        if not route.open or route.stuck or route.clear_at > begin or overlap(spans, begin - SECOND, at):
+            return
+        held = at - begin
+        if held < self._scenario.leader.dead_after_ns - self._scenario.interval_ns:
+            self._wrong(at, "frozen", route, f"DEAD({_word(cause)}) after {held / SECOND:.3f} s of standing still")
+
+    def _dark(self, at: int, route: Route, cause: Cause | None) -> None:
+        """Most of the rack fell silent with it, and is still."""
+        begin = silent_since(route.client, route, at)
+        rack = route.client.name.rpartition("/")[0]
+        peers = [other for other in route.server.routes_in if other.client.name.startswith(rack + "/")]
+        together = [
+            other
+            for other in peers
+            if other.client.core is not None or other.client.gone
+            if abs(silent_since(other.client, other, at) - begin) <= TOGETHER_NS
+        ]
+        frozen = [other for other in together if other.client.paused and not other.client.gone]
+        silent = len(together) - len(frozen)
+        config = self._scenario.leader
+        if begin < at and silent >= config.gate_min and silent > config.dark_share * len(peers) + 1:
+            self._wrong(at, "dark", route, f"DEAD({_word(cause)}) together with {silent} of {len(peers)}")
+
+    # ---- at the end --------------------------------------------------------------------------------------
+
+    def finish(self, at: int) -> None:
+        """What had to be told."""
+        for (leader, node), record in self._records.items():
+            route = self._world.by_name[leader].route_to[node]
+            for cause, begin, due in record.promises:
+                if due < at and self._undisturbed(route, cause, begin, due):
+                    self._kept(route, record, cause, begin, due)
+
+    def _kept(self, route: Route, record: Record, cause: Cause, begin: int, due: int) -> None:
+        after = _SUSPECT if cause is Cause.PROCESS_FROZEN else _DEAD
+        told = [(word, why) for when, word, why in record.told if when <= due]
+        if told[-1:] != [(after, cause)]:
+            last = f"{told[-1][0]}({_word(told[-1][1])})" if told else "unheard"
+            said = f"is {last}; {after}({cause.value}) was due by then, from {begin / SECOND:.3f} s"
+            self._wrong(due, "prompt", route, said)
+
+    def _undisturbed(self, route: Route, cause: Cause, begin: int, due: int) -> bool:
+        """Nothing but the one thing happened to this node and its way, and the leader watched all the time."""
+        agent, leader = route.client, route.server
+        own = {
+            Cause.PROCESS_EXIT: agent.outages,
+            Cause.HOST_GONE: agent.absences,
+            Cause.PROCESS_FROZEN: agent.pauses,
+        }[cause]
+        if not any(a == begin and b > due for a, b in own):
+            return False
+        before = begin - 3 * SECOND - self._scenario.interval_ns
+        cuts = [span for span in route.cut_spans if cause is not Cause.HOST_GONE or span[0] != begin]
+        if overlap((*leader.pauses, *leader.outages, *cuts), before, due):
+            return False
+        others = [agent.outages, agent.absences, agent.pauses]
+        if cause is Cause.HOST_GONE:
+            # Whatever happens to its process meanwhile, nobody sees it.
+            others = []
+        if any(overlap(spans, before, due) for spans in others if spans is not own):
+            return False
+        if overlap([span for span in own if span[0] != begin], before, due):
+            return False
+        return cause is Cause.PROCESS_EXIT or self.crowd(route, begin, due)[0] < self._scenario.leader.gate_min
+
+    def crowd(self, route: Route, begin: int, due: int) -> tuple[int, int, int]:
+        """How many of the rack may have been silent at the leader between `begin` and `due`, of how many that ran
+        then, and when the last of them was no longer."""
+        rack = route.client.name.rpartition("/")[0] + "/"
+        count = ran = 0
+        last = 0
+        patience = self._scenario.leader.dead_after_ns + 10 * SECOND
+        for other in route.server.routes_in:
+            agent = other.client
+            if not agent.name.startswith(rack):
+                continue
+            spans = (*agent.outages, *agent.pauses, *agent.absences, *other.cut_spans)
+            # It is heard again some seconds after a cut: retransmission, connection, first beat.
+            near = [b for a, b in spans if a > begin - patience and a <= due and b + 6 * SECOND >= begin]
+            ran += not overlap(agent.outages, begin - patience, begin) or bool(near)
+            if near:
+                count += 1
+                if other is not route:
+                    last = max(last, *near)
+        return count, ran, last
+
+
+def overlap(spans: Spans, begin: int, end: int) -> bool:
+    """True when one of the spans has an instant between `begin` and `end`."""
+    return any(a <= end and b >= begin for a, b in spans)
+
+
+def paused_since(leader: Host, at: int) -> int:
+    """How long the leader was held still of late: what it knows is older by so much."""
+    return sum(min(b, at) - a for a, b in leader.pauses if b > at - 20 * SECOND and a < at)
+
+
+def silent_since(agent: Host, route: Route, at: int) -> int:
+    """When `agent` last stopped, stood still, went away or lost its way to the leader; `at` when none of it is so."""
+    for a, b in (*agent.outages, *agent.pauses, *agent.absences, *route.cut_spans):
+        if a <= at < b:
+            return a
+    return at
+
+
+def _word(cause: Cause | None) -> Any:
+    return cause.value if cause is not None else None
