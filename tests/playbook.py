@@ -37,6 +37,7 @@ from hbagent.core.effects import (
     RunHook,
     Send,
     TakeFacts,
+    Witness,
 )
 from hbagent.core.messages import RackSummary, Transitions, TransitionsAck
 from hbagent.core.names import short_of
@@ -178,4 +179,5 @@ _SHOWN: dict[type, Any] = {
     RunHook: _run,
     Send: _send,
     TakeFacts: lambda effect: "take-facts",
+    Witness: lambda effect: f"witness {effect.peer}",
 }

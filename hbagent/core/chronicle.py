@@ -11,9 +11,9 @@ from typing import Any
 
 from .config import HookConfig
 from .ledger import Ledger
-from .notice import notices
+from .notice import host_of, notices
 from .records import Event
-from .states import Kind, Liveness
+from .states import Kind
 
 
 class Chronicle:
@@ -35,7 +35,7 @@ class Chronicle:
             sequence=self.newest,
             kind=kind,
             at_wall_ns=at_wall_ns,
-            host="up" if fields.get("liveness_to") is Liveness.ALIVE else "unknown",
+            host=host_of(fields.get("liveness_to"), fields.get("cause")),
             **fields,
         )
         self._ledger.event(event)

@@ -11,6 +11,7 @@ from .config import RackConfig, RootConfig
 from .fleet import NodeRecord, Seen, Shown
 from .leaderrecord import LeaderRecord
 from .lease import Lease
+from .rackrecord import RackRecord
 from .states import Cause, Liveness
 from .units import SECOND
 
@@ -30,6 +31,7 @@ class Datacenter:
         self.racks: dict[str, tuple[str, ...]] = {}
         self.nodes: dict[str, NodeRecord] = {}
         self.rack_nodes: dict[str, list[NodeRecord]] = {}
+        self.rack_records: dict[str, RackRecord] = {}
         self._take_racks(config, now)
 
     # ---- membership --------------------------------------------------------------------------------------
@@ -39,6 +41,7 @@ class Datacenter:
         for rack in config.racks:
             self.racks[rack.name] = rack.leaders
             self.rack_nodes.setdefault(rack.name, [])
+            self.rack_records.setdefault(rack.name, RackRecord(rack.name))
             for name in rack.leaders:
                 self._expect(name, rack, config, now)
 
@@ -51,7 +54,7 @@ class Datacenter:
             leader.racks = (*leader.racks, rack.name)
 
     def reconfigure(self, config: RootConfig, now: int) -> list[str]:
-        """Other racks, other leaders; returns the names of leaders and nodes that are gone.
+        """Other racks, other leaders; returns the names of leaders, nodes and racks that are gone.
 
         A leader that stays keeps its lease and how far it was heard out.
         """
@@ -70,6 +73,8 @@ class Datacenter:
             record.seen = {name: seen for name, seen in record.seen.items() if name in self.racks[record.rack]}
         for rack in [rack for rack in self.rack_nodes if rack not in self.racks]:
             del self.rack_nodes[rack]
+            if self.rack_records.pop(rack).dark:
+                gone.append(rack)
         return gone
 
     def leader_of(self, sender: str, rack: str | None = None) -> LeaderRecord | None:
@@ -122,7 +127,13 @@ class Datacenter:
     def shown(self, record: NodeRecord) -> Shown:
         """What a console is told of `record` now: what was told last, unless nobody may speak for it."""
         if not any(view.speaks for view in self.observers(record)) and self.someone_is_lost(record.rack):
-            return Shown(Liveness.UNKNOWN, Cause.LEADER_LOST)
+            return Shown(Liveness.UNKNOWN, self._why_silent(record.rack))
         if record.told is None:
             return Shown(Liveness.UNKNOWN, Cause.NEVER_SEEN)
         return Shown(record.told, record.cause)
+
+    def _why_silent(self, rack: str) -> Cause:
+        """Why nobody speaks for a rack; when its leaders fell silent for several reasons, simply that they did."""
+        leaders = [self.leaders[name] for name in self.racks[rack]]
+        causes = {leader.cause: None for leader in leaders if not leader.lease.held}
+        return next(iter(causes)) if len(causes) == 1 else Cause.LEADER_LOST

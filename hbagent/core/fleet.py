@@ -1,7 +1,8 @@
 """What the root knows of each node: one view per leader, and one merged value over those that may speak.
 
 A leader speaks for a node while its lease is held and it has itself heard the node, or judged it, in its own life. A
-fresh leader vetoes nothing, and a wedged one loses its lease. Any observer that hears a node proves life; but a
+fresh leader vetoes nothing, and a wedged one loses its lease. Any observer that hears a node proves life, and so does
+anybody who heard it for an observer that does not: SUSPECT(`link-cut`) is the word for that, and it means ALIVE. But a
 DEAD of one is contradicted only by a *later* (incarnation, sequence) of another, or an old ALIVE would raise the dead.
 
 `told` is what people were last told; it outlives the root's process. `merge` says what should be told now.
@@ -19,6 +20,8 @@ from .states import Cause, Health, Kind, Liveness
 
 #: Among observers of which none says DEAD: who hears the node wins, then who heard it say goodbye.
 _RANK = {Liveness.ALIVE: 0, Liveness.LEFT: 1, Liveness.SUSPECT: 2, Liveness.UNKNOWN: 3, Liveness.DEAD: 4}
+#: What a node comes back from when nobody had called it anything: its rack was silent, or nobody could be asked.
+_OUTAGES = (Cause.RACK_DARK, Cause.ROOT_ISOLATED, Cause.LEADER_LOST, Cause.OBSERVER_STALLED)
 _TROUBLE = {Liveness.SUSPECT: Kind.NODE_SUSPECT, Liveness.DEAD: Kind.NODE_DEAD, Liveness.LEFT: Kind.NODE_LEFT}
 
 
@@ -26,6 +29,7 @@ class Seen:
     """One node as one leader last described it; times on the root's clock."""
 
     __slots__ = (
+        "accounted",
         "ahead_since",
         "cause",
         "described_at",
@@ -60,6 +64,8 @@ class Seen:
         self.late = 0
         self.loop_gap_ns = 0
         self.evidence: Evidence | None = None
+        #: What the node last said of a silence, once it was back.
+        self.accounted: Evidence | None = None
         #: Since when summaries have been ahead of the transitions; None when they agree.
         self.ahead_since: int | None = None
 
@@ -67,6 +73,11 @@ class Seen:
     def speaks(self) -> bool:
         """True when the leader heard or judged the node in its own life."""
         return self.heard_at is not None or self.version > 0
+
+    @property
+    def hears(self) -> bool:
+        """True when the leader hears the node, or knows of somebody who does."""
+        return self.liveness is Liveness.ALIVE or (self.liveness is Liveness.SUSPECT and self.cause is Cause.LINK_CUT)
 
     def follow(self, row: NodeRow, now: int) -> None:
         """Take the numbers of a row that agrees in its version: age, sequence, counts."""
@@ -130,6 +141,7 @@ class NodeRecord:
         "sequence",
         "since_wall_ns",
         "told",
+        "watched_at",
     )
 
     def __init__(self, name: str, rack: str) -> None:
@@ -147,6 +159,8 @@ class NodeRecord:
         self.open = ""
         self.report: Report | None = None
         self.report_at = 0
+        #: Up to when it is counted as watched; None while it is not.
+        self.watched_at: int | None = None
 
     def restore(self, state: NodeState) -> None:
         """Take up what an earlier life of the root last told."""
@@ -184,7 +198,8 @@ class NodeRecord:
         """What a change from `told` to `merged` is called; `known` is the incarnation before it."""
         if merged.liveness is not Liveness.ALIVE:
             return _TROUBLE.get(merged.liveness, Kind.NODE_UNKNOWN)
-        if self.told not in (Liveness.SUSPECT, Liveness.DEAD) and not self.open:
+        out = self.told is Liveness.UNKNOWN and self.cause in _OUTAGES
+        if self.told not in (Liveness.SUSPECT, Liveness.DEAD) and not self.open and not out:
             return Kind.NODE_JOINED
         same = known in (None, merged.basis.incarnation)
         return Kind.NODE_RECOVERED if same else Kind.NODE_RESTARTED
@@ -211,6 +226,8 @@ class Merged(Shown, frozen=True):
 
     #: The view that decided.
     basis: Seen
+    #: Those who hear the node, while another calls it dead who has heard as much: one of them may know better by now.
+    doubters: tuple[Seen, ...] = ()
 
 
 def is_later(one: Seen, other: Seen) -> bool:
@@ -235,19 +252,24 @@ def merge(views: Iterable[Seen]) -> Merged | None:
     speaking = [view for view in views if view.speaks]
     if not speaking:
         return None
-    if len(speaking) == 1:
-        only = speaking[0]
-        return Merged(only.liveness, only.cause, only)
     dead = [view for view in speaking if view.liveness is Liveness.DEAD]
     others = [view for view in speaking if view.liveness is not Liveness.DEAD]
     if dead:
         others = [view for view in others if view.liveness is not Liveness.UNKNOWN]
-        others = [view for view in others if all(is_later(view, one) for one in dead)]
-        if not others:
+        later = [view for view in others if all(is_later(view, one) for one in dead)]
+        if not later:
             latest = _latest(dead)
-            return Merged(Liveness.DEAD, latest.cause, latest)
-    rank = min(_RANK[view.liveness] for view in others)
-    best = _latest([view for view in others if _RANK[view.liveness] == rank])
+            proved = any(view.cause is Cause.PROCESS_EXIT for view in dead)
+            doubters = () if proved else tuple(view for view in others if view.hears)
+            return Merged(Liveness.DEAD, latest.cause, latest, doubters)
+        others = later
+    rank = min(_rank(view) for view in others)
+    best = _latest([view for view in others if _rank(view) == rank])
+    if not best.hears:
+        return Merged(best.liveness, best.cause, best)
     deaf = any(view.liveness in (Liveness.SUSPECT, Liveness.DEAD) for view in speaking)
-    cause = Cause.LINK_CUT if best.liveness is Liveness.ALIVE and deaf else best.cause
-    return Merged(best.liveness, cause, best)
+    return Merged(Liveness.ALIVE, Cause.LINK_CUT if deaf else best.cause, best)
+
+
+def _rank(view: Seen) -> int:
+    return _RANK[Liveness.ALIVE if view.hears else view.liveness]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 
 from .effects import Persist
-from .records import Batch, Event, HookRun, Mark, NodeState, RunState
+from .records import Batch, Conviction, Event, HookRun, Mark, NodeState, RunState, Tally
 from .units import SECOND, show_duration
 
 #: After a failed transaction the store is tried again after this.
@@ -46,6 +46,10 @@ class Ledger:
         self._marks: dict[tuple[str, int], Mark] = {}
         self._runs: dict[str, HookRun] = {}
         self._forgotten: dict[str, None] = {}
+        self._convictions: dict[str, Conviction] = {}
+        #: Never more than were on disk or on their way when it began to fail: the others are not written at all.
+        self._folded: dict[str, None] = {}
+        self._tally: Tally | None = None
 
     @property
     def degraded(self) -> str:
@@ -89,12 +93,33 @@ class Ledger:
         self._nodes.pop(node, None)
         self._forgotten[node] = None
 
+    def conviction(self, conviction: Conviction) -> None:
+        """A verdict about a death, as it now stands."""
+        self._convictions[conviction.event_id] = conviction
+
+    def fold(self, event_id: str) -> None:
+        """A verdict is kept in the tally alone from now on."""
+        if self._convictions.pop(event_id, None) is None or self._in_flight is not None:
+            self._folded[event_id] = None
+
+    def tally(self, tally: Tally) -> None:
+        """The newest count of what is not kept one by one."""
+        self._tally = tally
+
     # ---- writing -----------------------------------------------------------------------------------------
 
     def write(self, now: int) -> Persist | None:
         """Send the next batch on its way, when none is and there is something in it."""
-        waiting = self._events or self._nodes or self._marks or self._runs or self._forgotten
-        if self._in_flight is not None or not waiting:
+        filled = (
+            self._events,
+            self._nodes,
+            self._marks,
+            self._runs,
+            self._forgotten,
+            self._convictions,
+            self._folded,
+        )
+        if self._in_flight is not None or not (any(filled) or self._tally is not None):
             return None
         self._in_flight = Batch(
             events=tuple(self._events),
@@ -102,9 +127,13 @@ class Ledger:
             marks=tuple(self._marks.values()),
             runs=tuple(self._runs.values()),
             forgotten=tuple(self._forgotten),
+            convictions=tuple(self._convictions.values()),
+            folded=tuple(self._folded),
+            tally=self._tally,
         )
-        for filled in (self._events, self._nodes, self._marks, self._runs, self._forgotten):
-            filled.clear()
+        for container in filled:
+            container.clear()
+        self._tally = None
         return self._post(self._in_flight, now)
 
     def kept(self, token: int) -> Batch | None:

@@ -12,9 +12,20 @@ import msgspec
 
 from .config import HookConfig
 from .records import Event, HookRun
-from .states import Kind
+from .states import Cause, Kind, Liveness
 from .views import SCHEMA, evidence_view
 from .wallclock import rfc3339
+
+#: Causes that prove that the host's kernel runs.
+_UP = (Cause.PROCESS_EXIT, Cause.PROCESS_FROZEN, Cause.LINK_CUT)
+_OF_RACKS = (Kind.RACK_DARK, Kind.RACK_RECOVERED)
+
+
+def host_of(liveness: Liveness | None, cause: Cause | None) -> str:
+    """What is known of a node's host: up, down or unknown. Nobody power-cycles a host for a dead agent on it."""
+    if liveness is Liveness.ALIVE or cause in _UP:
+        return "up"
+    return "down" if cause is Cause.HOST_GONE else "unknown"
 
 
 def notices(hooks: tuple[HookConfig, ...], event: Event, was_open: str) -> list[HookRun]:
@@ -28,7 +39,7 @@ def notices(hooks: tuple[HookConfig, ...], event: Event, was_open: str) -> list[
             run_id=f"{event.event_id}-{hook.name}",
             event_id=event.event_id,
             hook=hook.name,
-            node=event.node or event.leader,
+            node=_queue_of(event),
             due_wall_ns=event.at_wall_ns,
             input=document,
             queued=event.sequence,
@@ -37,19 +48,31 @@ def notices(hooks: tuple[HookConfig, ...], event: Event, was_open: str) -> list[
     ]
 
 
+def _queue_of(event: Event) -> str:
+    """Whose runs this one is in order with: those of its node, leader or rack, or those of the root itself."""
+    if event.kind in _OF_RACKS:
+        return event.rack
+    return event.node or event.leader or "root"
+
+
 def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
     """True when `hook` is told of `event`.
 
     The end of a trouble is told to whoever was told of its beginning: a recovery to hooks that had the SUSPECT or
-    the DEAD, also when the node came back by a restart, or was only cut off while it left.
+    the DEAD, also when the node came back by a restart, or was only cut off while it left. What is withheld is
+    history, but for such an end: whoever had the SUSPECT of a node that then went dark with its rack has its end.
     """
-    if event.kind is Kind.NODE_JOINED or event.late:
+    if event.kind in (Kind.NODE_JOINED, Kind.NODE_ACCOUNTED) or event.late:
         return False
     begun = {Kind(kind) for kind in was_open.split(",") if kind}
     told = bool(begun.intersection(hook.on))
+    if event.withheld and not (told and event.liveness_to in (Liveness.ALIVE, Liveness.LEFT)):
+        return False
     listens_to_trouble = Kind.NODE_DEAD in hook.on or Kind.NODE_SUSPECT in hook.on
     if event.kind is Kind.NODE_RECOVERED:
         return Kind.NODE_RECOVERED in hook.on and (told or not listens_to_trouble)
+    if event.kind is Kind.LEADER_RECOVERED and was_open:
+        return Kind.LEADER_RECOVERED in hook.on and told
     if event.kind in (Kind.NODE_RESTARTED, Kind.NODE_LEFT):
         return event.kind in hook.on or (told and Kind.NODE_RECOVERED in hook.on)
     return event.kind in hook.on

@@ -42,12 +42,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence | None = None
     #: It was reported so long after it happened that only history is told, no hook.
     late: bool = False
+    #: Why only history is told, in a word, and no hook: "rack-dark", "refined", "accounted"; "" when hooks are.
+    withheld: str = ""
 
 
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):
-    """What the root last believed of a node: where it takes up again after its own restart."""
+    """What the root last believed of a node: where it takes up again after its own restart.
 
-    #: Full node name.
+    Leaders, racks and the root itself have one too, for the trouble that was told of them.
+    """
+
+    #: Full name.
     node: str
     rack: str
     liveness: Liveness
@@ -113,6 +118,45 @@ class HookRun(msgspec.Struct, frozen=True, kw_only=True):
     queued: int = 0
 
 
+class Conviction(msgspec.Struct, frozen=True, kw_only=True):
+    """One node-dead that was told, and what became of it."""
+
+    #: Of the event that told it.
+    event_id: str
+    node: str
+    cause: Cause
+    #: Root's wall clock, Unix ns; for display and for the order.
+    at_wall_ns: int
+    #: From the last proof of life to the verdict; None when nobody had heard the node in his own life.
+    detection_ns: int | None = None
+    incarnation: int | None = None
+    #: The same incarnation came back, this long after the verdict: it had not been dead. None: that never happened.
+    back_after_ns: int | None = None
+    #: Why it had been silent, by its own account; "" while that is not known.
+    reason: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """True when the node was not dead."""
+        return self.back_after_ns is not None
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What a life of the root has counted for its accuracy, with what it took over from the lives before it."""
+
+    #: Identifies the life; each writes a tally of its own, so that one which could not read the store spoils none.
+    life: int
+    #: Lives whose tallies are contained in this one and deleted with it.
+    replaces: tuple[int, ...] = ()
+    #: Time that nodes were watched, summed over the nodes.
+    watched_ns: int = 0
+    #: Wall time since which it has been counted, Unix ns; 0 when the root did not know it.
+    since_wall_ns: int = 0
+    #: Convictions too old to be kept one by one, by cause, and how many of them were wrong.
+    told: dict[str, int] = {}
+    wrong: dict[str, int] = {}
+
+
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction: all of it is on disk, or none."""
 
@@ -125,6 +169,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[HookRun, ...] = ()
     #: Full names of nodes whose kept state is deleted; their events stay.
     forgotten: tuple[str, ...] = ()
+    #: Replaces what is kept under the same `event_id`.
+    convictions: tuple[Conviction, ...] = ()
+    #: Event ids of convictions that are deleted: a tally has them now.
+    folded: tuple[str, ...] = ()
+    tally: Tally | None = None
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +184,10 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     marks: tuple[Mark, ...] = ()
     #: Runs in state PENDING, in the order of `queued`.
     runs: tuple[HookRun, ...] = ()
+    #: Oldest first.
+    convictions: tuple[Conviction, ...] = ()
+    #: Of each life that no later one has taken over.
+    tallies: tuple[Tally, ...] = ()
     #: Largest `Event.sequence` ever written; 0 when there is none.
     newest_sequence: int = 0
     #: What was damaged and is therefore missing, one sentence for people each.

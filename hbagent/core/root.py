@@ -15,25 +15,32 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from .accuracy import WRITE_NS, Accuracy
 from .chronicle import Chronicle
 from .config import RootConfig
 from .datacenter import FORGET_NS, Datacenter
 from .dispatch import Dispatch
-from .effects import Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send
-from .fleet import NodeRecord, Shown, merge
-from .leaderrecord import LeaderRecord
+from .effects import Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send, Witness
+from .fleet import Merged, NodeRecord, Shown, merge
+from .isolation import decide, patience_ends
+from .leaderrecord import LeaderRecord, Standing
 from .ledger import Ledger
 from .messages import (
+    Answered,
+    Disconnected,
     Evidence,
     HookFinished,
     KeepFailed,
     Kept,
     NodeRow,
+    Ping,
+    Pong,
     Query,
     RackReports,
     RackSummary,
     Reconfigured,
     Refused,
+    Suspended,
     Terminate,
     Transition,
     Transitions,
@@ -43,10 +50,11 @@ from .messages import (
 from .names import is_part, rack_of
 from .observer import OwnLag
 from .order import Verdict
-from .records import HookRun, NodeState, Restored, RunState
+from .rackrecord import is_dark
+from .records import Conviction, Event, HookRun, NodeState, Restored, RunState
 from .refusals import Refusals
-from .rootviews import explain_view, status_view
-from .states import Cause, Kind, Liveness
+from .rootviews import accuracy_view, explain_view, status_view
+from .states import Cause, Kind, Liveness, Outcome, Path
 from .units import SECOND, show_duration
 from .wallclock import WallClock
 
@@ -76,7 +84,19 @@ class RootCore:
         self.rack_nodes = self.datacenter.rack_nodes
         self.dispatch = Dispatch(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         self.ledger = Ledger()
-        self.chronicle = Chronicle(self.ledger, config.hooks, rng.getrandbits(32))
+        life = rng.getrandbits(32)
+        self.chronicle = Chronicle(self.ledger, config.hooks, life)
+        self.accuracy = Accuracy(life, restored)
+        self._tally_at = now + WRITE_NS
+        #: True while people believe that this root is cut off from all its leaders.
+        self.isolated = False
+        #: Time that its own host was suspended.
+        self.suspended_ns = 0
+        #: Until when a death waits, by node: one leader tells it, and another that hears the node may know better.
+        self._doubted: dict[str, int] = {}
+        #: Racks of which a node has gone dark, or come back, since they were last looked at.
+        self._stirred: dict[str, None] = {}
+        self._questions = 0
         self._refusals = Refusals()
         #: What was refused, by reason.
         self.refused = self._refusals.counts
@@ -88,7 +108,13 @@ class RootCore:
         for state in restored.nodes:
             leader = self.leaders.get(state.node)
             if leader is not None:
-                leader.lost_told = bool(state.open)
+                if state.open:
+                    leader.standing = Standing.LOST
+                    leader.cause = state.cause or Cause.LEADER_LOST
+            elif state.node in self.racks:
+                self.datacenter.rack_records[state.node].dark = bool(state.open)
+            elif state.node == self._config.name:
+                self.isolated = bool(state.open)
             elif state.rack in self.racks:
                 record = self.datacenter.record(state.node, state.rack)
                 if record is not None:
@@ -99,6 +125,10 @@ class RootCore:
                 owner.restore(mark)
         for run in restored.runs:
             self._owe(run, now)
+        if self.isolated:
+            for leader in self.leaders.values():
+                if leader.standing is not Standing.LOST:
+                    leader.standing, leader.cause = Standing.ISOLATED, Cause.ROOT_ISOLATED
 
     # ---- the crank ---------------------------------------------------------------------------------------
 
@@ -107,7 +137,10 @@ class RootCore:
         handler = self._HANDLERS.get(type(message))
         if handler is None:
             return self._refuse(sender, "unexpected-type", now)
-        return (*handler(self, sender, message, now), *self._progress(now))
+        effects = handler(self, sender, message, now)
+        if self._stirred:
+            effects = (*effects, *self._look_at_racks(now))
+        return (*effects, *self._progress(now))
 
     def wake(self, now: int) -> Effects:
         """The deadline came, and all sockets have been drained."""
@@ -122,9 +155,14 @@ class RootCore:
                 self.datacenter.forget(record)
                 self.ledger.forget(record.name)
                 effects.append(Note("info", "forgotten", {"node": record.name}))
-        for leader in self.leaders.values():
-            if leader.lease.lapsed(now) and (leader.lease.held or leader.lease.renewed_at is None):
-                effects.extend(self._lapse(leader, now))
+        effects.extend(self._ask_leaders(now))
+        effects.extend(self._expire(now))
+        for node in [node for node, until in self._doubted.items() if until <= now]:
+            effects.extend(self._judge(self.nodes[node], None, None, now))
+        if now >= self._tally_at and self.accuracy.watched_ns:
+            self._write_tally(now)
+        if self._stirred:
+            effects.extend(self._look_at_racks(now))
         again = self.ledger.retry(now)
         if again is not None:
             effects.append(again)
@@ -138,11 +176,14 @@ class RootCore:
         if self._done:
             return None
         times = [self._tick_at]
-        times.extend(
-            leader.lease.expires_at
-            for leader in self.leaders.values()
-            if leader.lease.held or (leader.lease.renewed_at is None and not leader.lost_told)
-        )
+        for leader in self.leaders.values():
+            if leader.ask_at is not None:
+                times.append(leader.ask_at)
+            if leader.standing in (Standing.HELD, Standing.WAITED):
+                times.append(leader.lease.expires_at)
+            elif leader.standing is Standing.LAPSED:
+                times.append(patience_ends(leader, self._config.lease_ns))
+        times.extend(self._doubted.values())
         times.extend(due for due in (self.ledger.deadline(), self.dispatch.deadline()) if due is not None)
         return min(times)
 
@@ -153,6 +194,7 @@ class RootCore:
         if lag:
             for leader in self.leaders.values():
                 leader.lease.extend(lag, now - lag)
+                leader.lapsed_at += lag
 
     def _progress(self, now: int) -> Effects:
         """Start hooks whose turn it is, and send the next batch to disk when none is on its way."""
@@ -193,20 +235,129 @@ class RootCore:
 
     # ---- leaders -----------------------------------------------------------------------------------------
 
-    def _lapse(self, leader: LeaderRecord, now: int) -> Effects:
-        was_held = leader.lease.held
-        leader.lease.drop()
-        leader.lease.expires_at = now + self._config.lease_ns
-        if leader.lost_told:
+    def _ask_leaders(self, now: int) -> Iterable[Effect]:
+        """Ask each leader that is late whether it is there: its kernel and its process may answer differently."""
+        for leader in self.leaders.values():
+            if leader.ask_at is None or leader.ask_at > now:
+                continue
+            wait = self._config.lease_ns // 4 if leader.lease.held else self._config.lease_ns
+            leader.ask_at = now + wait
+            self._questions += 1
+            leader.ask(self._questions, now)
+            yield Witness(leader.name, self._questions)
+            yield Send(leader.name, Ping(number=self._questions))
+
+    def _pong(self, sender: str, pong: Pong, now: int) -> Effects:
+        leader = self.datacenter.leader_of(sender)
+        if leader is None:
+            return self._refuse(sender, "forged-id", now)
+        leader.answer(pong.number, now)
+        return ()
+
+    def _answered(self, sender: str, answered: Answered, now: int) -> Effects:
+        leader = self.leaders.get(answered.peer)
+        if leader is None or answered.path is not Path.KERNEL or answered.number != leader.asked:
             return ()
-        leader.lost_told = True
+        leader.witness(answered.outcome, now)
+        return self._not_stalled(leader, now)
+
+    def _disconnected(self, sender: str, lost: Disconnected, now: int) -> Effects:
+        leader = self.leaders.get(lost.peer)
+        if leader is None:
+            return ()
+        leader.witness(Outcome.CLOSED, now)
+        return self._not_stalled(leader, now)
+
+    def _not_stalled(self, leader: LeaderRecord, now: int) -> Effects:
+        """A leader that was told as stalled is gone: nobody is told twice that it is lost."""
+        if leader.cause is not Cause.OBSERVER_STALLED or leader.witnessed is Outcome.ACKED:
+            return ()
+        leader.cause = Cause.LEADER_LOST
+        leader.ask_at = None
+        evidence = Evidence(text=leader.steps[-1].text if leader.steps else "its connection is closed")
+        return self._leader_event(leader, Kind.LEADER_LOST, leader.cause, evidence, now, withheld="refined")
+
+    def _expire(self, now: int) -> Effects:
+        """Leases that have run out: who is lost, or whether it is the root that is cut off."""
+        for leader in self.leaders.values():
+            if leader.standing in (Standing.HELD, Standing.WAITED) and leader.lease.lapsed(now):
+                leader.lease.drop()
+                leader.standing = Standing.LAPSED
+                leader.lapsed_at = now
+                if leader.ask_at is not None:
+                    leader.ask_at = None
+        lapses = decide(self.leaders.values(), self._config.lease_ns, now)
+        effects: list[Effect] = []
+        for leader in lapses.lost:
+            effects.extend(self._lose(leader, now))
+        if lapses.isolated:
+            effects.extend(self._isolate(lapses.isolated, now))
+        return tuple(effects)
+
+    def _lose(self, leader: LeaderRecord, now: int) -> Effects:
         silent = now - (leader.lease.renewed_at if leader.lease.renewed_at is not None else self.started)
         text = f"no summary for {show_duration(silent)}; its lease was {show_duration(self._config.lease_ns)}"
-        if not was_held:
+        if leader.lease.renewed_at is None:
             text = f"not heard in the {show_duration(silent)} since this root started"
-        evidence = Evidence(text=text, silent_ns=silent)
-        effects = self._leader_event(leader, Kind.LEADER_LOST, Cause.LEADER_LOST, evidence, now)
+        leader.standing = Standing.LOST
+        leader.cause = Cause.LEADER_LOST
+        if leader.stalled:
+            leader.cause = Cause.OBSERVER_STALLED
+            leader.ask_at = now + self._config.lease_ns
+            text += "; its host's kernel answers, its process does not"
+        evidence = Evidence(text=text, silent_ns=silent, steps=tuple(leader.steps))
+        effects = self._leader_event(leader, Kind.LEADER_LOST, leader.cause, evidence, now)
         return (*effects, *self._judge_racks(leader, now))
+
+    def _isolate(self, leaders: list[LeaderRecord], now: int) -> Effects:
+        """All leaders fell silent together."""
+        for leader in leaders:
+            leader.standing, leader.cause = Standing.ISOLATED, Cause.ROOT_ISOLATED
+        silent = now - max(
+            (leader.lease.renewed_at for leader in leaders if leader.lease.renewed_at is not None),
+            default=self.started,
+        )
+        count = f"{len(leaders)} of {len(self.leaders)} leaders"
+        text = f"{count} fell silent together {show_duration(silent)} ago: this root is cut off, or all its racks are"
+        return self._root_event(Kind.ROOT_ISOLATED, Evidence(text=text, silent_ns=silent), now)
+
+    def _rejoin(self, leader: LeaderRecord, now: int) -> Effects:
+        """A leader is heard: the others, who fell silent with it, have a lease's length to follow."""
+        for other in self.leaders.values():
+            if other.standing is Standing.ISOLATED:
+                other.standing = Standing.WAITED
+                other.lease.expires_at = now + self._config.lease_ns
+        return self._root_event(Kind.LEADER_RECOVERED, Evidence(text=f"{leader.name} is heard again"), now)
+
+    def _root_event(self, kind: Kind, evidence: Evidence, now: int) -> Effects:
+        was_open = Kind.ROOT_ISOLATED.value if self.isolated else ""
+        self.isolated = kind is Kind.ROOT_ISOLATED
+        self.ledger.node(
+            NodeState(
+                node=self._config.name,
+                rack="",
+                liveness=Liveness.UNKNOWN if self.isolated else Liveness.ALIVE,
+                cause=Cause.ROOT_ISOLATED if self.isolated else None,
+                since_wall_ns=self.wall.at(now),
+                open=kind.value if self.isolated else "",
+            )
+        )
+        cause = Cause.ROOT_ISOLATED
+        self.chronicle.add(kind, self.wall.at(now), was_open, cause=cause, evidence=evidence)
+        return (Happened(self._config.name, kind, "", "", cause),)
+
+    def _suspended(self, sender: str, suspended: Suspended, now: int) -> Effects:
+        """This host slept, and its leaders gave up their connections: they have a whole lease to come back."""
+        self.suspended_ns += suspended.suspended_ns
+        lease_ns = self._config.lease_ns
+        for leader in self.leaders.values():
+            if leader.standing in (Standing.HELD, Standing.WAITED):
+                leader.lease.expires_at = max(leader.lease.expires_at, now + lease_ns)
+            elif leader.standing is Standing.LAPSED:
+                leader.lapsed_at = now
+            if leader.ask_at is not None:
+                leader.ask_at = max(leader.ask_at, now + lease_ns // 2)
+        return (Note("warning", "suspended", {"for": show_duration(suspended.suspended_ns)}),)
 
     def _renew(self, leader: LeaderRecord, summary: RackSummary, now: int) -> Effects:
         leader.stats = summary.stats
@@ -214,16 +365,23 @@ class RootCore:
         if summary.epoch != leader.lease.epoch:
             leader.newest = 0
         leader.newest = max(leader.newest, summary.newest)
-        if not leader.lease.renew(summary.epoch, now):
-            return ()
-        if not leader.lost_told:
-            return ()
-        leader.lost_told = False
-        evidence = Evidence(text=f"summaries again; up for {show_duration(summary.stats.uptime_ns)}")
-        return self._leader_event(leader, Kind.LEADER_RECOVERED, None, evidence, now)
+        leader.lease.renew(summary.epoch, now)
+        before = leader.standing
+        leader.heard(now + self._config.lease_ns // 2)
+        effects: Effects = ()
+        if before is Standing.LOST:
+            evidence = Evidence(text=f"summaries again; up for {show_duration(summary.stats.uptime_ns)}")
+            effects = self._leader_event(leader, Kind.LEADER_RECOVERED, None, evidence, now)
+        return (*effects, *self._rejoin(leader, now)) if self.isolated else effects
 
     def _leader_event(
-        self, leader: LeaderRecord, kind: Kind, cause: Cause | None, evidence: Evidence, now: int
+        self,
+        leader: LeaderRecord,
+        kind: Kind,
+        cause: Cause | None,
+        evidence: Evidence,
+        now: int,
+        withheld: str = "",
     ) -> Effects:
         lost = kind is Kind.LEADER_LOST
         rack = leader.racks[0] if len(leader.racks) == 1 else ""
@@ -232,12 +390,49 @@ class RootCore:
                 node=leader.name,
                 rack=rack,
                 liveness=Liveness.DEAD if lost else Liveness.ALIVE,
+                cause=cause,
                 since_wall_ns=self.wall.at(now),
                 open=kind.value if lost else "",
             )
         )
-        self.chronicle.add(kind, self.wall.at(now), rack=rack, leader=leader.name, cause=cause, evidence=evidence)
-        return (Happened(leader.name, kind, "", "", cause),)
+        self.chronicle.add(
+            kind, self.wall.at(now), rack=rack, leader=leader.name, cause=cause, evidence=evidence, withheld=withheld
+        )
+        return () if withheld else (Happened(leader.name, kind, "", "", cause),)
+
+    # ---- racks -------------------------------------------------------------------------------------------
+
+    def _look_at_racks(self, now: int) -> Effects:
+        """Racks of which nodes have gone dark or come back: one event for all of a rack."""
+        effects: list[Effect] = []
+        for name in self._stirred:
+            rack = self.datacenter.rack_records.get(name)
+            counts = rack.look(self.rack_nodes[name]) if rack is not None else None
+            if rack is None or counts is None:
+                continue
+            dark, total = counts
+            kind, cause = (Kind.RACK_DARK, Cause.RACK_DARK) if rack.dark else (Kind.RACK_RECOVERED, None)
+            leaders = [self.leaders[leader] for leader in self.racks[name]]
+            told_by = next((leader for leader in leaders if leader.lease.held), leaders[0])
+            text = f"{dark} of {total} nodes fell silent at once, and no leader hears them"
+            if not rack.dark:
+                text = f"{total - dark} of {total} nodes are heard again"
+            silent = told_by.dark_ns.get(name) if rack.dark else None
+            self.ledger.node(
+                NodeState(
+                    node=name,
+                    rack=name,
+                    liveness=Liveness.UNKNOWN if rack.dark else Liveness.ALIVE,
+                    cause=cause,
+                    since_wall_ns=self.wall.at(now),
+                    open=kind.value if rack.dark else "",
+                )
+            )
+            evidence = Evidence(text=text, silent_ns=silent)
+            self.chronicle.add(kind, self.wall.at(now), rack=name, leader=told_by.name, cause=cause, evidence=evidence)
+            effects.append(Happened(name, kind, "", "", cause))
+        self._stirred.clear()
+        return tuple(effects)
 
     # ---- summaries ---------------------------------------------------------------------------------------
 
@@ -249,6 +444,10 @@ class RootCore:
         if verdict not in (Verdict.FRESH, Verdict.RESTART):
             return self._refuse(sender, verdict.value, now)
         effects = list(self._renew(leader, summary, now))
+        if summary.dark_ns is None:
+            leader.dark_ns.pop(summary.rack, None)
+        else:
+            leader.dark_ns[summary.rack] = summary.dark_ns
         complete = leader.taken(summary.epoch) >= summary.newest
         for row in summary.nodes:
             if not is_part(row.node):
@@ -266,6 +465,7 @@ class RootCore:
         seen = record.seen_by(leader.name, now)
         if row.age_ns is not None:
             record.health = row.health
+            self._watch(record, now)
         known = seen.version if seen.epoch == summary.epoch else 0
         if row.version == known:
             if seen.epoch != summary.epoch or (known == 0 and seen.liveness is not row.liveness):
@@ -281,9 +481,8 @@ class RootCore:
             seen.believe(row, summary.epoch, now)
         else:
             return ()
-        if seen.liveness is record.told and seen.speaks and len(record.seen) == 1:
+        if seen.liveness is record.told and seen.cause is record.cause and seen.speaks and len(record.seen) == 1:
             record.incarnation, record.sequence = seen.incarnation, seen.sequence
-            record.cause = seen.cause
             return ()
         return self._judge(record, None, leader, now)
 
@@ -332,6 +531,9 @@ class RootCore:
         record = self.datacenter.record(transition.node, rack_of(transition.node))
         if record is None:
             return self._refuse(leader.name, "too-many-nodes", now)
+        if transition.kind is Kind.NODE_ACCOUNTED:
+            self._accounted(leader, record, transition, now)
+            return ()
         seen = record.seen_by(leader.name, now)
         if not seen.apply(transition, batch.epoch, batch.present, now):
             self.chronicle.add(
@@ -363,13 +565,16 @@ class RootCore:
         return tuple(effects)
 
     def _judge(
-        self, record: NodeRecord, transition: Transition | None, leader: LeaderRecord, now: int
-    ) -> Iterable[Effect]:
+        self, record: NodeRecord, transition: Transition | None, leader: LeaderRecord | None, now: int
+    ) -> Effects:
         """Merge the views of a node, and tell when that is news."""
         views = self.datacenter.observers(record)
         merged = merge(views)
         if merged is None:
+            self._doubted.pop(record.name, None)
             return self._absent(record, leader, now)
+        if self._is_doubted(record, merged, now):
+            return ()
         basis = merged.basis
         restarted = (
             transition is not None
@@ -377,19 +582,64 @@ class RootCore:
             and merged.liveness is Liveness.ALIVE
             and transition.incarnation != record.incarnation
         )
+        kind = Kind.NODE_RESTARTED if restarted else record.kind_of(merged, record.incarnation)
+        was_dark, cause_before = is_dark(record), record.cause
         record.cause = merged.cause
-        known = record.incarnation
         record.incarnation, record.sequence = basis.incarnation, basis.sequence
         if merged.liveness is record.told and not restarted:
+            if merged.cause is not cause_before:
+                self.ledger.node(record.state())
+                if transition is not None and leader is not None and record.told is Liveness.SUSPECT:
+                    self._history(record, transition, leader, now, "refined")
+            if was_dark is not is_dark(record):
+                self._stirred[record.rack] = None
             return ()
-        kind = Kind.NODE_RESTARTED if restarted else record.kind_of(merged, known)
         evidence = transition.evidence if transition is not None else basis.evidence
         if evidence is None:
             age = None if basis.heard_at is None else now - basis.heard_at
             evidence = Evidence(text="told by a summary; the transition itself was lost", silent_ns=age)
-        return self._change(record, kind, merged, evidence, transition, leader.name, now)
+        told_by = leader.name if leader is not None and transition is not None else basis.leader
+        return self._change(record, kind, merged, evidence, transition, told_by, now, was_dark)
 
-    def _absent(self, record: NodeRecord, leader: LeaderRecord, now: int) -> Effects:
+    def _is_doubted(self, record: NodeRecord, merged: Merged, now: int) -> bool:
+        """True while a death waits for the next word of an observer that hears the node.
+
+        Summaries come five times in a lease. Who has missed one and a half of them may have no next word.
+        """
+        patience_ns = 3 * self._config.lease_ns // 10
+        until = 0
+        if record.told is not Liveness.DEAD:
+            for view in merged.doubters:
+                renewed_at = self.leaders[view.leader].lease.renewed_at
+                if renewed_at is not None and view.described_at < merged.basis.since:
+                    until = max(until, renewed_at + patience_ns)
+        if until <= now:
+            self._doubted.pop(record.name, None)
+            return False
+        self._doubted[record.name] = until
+        if record.told is Liveness.ALIVE:
+            record.cause = Cause.LINK_CUT
+        return True
+
+    def _history(self, record: NodeRecord, said: Transition, leader: LeaderRecord, now: int, withheld: str) -> None:
+        """More is known of a node that stays what it was told to be: a line of history, and nobody is told."""
+        told = record.told or Liveness.UNKNOWN
+        self.chronicle.add(
+            said.kind,
+            said.at_wall_ns or self.wall.at(now),
+            node=record.name,
+            rack=record.rack,
+            leader=leader.name,
+            liveness_from=told,
+            liveness_to=told,
+            health_from=record.health,
+            health_to=record.health,
+            cause=said.cause,
+            evidence=said.evidence,
+            withheld=withheld,
+        )
+
+    def _absent(self, record: NodeRecord, leader: LeaderRecord | None, now: int) -> Effects:
         """Nobody speaks for the node. If it was alive and every leader has listened long enough, it is dead."""
         if record.told not in (Liveness.ALIVE, Liveness.SUSPECT) or self.datacenter.someone_is_lost(record.rack):
             return ()
@@ -400,7 +650,8 @@ class RootCore:
         text = f"known alive, and no leader of its rack has heard it since its start {since} ago"
         record.cause = Cause.SILENCE
         dead = Shown(Liveness.DEAD, record.cause)
-        return self._change(record, Kind.NODE_DEAD, dead, Evidence(text=text), None, leader.name, now)
+        told_by = leader.name if leader is not None else ""
+        return self._change(record, Kind.NODE_DEAD, dead, Evidence(text=text), None, told_by, now)
 
     def _change(
         self,
@@ -411,8 +662,11 @@ class RootCore:
         transition: Transition | None,
         leader: str,
         now: int,
+        was_dark: bool = False,
     ) -> Effects:
         before = record.told
+        outage = was_dark and value.liveness is Liveness.ALIVE
+        goes_dark = value.liveness is Liveness.UNKNOWN and value.cause is Cause.RACK_DARK
         at_wall_ns = transition.at_wall_ns if transition is not None else 0
         event = self.chronicle.add(
             kind,
@@ -427,11 +681,60 @@ class RootCore:
             health_to=record.health,
             cause=value.cause,
             evidence=evidence,
+            withheld=Cause.RACK_DARK.value if outage or goes_dark else "",
         )
+        self._book(record, event, value)
         record.tell(value.liveness, kind, event.at_wall_ns)
+        if was_dark or goes_dark:
+            self._stirred[record.rack] = None
         self.ledger.node(record.state())
         before_word = before.value if before is not None else Liveness.UNKNOWN.value
         return (Happened(record.name, kind, before_word, value.liveness.value, value.cause),)
+
+    # ---- accuracy ----------------------------------------------------------------------------------------
+
+    def _watch(self, record: NodeRecord, now: int) -> None:
+        """A leader spoke for the node: the time since it last did was watched, if the node is held to live."""
+        since, record.watched_at = record.watched_at, now
+        if since is None or now - since > self._config.lease_ns:
+            return
+        if record.told in (Liveness.ALIVE, Liveness.SUSPECT):
+            self.accuracy.watch(now - since)
+
+    def _book(self, record: NodeRecord, event: Event, value: Shown) -> None:
+        """A death, or the return of somebody who was called dead."""
+        if value.liveness is Liveness.DEAD:
+            silent = event.evidence.silent_ns if event.evidence is not None else None
+            conviction = Conviction(
+                event_id=event.event_id,
+                node=record.name,
+                cause=value.cause or Cause.SILENCE,
+                at_wall_ns=event.at_wall_ns,
+                detection_ns=silent,
+                incarnation=record.incarnation,
+            )
+            for event_id in self.accuracy.convict(conviction):
+                self.ledger.fold(event_id)
+            self.ledger.conviction(conviction)
+            self.ledger.tally(self.accuracy.tally())
+        elif value.liveness in (Liveness.ALIVE, Liveness.LEFT):
+            wrong = self.accuracy.back(record.name, record.incarnation, event.at_wall_ns)
+            if wrong is not None:
+                self.ledger.conviction(wrong)
+
+    def _accounted(self, leader: LeaderRecord, record: NodeRecord, transition: Transition, now: int) -> None:
+        """A node says why it was silent: for the history, and for the verdict that was wrong about it."""
+        record.seen_by(leader.name, now).accounted = transition.evidence
+        self._history(record, transition, leader, now, "accounted")
+        wrong = self.accuracy.account(record.name, transition.incarnation, transition.evidence.text)
+        if wrong is not None:
+            self.ledger.conviction(wrong)
+
+    def _write_tally(self, now: int) -> None:
+        self._tally_at = now + WRITE_NS
+        if not self.accuracy.since_wall_ns:
+            self.accuracy.since_wall_ns = self.wall.at(self.started)
+        self.ledger.tally(self.accuracy.tally())
 
     # ---- hooks -------------------------------------------------------------------------------------------
 
@@ -473,6 +776,8 @@ class RootCore:
 
     def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:
         self._done = True
+        if self.accuracy.watched_ns:
+            self._write_tally(now)
         writing = self.ledger.write(now)
         return (Exit(),) if writing is None else (writing, Exit())
 
@@ -484,6 +789,8 @@ class RootCore:
             return (Answer(asker, query.id, status_view(self, self._config, now)),)
         if query.what == "events":
             return (Fetch(asker, query.id, min(query.limit, 10_000), query.after, query.node),)
+        if query.what == "accuracy":
+            return (Answer(asker, query.id, accuracy_view(self.accuracy, self.wall.at(now))),)
         if query.what == "explain":
             record = self.nodes.get(query.node)
             if record is None:
@@ -496,6 +803,10 @@ class RootCore:
         RackSummary: _summary,
         RackReports: _reports,
         Transitions: _transitions,
+        Pong: _pong,
+        Answered: _answered,
+        Disconnected: _disconnected,
+        Suspended: _suspended,
         Kept: _kept,
         KeepFailed: _keep_failed,
         HookFinished: _hook_finished,

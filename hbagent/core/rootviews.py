@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .accuracy import NODE_YEAR_NS, Accuracy, percentile
 from .config import RootConfig
 from .fleet import NodeRecord
+from .leaderrecord import LeaderRecord, Standing
 from .names import rack_of
-from .states import Liveness, RackState
-from .units import SECOND
+from .states import Cause, Liveness, RackState
+from .units import HOUR, MILLISECOND, SECOND
 from .views import (
+    AccuracyView,
+    CauseView,
     ExplainView,
     LeaderView,
+    MistakeView,
     NodeView,
     ObserverView,
     RackView,
     RootView,
     StatusView,
     count_liveness,
+    evidence_view,
     seconds_of,
     shown_health,
 )
 from .wallclock import rfc3339
 
 if TYPE_CHECKING:
-    from .leaderrecord import LeaderRecord
     from .root import RootCore
+
+#: Wrong verdicts shown one by one: a screen of them.
+MISTAKES_SHOWN = 20
 
 
 def status_view(root: RootCore, config: RootConfig, now: int) -> StatusView:
@@ -42,6 +50,8 @@ def status_view(root: RootCore, config: RootConfig, now: int) -> StatusView:
             hooks_waiting=root.dispatch.waiting,
             hooks_dead=root.dispatch.dead,
             refused=dict(root.refused),
+            isolated=root.isolated,
+            suspended_s=round(root.suspended_ns / SECOND, 3),
         ),
         racks=[rack_view(root, rack, now) for rack in root.racks],
         nodes=[node_view(root, record, now) for rack in root.racks for record in root.rack_nodes[rack]],
@@ -54,8 +64,10 @@ def rack_view(root: RootCore, rack: str, now: int) -> RackView:
     values = [root.shown(record).liveness for record in root.rack_nodes[rack]]
     held = [leader.lease.held for leader in leaders]
     if not any(held):
-        never = all(leader.lease.renewed_at is None and not leader.lost_told for leader in leaders)
-        state = RackState.UNKNOWN if never else RackState.LEADER_LOST
+        unjudged = all(leader.standing in (Standing.WAITED, Standing.ISOLATED) for leader in leaders)
+        state = RackState.UNKNOWN if unjudged else RackState.LEADER_LOST
+    elif root.datacenter.rack_records[rack].dark:
+        state = RackState.DARK
     elif all(held) and all(value in (Liveness.ALIVE, Liveness.LEFT) for value in values):
         state = RackState.OK
     else:
@@ -71,11 +83,10 @@ def rack_view(root: RootCore, rack: str, now: int) -> RackView:
 def leader_view(leader: LeaderRecord, now: int) -> LeaderView:
     """One leader and its own account of itself."""
     renewed = leader.lease.renewed_at
-    state = Liveness.ALIVE if leader.lease.held else Liveness.DEAD if leader.lost_told else Liveness.UNKNOWN
     stats = leader.stats
     return LeaderView(
         leader=leader.name,
-        state=state,
+        state=_state_of(leader),
         age_s=None if renewed is None else seconds_of(now - renewed),
         uptime_s=None if renewed is None else seconds_of(stats.uptime_ns + now - leader.stats_at),
         lag_max_ms=round(stats.lag_max_ns / 1e6, 3),
@@ -83,7 +94,22 @@ def leader_view(leader: LeaderRecord, now: int) -> LeaderView:
         version=stats.version,
         outbox=stats.outbox,
         refused=dict(stats.refused),
+        cause=leader.cause.value if leader.standing in (Standing.LOST, Standing.ISOLATED) else None,
+        doubts=stats.doubts,
+        asked=stats.asked,
+        cleared=stats.cleared,
+        stalls=stats.stalls,
+        suspended_s=round(stats.suspended_ns / SECOND, 3),
     )
+
+
+def _state_of(leader: LeaderRecord) -> Liveness:
+    """A leader in one word: one whose host's kernel answers is not called dead."""
+    if leader.lease.held:
+        return Liveness.ALIVE
+    if not leader.lost_told:
+        return Liveness.UNKNOWN
+    return Liveness.SUSPECT if leader.cause is Cause.OBSERVER_STALLED else Liveness.DEAD
 
 
 def node_view(root: RootCore, record: NodeRecord, now: int) -> NodeView:
@@ -135,7 +161,49 @@ def explain_view(root: RootCore, record: NodeRecord, now: int) -> ExplainView:
                 "liveness": seen.liveness.value,
                 "cause": seen.cause.value if seen.cause is not None else None,
                 "for_s": seconds_of(now - seen.since),
-                "evidence": None if evidence is None else evidence.text,
+                "evidence": None if evidence is None else evidence_view(evidence),
+                "account": None if seen.accounted is None else seen.accounted.text,
             }
         )
     return ExplainView(node=node_view(root, record, now), rack=rack_view(root, record.rack, now), story=story)
+
+
+def accuracy_view(accuracy: Accuracy, at_wall_ns: int) -> AccuracyView:
+    """How often the verdicts were right."""
+    return AccuracyView(
+        at=rfc3339(at_wall_ns),
+        since=rfc3339(accuracy.since_wall_ns or at_wall_ns),
+        node_years=round(accuracy.watched_ns / NODE_YEAR_NS, 6),
+        node_hours=round(accuracy.watched_ns / HOUR, 3),
+        all=_cause_view(accuracy, None),
+        causes=[_cause_view(accuracy, cause) for cause in accuracy.causes()],
+        kept=accuracy.kept,
+        mistakes=[
+            MistakeView(
+                node=conviction.node,
+                cause=conviction.cause.value,
+                at=rfc3339(conviction.at_wall_ns),
+                back_after_s=round((conviction.back_after_ns or 0) / SECOND, 3),
+                reason=conviction.reason,
+                event_id=conviction.event_id,
+            )
+            for conviction in accuracy.mistakes(MISTAKES_SHOWN)
+        ],
+    )
+
+
+def _cause_view(accuracy: Accuracy, cause: Cause | None) -> CauseView:
+    detections, wrong = accuracy.detections(cause), accuracy.wrong(cause)
+    rate = accuracy.per_node_year(wrong)
+    return CauseView(
+        cause=cause.value if cause is not None else "all",
+        verdicts=accuracy.told(cause),
+        wrong=wrong,
+        false_positives_per_node_year=None if rate is None else round(rate, 3),
+        detection_p50_ms=_milliseconds(percentile(detections, 50)),
+        detection_p99_ms=_milliseconds(percentile(detections, 99)),
+    )
+
+
+def _milliseconds(value_ns: int | None) -> float | None:
+    return None if value_ns is None else round(value_ns / MILLISECOND, 3)

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from .messages import Evidence, HostFacts, ProbeResult
-from .states import Health, Liveness, RackState
+from .states import Health, Kind, Liveness, RackState
+from .units import MILLISECOND
+from .wallclock import rfc3339
 
 SCHEMA = 1
 
@@ -62,6 +64,15 @@ class LeaderView(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     outbox: int = 0
     refused: dict[str, int] = {}
+    #: Why it does not speak: leader-lost, observer-stalled, root-isolated; None while it does.
+    cause: str | None = None
+    #: Doubts begun, questions sent to answer them, and doubts cleared without a suspicion.
+    doubts: int = 0
+    asked: int = 0
+    cleared: int = 0
+    #: Pauses of its own loop so long that judging was put off, and time that its host was suspended.
+    stalls: int = 0
+    suspended_s: float = 0.0
 
 
 class RackView(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +100,9 @@ class RootView(msgspec.Struct, frozen=True, kw_only=True):
     hooks_waiting: int = 0
     hooks_dead: int = 0
     refused: dict[str, int] = {}
+    #: True while all leaders are silent together: nothing is known of any node.
+    isolated: bool = False
+    suspended_s: float = 0.0
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +123,51 @@ class ExplainView(msgspec.Struct, frozen=True, kw_only=True):
     #: Verdicts with their evidence, newest first.
     story: list[dict[str, Any]]
     events: list[dict[str, Any]] = []
+    schema: int = SCHEMA
+
+
+class CauseView(msgspec.Struct, frozen=True, kw_only=True):
+    """Deaths that were told, of one cause or of all."""
+
+    cause: str
+    verdicts: int
+    #: The same incarnation came back.
+    wrong: int
+    #: Wrong verdicts per year that a living node was watched; None when none was.
+    false_positives_per_node_year: float | None
+    #: From the last proof of life to the verdict, of those that were right and are kept; None without any.
+    detection_p50_ms: float | None
+    detection_p99_ms: float | None
+
+
+class MistakeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One death that was none."""
+
+    node: str
+    cause: str
+    at: str
+    #: From the verdict to the node's return.
+    back_after_s: float
+    #: Why it had been silent, by its own account; "" while that is not known.
+    reason: str
+    event_id: str
+
+
+class AccuracyView(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer to `accuracy`."""
+
+    at: str
+    #: Counted since then.
+    since: str
+    #: For how long living nodes were watched, summed over the nodes.
+    node_years: float
+    node_hours: float
+    all: CauseView
+    causes: list[CauseView]
+    #: Verdicts that percentiles and mistakes are taken from; older ones are only counted.
+    kept: int
+    #: The newest, newest first.
+    mistakes: list[MistakeView]
     schema: int = SCHEMA
 
 
@@ -135,6 +194,56 @@ def incarnation_view(incarnation: int | None) -> str | None:
     return None if incarnation is None else f"{incarnation:016x}"
 
 
-def evidence_view(evidence: Evidence) -> dict[str, Any]:
-    """Evidence as people and hooks are shown it."""
-    return {**msgspec.to_builtins(evidence), "incarnation": incarnation_view(evidence.incarnation)}
+def evidence_view(evidence: Evidence | dict[str, Any]) -> dict[str, Any]:
+    """Evidence, or its plain values as the history keeps them, as people and hooks are shown it.
+
+    `steps` have their time in milliseconds since the last proof of life.
+    """
+    shown: dict[str, Any] = evidence if isinstance(evidence, dict) else msgspec.to_builtins(evidence)
+    steps = [
+        {"after_ms": round(step.get("after_ns", 0) / MILLISECOND, 3), "text": step.get("text", "")}
+        for step in shown.get("steps") or ()
+    ]
+    account = shown.get("account")
+    if account is not None:
+        account = {**account, "incarnation": incarnation_view(account.get("incarnation"))}
+    incarnation = incarnation_view(shown.get("incarnation"))
+    return {**shown, "incarnation": incarnation, "steps": steps, "account": account}
+
+
+def event_view(event: dict[str, Any]) -> dict[str, Any]:
+    """An event of the history, in plain values, as a console is shown it: in the form of a hook's input."""
+    event = dict(event)
+    at = event.pop("at_wall_ns", 0)
+    shown: dict[str, Any] = {"at": rfc3339(at if isinstance(at, int) else 0)}
+    for axis in ("liveness", "health"):
+        shown[axis] = {"from": event.pop(f"{axis}_from", None), "to": event.pop(f"{axis}_to", None)}
+    if isinstance(event.get("evidence"), dict):
+        shown["evidence"] = evidence_view(event["evidence"])
+    return {**event, **shown}
+
+
+def events_view(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events of the history, newest first, as a console is shown them.
+
+    A node that came back and said why it had been silent has relabelled that silence: its SUSPECT and its DEAD have
+    what it said as `account`.
+    """
+    shown = []
+    #: What each node said of the silence that is being gone through, and whether the end of it has been met.
+    said: dict[str, tuple[str, bool]] = {}
+    for event in events:
+        view = event_view(event)
+        node, to = view.get("node") or "", view["liveness"]["to"]
+        if view.get("kind") == Kind.NODE_ACCOUNTED.value:
+            said[node] = (str((view.get("evidence") or {}).get("text", "")), False)
+        elif node in said:
+            text, met = said[node]
+            if to in (Liveness.SUSPECT.value, Liveness.DEAD.value):
+                view["account"] = text
+            elif met:
+                del said[node]
+            else:
+                said[node] = (text, True)
+        shown.append(view)
+    return shown

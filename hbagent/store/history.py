@@ -18,13 +18,15 @@ import contextlib
 import os
 import sqlite3
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from hbagent.core.records import Batch, Event, HookRun, Mark, NodeState, Restored, RunState
+from hbagent.core.records import Batch, Conviction, Event, HookRun, Mark, NodeState, Restored, RunState, Tally
+from hbagent.core.states import Liveness
 
 from . import failpoint
 from .claim import Claim, ClaimedError
@@ -33,10 +35,13 @@ from .quarantine import is_usable, set_aside
 
 #: "HBAG": tells this program's files from any other SQLite file.
 APPLICATION_ID = 0x48424147
-VERSION = 1
+VERSION = 2
 
 #: Events kept; the oldest go first. At about 700 bytes each this is 70 MB.
 EVENTS_MAX = 100_000
+#: Verdicts kept of each rack, whatever else becomes of the events: a rack that has long been quiet beside one that is
+#: not can still be explained. At 3 kB each this is 30 MB for a hundred racks.
+VERDICTS_PER_RACK_MAX = 100
 #: Hook runs kept after they are over, of each of the two states: enough to answer "was I told?" for weeks.
 RUNS_OVER_MAX = 10_000
 #: Rows deleted at most in one commit, so that a lowered limit does not stop the worker for seconds.
@@ -127,8 +132,40 @@ _RUNS = _Table(
         "CREATE INDEX hook_runs_by_state ON hook_runs(state, queued)",
     ),
 )
-_TABLES = (_EVENTS, _NODES, _MARKS, _RUNS)
-_SCHEMA = frozenset(statement for table in _TABLES for statement in table.ddl)
+#: Events once more, of the kind that has to be explained: the newest of each rack.
+_VERDICTS = _Table(
+    "verdicts",
+    ("sequence", "rack", "node"),
+    lambda event: (event.sequence, event.rack, event.node),
+    Event,
+    (
+        "CREATE TABLE verdicts(sequence INTEGER PRIMARY KEY, rack TEXT, node TEXT, body BLOB, crc INTEGER)",
+        "CREATE INDEX verdicts_by_rack ON verdicts(rack, sequence)",
+        "CREATE INDEX verdicts_by_node ON verdicts(node, sequence)",
+    ),
+)
+_CONVICTIONS = _Table(
+    "convictions",
+    ("event_id", "at"),
+    lambda conviction: (conviction.event_id, conviction.at_wall_ns),
+    Conviction,
+    ("CREATE TABLE convictions(event_id TEXT PRIMARY KEY, at INTEGER, body BLOB, crc INTEGER) WITHOUT ROWID",),
+)
+_TALLIES = _Table(
+    "tallies",
+    ("life",),
+    lambda tally: (tally.life,),
+    Tally,
+    ("CREATE TABLE tallies(life INTEGER PRIMARY KEY, body BLOB, crc INTEGER)",),
+)
+#: What each version of the file has; a file of an older one gets the tables that it lacks.
+_TABLES_1 = (_EVENTS, _NODES, _MARKS, _RUNS)
+_TABLES_2 = (_VERDICTS, _CONVICTIONS, _TALLIES)
+_TABLES = (*_TABLES_1, *_TABLES_2)
+_SCHEMAS = {
+    1: frozenset(statement for table in _TABLES_1 for statement in table.ddl),
+    VERSION: frozenset(statement for table in _TABLES for statement in table.ddl),
+}
 
 
 def _crc(columns: tuple[Any, ...], body: bytes) -> int:
@@ -150,6 +187,10 @@ def _record(table: _Table, row: tuple[Any, ...]) -> Any | None:
         return msgspec.json.decode(body, type=table.record)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _is_verdict(event: Event) -> bool:
+    return event.liveness_to in (Liveness.SUSPECT, Liveness.DEAD) and not event.late
 
 
 def _insert(connection: sqlite3.Connection, table: _Table, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -210,16 +251,24 @@ class History:
     def events(self, limit: int, after: int = 0, node: str = "") -> list[dict[str, Any]]:
         """Events with a sequence above `after`, newest first, at most `limit`; of one node when `node` is given.
 
-        Damaged rows are left out. Raises HistoryError.
+        Of a node there are also those verdicts that outlived the other events of their time. Damaged rows are left
+        out. Raises HistoryError.
         """
         if self._connection is None:
             self.restore()
+        limit = max(0, min(limit, EVENTS_READ_MAX))
         where, values = ("sequence > ? AND node = ?", (after, node)) if node else ("sequence > ?", (after,))
-        select = f"SELECT {_EVENTS.columns_sql} FROM events WHERE {where} ORDER BY sequence DESC LIMIT ?"
+        found: dict[int, Event] = {}
         with self._reported():
             assert self._connection is not None
-            rows = self._connection.execute(select, (*values, max(0, min(limit, EVENTS_READ_MAX)))).fetchall()
-            return [msgspec.to_builtins(event) for row in rows if (event := _record(_EVENTS, row)) is not None]
+            for table in (_EVENTS, _VERDICTS) if node else (_EVENTS,):
+                select = f"SELECT {table.columns_sql} FROM {table.name} WHERE {where} ORDER BY sequence DESC LIMIT ?"
+                for row in self._connection.execute(select, (*values, limit)).fetchall():
+                    event = _record(table, row)
+                    if event is not None:
+                        found[event.sequence] = event
+        newest = sorted(found.values(), key=lambda event: event.sequence, reverse=True)[:limit]
+        return [msgspec.to_builtins(event) for event in newest]
 
     def close(self) -> None:
         """Close the file and let another process use it."""
@@ -234,6 +283,13 @@ class History:
         _insert(connection, _MARKS, (_row(_MARKS, mark) for mark in batch.marks))
         _insert(connection, _RUNS, (_row(_RUNS, run) for run in batch.runs))
         connection.executemany("DELETE FROM nodes WHERE node = ?", ((node,) for node in batch.forgotten))
+        _insert(connection, _CONVICTIONS, (_row(_CONVICTIONS, conviction) for conviction in batch.convictions))
+        connection.executemany("DELETE FROM convictions WHERE event_id = ?", ((gone,) for gone in batch.folded))
+        if batch.tally is not None:
+            _insert(connection, _TALLIES, (_row(_TALLIES, batch.tally),))
+            replaced = ((life,) for life in batch.tally.replaces if life != batch.tally.life)
+            connection.executemany("DELETE FROM tallies WHERE life = ?", replaced)
+        self._keep_verdicts(connection, batch.events)
         if batch.events:
             newest = max(event.sequence for event in batch.events)
             connection.execute(
@@ -247,6 +303,20 @@ class History:
                 " (SELECT run_id FROM hook_runs WHERE state = ? ORDER BY queued DESC LIMIT ? OFFSET ?)",
                 (state.value, PRUNE_MAX, self._runs_over_max),
             )
+
+    @staticmethod
+    def _keep_verdicts(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
+        newest: dict[str, deque[Event]] = {}
+        for event in events:
+            if _is_verdict(event):
+                newest.setdefault(event.rack, deque(maxlen=VERDICTS_PER_RACK_MAX)).append(event)
+        for verdicts in newest.values():
+            _insert(connection, _VERDICTS, (_row(_VERDICTS, event) for event in verdicts))
+        connection.executemany(
+            "DELETE FROM verdicts WHERE sequence IN"
+            " (SELECT sequence FROM verdicts WHERE rack = ? ORDER BY sequence DESC LIMIT ? OFFSET ?)",
+            ((rack, PRUNE_MAX, VERDICTS_PER_RACK_MAX) for rack in newest),
+        )
 
     @contextlib.contextmanager
     def _transaction(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
@@ -301,6 +371,8 @@ class History:
                 self._create(connection)
                 sync_directory(path.parent)
                 failpoint.hit("history-created")
+            elif connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+                self._bring_up(connection)
         except BaseException:
             connection.close()
             raise
@@ -324,9 +396,9 @@ class History:
             return
         if application != APPLICATION_ID:
             raise _Damaged("it is not a file of this program")
-        if version != VERSION:
+        if version not in _SCHEMAS:
             raise _Damaged(f"it has version {version}, not {VERSION}", readable=False)
-        if schema != _SCHEMA:
+        if schema != _SCHEMAS[version]:
             raise _Damaged("its tables are not those of this program")
         verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
@@ -338,6 +410,17 @@ class History:
                 for statement in table.ddl:
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={VERSION}")
+
+    def _bring_up(self, connection: sqlite3.Connection) -> None:
+        """Give a file of version 1 what it lacks; its verdicts are found among its events."""
+        with self._transaction(connection):
+            for table in _TABLES_2:
+                for statement in table.ddl:
+                    connection.execute(statement)
+            rows = connection.execute(f"{_select(_EVENTS)} ORDER BY sequence")
+            events = (event for row in rows if (event := _record(_EVENTS, row)) is not None)
+            self._keep_verdicts(connection, events)
             connection.execute(f"PRAGMA user_version={VERSION}")
 
     def _read(self, connection: sqlite3.Connection) -> Restored:
@@ -354,6 +437,8 @@ class History:
             nodes=tuple(records(_NODES)),
             marks=tuple(sorted(records(_MARKS), key=lambda mark: (mark.leader, mark.life))),
             runs=tuple(sorted(runs, key=lambda run: (run.queued, run.run_id))),
+            convictions=tuple(sorted(records(_CONVICTIONS), key=lambda one: (one.at_wall_ns, one.event_id))),
+            tallies=tuple(records(_TALLIES)),
             newest_sequence=newest[0].sequence if newest else 0,
         )
 

@@ -59,9 +59,13 @@ class Disk:
         )
 
 
+#: A leader that sends no summary is asked whether it is there.
+ASKING = ("witness", "send")
+
+
 def play(core: RootCore, *, quiet: tuple[str, ...] = ()) -> Playbook:
     """A conversation with a root whose leader holds its lease and has told of a living node."""
-    book = Playbook(core, quiet=quiet)
+    book = Playbook(core, quiet=(*ASKING, *quiet))
     book = book >> (LEADER, summary(1)) >> (LEADER, transitions(transition(1)))
     return book << "node-joined node1 UNKNOWN>ALIVE" << "persist 1: node-joined node1; mark 1"
 

@@ -118,7 +118,7 @@ def test_a_node_is_explained_by_what_each_of_its_leaders_said_last_and_the_store
     assert (fetch.asker, fetch.id, fetch.node) == (b"asker", 7, NODE)
     first, second = fetch.view.story
     assert (first["leader"], first["liveness"], first["cause"], first["for_s"]) == (LEADER, "SUSPECT", "silence", 2.0)
-    assert first["evidence"] == "verdict 2"
+    assert (first["evidence"]["text"], first["account"]) == ("verdict 2", None)
     assert (second["leader"], second["liveness"]) == (LEADER2, "ALIVE")
     assert (fetch.view.node.liveness, fetch.view.node.cause) == (ALIVE, "link-cut")
 

@@ -18,12 +18,23 @@ import msgspec
 import pytest
 
 from hbagent.core.messages import Evidence
-from hbagent.core.records import MARKS_MAX, Batch, Event, HookRun, Mark, NodeState, Restored, RunState
+from hbagent.core.records import (
+    MARKS_MAX,
+    Batch,
+    Conviction,
+    Event,
+    HookRun,
+    Mark,
+    NodeState,
+    Restored,
+    RunState,
+    Tally,
+)
 from hbagent.core.states import Cause, Health, Kind, Liveness
 from hbagent.core.units import SECOND
 from hbagent.store import history as history_module
 from hbagent.store.failpoint import EXIT_STATUS, POINTS
-from hbagent.store.history import EVENTS_READ_MAX, History, HistoryError
+from hbagent.store.history import EVENTS_READ_MAX, VERDICTS_PER_RACK_MAX, History, HistoryError
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,8 +98,30 @@ def run(number: int, state: RunState = RunState.PENDING) -> HookRun:
     )
 
 
+def conviction(number: int) -> Conviction:
+    return Conviction(
+        event_id=f"event-{number}",
+        node="dc1/rack1/node1",
+        cause=Cause.PROCESS_EXIT,
+        at_wall_ns=number * SECOND,
+        detection_ns=3_000_000,
+        incarnation=2**64 - number,
+    )
+
+
+def tally(number: int = 1, life: int = 2**32 - 1) -> Tally:
+    return Tally(life=life, watched_ns=number * SECOND, told={"silence": number}, wrong={"silence": 1})
+
+
 def batch(number: int) -> Batch:
-    return Batch(events=(event(number),), nodes=(state(number),), marks=(mark(number),), runs=(run(number),))
+    return Batch(
+        events=(event(number),),
+        nodes=(state(number),),
+        marks=(mark(number),),
+        runs=(run(number),),
+        convictions=(conviction(number),),
+        tally=tally(number),
+    )
 
 
 @pytest.fixture
@@ -129,7 +162,12 @@ def sequences(events: list[dict[str, Any]]) -> list[int]:
 def test_everything_comes_back_as_it_was_written(path: Path) -> None:
     fill(path, [1, 2, 3])
     assert restore(path) == Restored(
-        nodes=(state(1), state(2), state(3)), marks=(mark(3),), runs=(run(1), run(2), run(3)), newest_sequence=3
+        nodes=(state(1), state(2), state(3)),
+        marks=(mark(3),),
+        runs=(run(1), run(2), run(3)),
+        convictions=(conviction(1), conviction(2), conviction(3)),
+        tallies=(tally(3),),
+        newest_sequence=3,
     )
 
 
@@ -267,12 +305,102 @@ def test_a_lock_of_somebody_else_is_an_error_that_passes(path: Path, monkeypatch
     history.close()
 
 
+# ---- verdicts --------------------------------------------------------------------------------------------------
+
+
+def verdict(number: int, rack: int, liveness: Liveness = Liveness.DEAD) -> Event:
+    name = f"dc1/rack{rack}"
+    return msgspec.structs.replace(event(number, f"{name}/node1"), rack=name, liveness_to=liveness)
+
+
+def test_the_newest_verdicts_of_a_quiet_rack_outlive_the_events_of_a_noisy_one(path: Path) -> None:
+    history = History(path, events_max=50)
+    history.restore()
+    history.commit(Batch(events=(verdict(1, 1, Liveness.SUSPECT), verdict(2, 1), verdict(3, 1, Liveness.ALIVE))))
+    for number in range(4, 400):
+        history.commit(Batch(events=(verdict(number, 2),)))
+    assert sequences(history.events(1000, node="dc1/rack1/node1")) == [2, 1], "what is no verdict is gone"
+    noisy = sequences(history.events(1000, node="dc1/rack2/node1"))
+    assert noisy == list(range(399, 399 - VERDICTS_PER_RACK_MAX, -1))
+    assert sequences(history.events(1, node="dc1/rack1/node1")) == [2]
+    assert sequences(history.events(1000, after=1, node="dc1/rack1/node1")) == [2]
+    history.close()
+
+
+def test_a_verdict_that_is_told_late_takes_the_place_of_none(history: History) -> None:
+    history.commit(Batch(events=(verdict(1, 1), msgspec.structs.replace(verdict(2, 1), late=True))))
+    assert history._connection is not None
+    assert history._connection.execute("SELECT sequence FROM verdicts").fetchall() == [(1,)]
+
+
+def test_a_conviction_that_is_folded_is_in_the_tally_alone(history: History, path: Path) -> None:
+    history.commit(batch(1))
+    history.commit(batch(2))
+    wrong = msgspec.structs.replace(conviction(2), back_after_ns=SECOND, reason="its loop stood still")
+    history.commit(Batch(convictions=(wrong,), folded=("event-1",), tally=tally(9)))
+    history.close()
+    restored = restore(path)
+    assert (restored.convictions, restored.tallies) == ((wrong,), (tally(9),))
+
+
+def test_a_life_that_took_over_a_tally_replaces_it_and_one_that_could_not_read_it_does_not(
+    history: History, path: Path
+) -> None:
+    history.commit(Batch(tally=tally(5, life=1)))
+    history.commit(Batch(tally=tally(2, life=2)))
+    history.close()
+    assert restore(path).tallies == (tally(5, life=1), tally(2, life=2))
+    history.restore()
+    heir = msgspec.structs.replace(tally(8, life=3), replaces=(1, 2, 3))
+    history.commit(Batch(tally=heir))
+    history.commit(Batch(tally=heir))
+    history.close()
+    assert restore(path).tallies == (heir,)
+
+
+def as_version_1(path: Path) -> None:
+    """Make of the store what an older program would have left."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for table in ("verdicts", "convictions", "tallies"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("PRAGMA user_version=1")
+        connection.commit()
+
+
+def test_a_store_of_the_first_version_is_brought_up_and_loses_nothing(path: Path) -> None:
+    fill(path, [1, 2, 3])
+    before = restore(path)
+    as_version_1(path)
+    expected = msgspec.structs.replace(before, convictions=(), tallies=())
+    assert restore(path) == expected
+    assert restore(path) == expected, "and stays so"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT sequence, rack FROM verdicts").fetchall() == [
+            (number, "dc1/rack1") for number in (1, 2, 3)
+        ]
+    fill(path, [4])
+    assert restore(path).convictions == (conviction(4),)
+
+
+def test_a_damaged_store_of_the_first_version_is_salvaged(path: Path) -> None:
+    fill(path, WRITTEN)
+    as_version_1(path)
+    content = bytearray(path.read_bytes())
+    place = content.index(b'"cause":"silence"')
+    content[place] ^= 0x01
+    put(path, bytes(content))
+    restored = check_after_damage(path)
+    assert restored.problems
+
+
 # ---- damage ----------------------------------------------------------------------------------------------------
 
 WRITTEN = range(1, 6)
 TRUE_NODES = set(map(state, WRITTEN))
 TRUE_RUNS = set(map(run, WRITTEN))
 TRUE_MARKS = set(map(mark, WRITTEN))
+TRUE_CONVICTIONS = set(map(conviction, WRITTEN))
+TRUE_TALLIES = list(map(tally, WRITTEN))
 TRUE_EVENTS = {number: msgspec.to_builtins(event(number)) for number in WRITTEN}
 
 
@@ -282,6 +410,8 @@ def check_after_damage(path: Path) -> Restored:
     restored = history.restore()
     assert set(restored.nodes) <= TRUE_NODES
     assert set(restored.runs) <= TRUE_RUNS
+    assert set(restored.convictions) <= TRUE_CONVICTIONS
+    assert all(found in TRUE_TALLIES for found in restored.tallies)
     assert set(restored.marks) <= TRUE_MARKS
     assert restored.newest_sequence in (0, *WRITTEN)
     for found in history.events(100):
@@ -404,10 +534,10 @@ def change(path: Path, statement: str) -> None:
 
 def test_another_version_is_set_aside_unread(path: Path) -> None:
     fill(path, WRITTEN)
-    change(path, "PRAGMA user_version=2")
+    change(path, "PRAGMA user_version=3")
     restored = check_after_damage(path)
     assert (restored.nodes, restored.newest_sequence) == ((), 0)
-    assert "version 2, not 1" in restored.problems[0]
+    assert "version 3, not 2" in restored.problems[0]
 
 
 @pytest.mark.parametrize(
@@ -427,7 +557,7 @@ def test_a_row_that_was_changed_is_dropped_and_told(path: Path, statement: str) 
     assert set(restored.runs) == TRUE_RUNS
     assert "1 rows of nodes do not match their checksum" in restored.problems[0]
     assert "18 rows kept" not in restored.problems[0]
-    assert "15 rows kept" in restored.problems[0]
+    assert "26 rows kept" in restored.problems[0]
 
 
 def test_an_owed_run_cannot_vanish_behind_a_flipped_state(path: Path) -> None:
