@@ -62,10 +62,13 @@ test-slow: $(VENV)/installed
 
 bench: $(VENV)/installed
 	@for name in intake agent sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done
+	@$(BIN)/hbagent bench detect --quick $(ARGS)
 
-# Seeds of the simulator for each fault; the tests run fewer.
+# Seeds of the simulator for each fault, and runs of each fault on real processes; the tests make fewer.
 bench-full: $(VENV)/installed
 	HBAGENT_SEEDS=1000 $(PYTEST) -m "slow and not e2e" $(ARGS)
+	HBAGENT_RUNS=20 HBAGENT_LOSS_SECONDS=60 $(PYTEST) tests/e2e/test_causes.py tests/e2e/test_links.py -m e2e $(ARGS)
+	$(BIN)/hbagent bench detect
 	@$(MAKE) bench
 
 # gcc builds small libraries that bend a clock or leak a lock; the rest cuts, slows and watches real processes.

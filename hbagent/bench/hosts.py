@@ -202,6 +202,9 @@ class Apart(Datacenter):
     def command(self, name: str) -> list[str]:
         return [*self.switch.enter(name), *super().command(name)]
 
+    def __enter__(self) -> Apart:
+        return self
+
     def __exit__(self, *_: object) -> None:
         try:
             super().__exit__()

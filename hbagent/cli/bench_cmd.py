@@ -11,6 +11,10 @@ import msgspec
 _BENCHES: dict[str, tuple[str, dict[str, float]]] = {
     "intake": ("what a beat costs a leader, beside a loop that only receives it", {"windows": 3, "seconds": 0.5}),
     "agent": ("what an agent costs its host, and how evenly it beats", {"agents": 2, "seconds": 10}),
+    "detect": (
+        "how fast a crash, and a host that vanished, is seen",
+        {"kills": 8, "vanished": 2, "pauses": 0, "nodes": 4},
+    ),
     "sim": ("how fast a datacenter is simulated", {"hosts": 1_000, "racks": 25, "seconds": 20}),
 }
 

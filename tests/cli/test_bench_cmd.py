@@ -7,12 +7,15 @@ import math
 
 import pytest
 
+from hbagent.bench import hosts
 from hbagent.cli import EXIT_USAGE, main
 
 #: Names that other people's scripts read.
 PROMISED = {
     "intake": {"ratio", "ratio_paced", "core_percent_10k"},
     "agent": {"rss_mib", "cpu_percent", "jitter_p99_ms"},
+    "detect": {"crash_leader_p50_ms", "crash_leader_p99_ms", "crash_hook_p99_ms"}
+    | (set() if hosts.missing() else {"vanish_p99_s"}),
     "sim": {"real_time_ratio", "hosts", "virtual_s"},
 }
 
