@@ -54,6 +54,8 @@ REFUSED_UDP_MAX = 3
 REFILL_MIN = 5
 #: Questions under way. Each ends within a second but for pings, which end with their doubt.
 QUESTIONS_MAX = 4096
+#: ...and about one node: a doubt may last for days, and whoever never answers must not fill the table.
+QUESTIONS_PER_NODE_MAX = 64
 
 
 class _Question(msgspec.Struct, frozen=True, gc=False):
@@ -285,7 +287,12 @@ class Inquiry:
         self._number += 1
         self._questions[self._number] = question
         if not question.check:
-            question.member.questions.append(self._number)
+            numbers = question.member.questions
+            numbers.append(self._number)
+            if len(numbers) > QUESTIONS_PER_NODE_MAX:
+                for number in numbers[: QUESTIONS_PER_NODE_MAX // 2]:
+                    self._questions.pop(number, None)
+                del numbers[: QUESTIONS_PER_NODE_MAX // 2]
         return self._number
 
     # ---- whether the echo path works ---------------------------------------------------------------------

@@ -123,7 +123,7 @@ class Memory:
         # A waiting transition is older than the state that it led to, so the states are read last.
         entries = [verdict_entry(epoch, transition) for epoch, transition in self._outbox.entries()]
         entries.extend(_state_entry(member) for member in self._members.values() if _is_known(member))
-        for member in self._members.values():
+        for member in filter(_is_known, self._members.values()):
             history = member.detector.remember()
             if history:
                 entries.append({"k": "d", "m": member.name, "h": history[:HISTORY_MAX]})

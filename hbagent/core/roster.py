@@ -460,7 +460,9 @@ class Roster:
         doubt = member.doubt = Doubt(now, member.silent_from)
         if member.heard_at is not None:
             doubt.step(member.silent_from, f"beat {member.order.sequence} sent, the last that came")
-            doubt.step(member.suspect_at - member.detector.allowed_ns, "the next was expected")
+            expected_at = member.suspect_at - member.detector.allowed_ns
+            if expected_at <= now:
+                doubt.step(expected_at, "the next was expected")
         self._gates[member.rack].late(member.name, now)
         return doubt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -284,7 +285,7 @@ def test_a_doubt_asks_six_times_eight_milliseconds_apart_and_then_ever_less_ofte
     times = sorted(
         {at for at, e in rack.effects if at > 5 * SECOND and (isinstance(e, Ask) or _is_ping(e))},
     )
-    gaps = [round((b - a) / MILLISECOND) for a, b in zip(times, times[1:], strict=False)]
+    gaps = [round((b - a) / MILLISECOND) for a, b in pairwise(times)]
     assert gaps[:5] == [8, 8, 8, 8, 8]
     assert gaps[5:] == sorted(gaps[5:]) and gaps[5] >= 40
 
@@ -330,6 +331,28 @@ def test_the_echo_path_is_tried_again_from_time_to_time_and_no_more() -> None:
     before = rack.asked(Ask)
     rack.run(600.0)
     assert 2 * 9 <= rack.asked(Ask) - before <= 2 * 11
+
+
+def test_a_doubt_that_lasts_for_an_hour_holds_few_questions() -> None:
+    rack = Rack("node1", "node2", settings={"peers": (LEADER2,)})
+    rack.run(5.0)
+    rack.other = lambda name: (None, None)
+    rack.become("node1", Condition.CUT)
+    rack.mute = {NODE2}
+    rack.core.inquiry.refill = lambda beats: setattr(rack.core.inquiry, "_tokens", 500)  # type: ignore[method-assign]
+    rack.run(3600.0)
+    assert len(rack.core.inquiry._questions) <= 64
+
+
+def test_a_closed_connection_is_part_of_the_story_at_its_time() -> None:
+    rack = settled()
+    rack.become("node1", Condition.EXITED)
+    rack.run(1.0)
+    verdict = rack.core.roster.members[NODE].verdict
+    assert verdict is not None
+    times = [step.after_ns for step in verdict.steps]
+    assert times == sorted(times)
+    assert any("closed" in step.text for step in verdict.steps)
 
 
 # ---- the rack --------------------------------------------------------------------------------------------
@@ -383,7 +406,11 @@ def test_a_node_that_is_back_is_asked_why_it_was_silent_until_it_says_so() -> No
         gap = 4 * SECOND
         incarnation = rack.nodes["node1"].incarnation
         return Account(
-            number=wanted.number, incarnation=incarnation, covered_ns=wanted.since_ns, loop_gap_max_ns=gap, loop_gap_ns=gap
+            number=wanted.number,
+            incarnation=incarnation,
+            covered_ns=wanted.since_ns,
+            loop_gap_max_ns=gap,
+            loop_gap_ns=gap,
         )
 
     rack.account = account

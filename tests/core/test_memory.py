@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hbagent.core.config import DetectorConfig
 from hbagent.core.effects import Keep, Publish, Rewrite
 from hbagent.core.memory import RETRY_NS, SLACK, Entry, Known, Memory, acknowledged_entry, verdict_entry
 from hbagent.core.messages import Evidence
@@ -17,7 +18,7 @@ from hbagent.core.outbox import Outbox
 from hbagent.core.roster import Roster
 from hbagent.core.states import Cause, Liveness
 from hbagent.core.units import SECOND
-from tests.build import NODE, NODE2, T, leader_config, leader_core, transition
+from tests.build import NODE, NODE2, T, beat, give, leader_config, leader_core, transition
 from tests.playbook import Playbook
 
 OLD, NEW = 900, 17
@@ -135,3 +136,20 @@ def test_an_interval_that_no_agent_may_have_is_not_believed(interval_ns: int) ->
 def test_an_interval_that_was_never_told_is_taken_for_a_second() -> None:
     known, _, _ = restored({"k": "n", "m": NODE, "l": "ALIVE", "c": None, "i": 7, "s": 3})
     assert known[NODE].interval_ns == SECOND
+
+
+def test_what_a_detector_learned_of_a_node_outlives_the_leader() -> None:
+    first = leader_core("node1", detector=DetectorConfig(mistakes_per_day=24_000.0))
+    for number in range(1, 400):
+        late = 40_000_000 if number % 10 == 0 else 0
+        give(
+            first,
+            beat(number, interval_ns=T(0.1), due_in_ns=T(0.1), sent_mono_ns=T(0.1 * number)),
+            T(0.1 * number) + late,
+        )
+    learned = first.roster.members[NODE].detector
+    assert learned.remember()
+    order = first.memory.rewrite()
+    assert isinstance(order, Rewrite)
+    again = leader_core("node1", kept=order.entries, detector=DetectorConfig(mistakes_per_day=24_000.0))
+    assert again.roster.members[NODE].detector.remember() == learned.remember()
