@@ -1,4 +1,4 @@
-"""AgentCore: when to beat, what the beat carries, whom to greet, how to leave.
+"""AgentCore: when to beat, what the beat carries, whom to greet, what to answer, how to leave.
 
 A beat waits for nothing: not for a leader, not for facts, not for admission. Everything else the agent does hangs
 beside it. Beats stand on a fixed grid from a random start, so that a thousand agents started by one command do not
@@ -12,33 +12,48 @@ from zlib import crc32
 
 import msgspec
 
+from .allowance import Allowance
 from .config import AgentConfig
+from .diary import Diary
 from .effects import Effect, Effects, Exit, Note, Publish, PublishBeat, Send, TakeFacts
 from .messages import (
+    Account,
+    AccountWanted,
     Admission,
+    Answered,
     Beat,
+    Effort,
     FactsTaken,
     Farewell,
     FarewellAck,
     Hello,
     HostFacts,
     Linked,
+    Ping,
+    Pong,
     Reconfigured,
     Refused,
+    Relay,
     Report,
     ReportWanted,
+    Suspended,
     Terminate,
     WallTime,
 )
 from .refusals import Refusals
+from .relays import Relays
 from .states import Health
-from .units import MILLISECOND, show_duration
+from .units import MILLISECOND, MINUTE, show_duration
 from .wallclock import WallClock
 
 #: A leaving agent repeats its farewell this often until it is acknowledged.
 FAREWELL_RETRY_NS = 100 * MILLISECOND
 #: An admitted agent greets again this often, so that a leader that lost its memory learns of it.
 HELLO_AGAIN_FACTOR = 5
+#: Accounts that one leader may ask for: it wants one each time that the node was silent and is back.
+ACCOUNTS_PER_MINUTE = 10
+#: Lost connections remembered of each leader; a connection that is lost more often within one silence is as bad.
+LINKS_LOST_MAX = 8
 _U32 = 0xFFFF_FFFF
 
 #: Changes smaller than these are noise and do not make a new report before its time (per cent; load: absolute).
@@ -56,7 +71,17 @@ _NOISE = {
 class _Greeting:
     """Where the agent stands with one leader."""
 
-    __slots__ = ("admitted", "backoff_ns", "echo_key", "farewelled", "hello_at", "leader")
+    __slots__ = (
+        "accounts",
+        "admitted",
+        "backoff_ns",
+        "echo_key",
+        "farewelled",
+        "hello_at",
+        "leader",
+        "linked",
+        "lost_at",
+    )
 
     def __init__(self, leader: str, hello_at: int, backoff_ns: int) -> None:
         self.leader = leader
@@ -65,6 +90,17 @@ class _Greeting:
         self.admitted: int | None = None
         self.echo_key = b""
         self.farewelled = False
+        self.linked = False
+        #: When the connection was lost, newest last.
+        self.lost_at: list[int] = []
+        self.accounts = Allowance(MINUTE // ACCOUNTS_PER_MINUTE, ACCOUNTS_PER_MINUTE)
+
+    def link(self, up: bool, now: int) -> None:
+        """The connection came or went."""
+        # One that comes up again was lost, also when nobody told of it.
+        if self.linked:
+            self.lost_at = [*self.lost_at[1 - LINKS_LOST_MAX :], now]
+        self.linked = up
 
 
 class AgentCore:
@@ -75,9 +111,11 @@ class AgentCore:
         self._rng = rng
         self.incarnation = rng.getrandbits(64)
         self._wall = WallClock()
+        self._suspended_ns = 0
+        self._diary = Diary(now)
+        self._relays = Relays()
         self._sequence = 0
         self._next_beat = now + rng.randrange(config.interval_ns)
-        self._loop_gap_ns = 0
         self._facts: HostFacts | None = None
         self._facts_at = now
         self._taking_since: int | None = None
@@ -109,6 +147,14 @@ class AgentCore:
             return self._farewell_ack(sender, message)
         if isinstance(message, ReportWanted):
             return (Publish(self._report),) if self._report is not None else ()
+        if isinstance(message, Ping):
+            return self._ping(sender, message)
+        if isinstance(message, Relay):
+            return self._relay(sender, message, now)
+        if isinstance(message, Answered):
+            return self._relays.answered(message)
+        if isinstance(message, AccountWanted):
+            return self._account(sender, message, now)
         if isinstance(message, Linked):
             return self._linked(message, now)
         if isinstance(message, Terminate):
@@ -117,6 +163,11 @@ class AgentCore:
             return self._reconfigured(message.config, now)
         if isinstance(message, WallTime):
             return self._wall_time(message, now)
+        if isinstance(message, Effort):
+            self._diary.effort(message)
+            return ()
+        if isinstance(message, Suspended):
+            return self._suspended(message)
         if isinstance(message, Refused):
             return self._refusals.add(message.sender, message.reason, now, message.detail)
         return (Note("warning", "unexpected-message", {"sender": sender, "type": type(message).__name__}),)
@@ -130,6 +181,7 @@ class AgentCore:
         effects: list[Effect] = []
         if now >= self._next_beat:
             effects.append(PublishBeat(self._beat(now)))
+        effects += self._relays.wake(now)
         if self._taking_since is None and now >= self._facts_at:
             self._taking_since = now
             effects.append(TakeFacts())
@@ -156,7 +208,8 @@ class AgentCore:
         for greeting in self._greetings.values():
             if greeting.hello_at < at:
                 at = greeting.hello_at
-        return at
+        relays_at = self._relays.deadline()
+        return at if relays_at is None else min(at, relays_at)
 
     # ---- beats -------------------------------------------------------------------------------------------
 
@@ -165,6 +218,7 @@ class AgentCore:
         gap = max(0, now - self._next_beat)
         self._next_beat += interval * (1 + gap // interval)
         self._sequence += 1
+        self._diary.beat(gap)
         return Beat(
             incarnation=self.incarnation,
             sequence=self._sequence,
@@ -218,6 +272,7 @@ class AgentCore:
         greeting = self._greetings.get(link.peer)
         if greeting is None:
             return ()
+        greeting.link(link.up, now)
         if link.up:
             greeting.backoff_ns = self._config.hello_min_ns
             greeting.hello_at = now
@@ -265,11 +320,49 @@ class AgentCore:
         """Beats sent so far."""
         return self._sequence
 
-    # ---- the wall clock ----------------------------------------------------------------------------------
+    # ---- questions ---------------------------------------------------------------------------------------
+
+    def _ping(self, sender: str, ping: Ping) -> Effects:
+        if sender not in self._greetings:
+            return ()
+        return (Send(sender, Pong(number=ping.number, incarnation=self.incarnation, sequence=self._sequence)),)
+
+    def _relay(self, sender: str, relay: Relay, now: int) -> Effects:
+        return self._relays.relay(sender, relay, now) if sender in self._greetings else ()
+
+    def _account(self, sender: str, wanted: AccountWanted, now: int) -> Effects:
+        greeting = self._greetings.get(sender)
+        if greeting is None:
+            return ()
+        if not greeting.accounts.take(now):
+            return self._refusals.add(sender, "too-often", now, "AccountWanted")
+        page = self._diary.back(wanted.since_ns, now, max(0, now - self._next_beat))
+        account = Account(
+            number=wanted.number,
+            incarnation=self.incarnation,
+            covered_ns=page.length_ns + page.suspended_ns,
+            loop_gap_max_ns=page.gap_max_ns,
+            loop_gap_ns=page.gap_ns,
+            run_delay_ns=page.run_delay_ns,
+            throttled_ns=page.throttled_ns,
+            suspended_ns=page.suspended_ns,
+            beats=page.beats,
+            links_lost=sum(at >= now - page.length_ns for at in greeting.lost_at),
+        )
+        return (Send(sender, account),)
+
+    # ---- clocks ------------------------------------------------------------------------------------------
+
+    def _suspended(self, suspended: Suspended) -> Effects:
+        self._suspended_ns += suspended.suspended_ns
+        self._diary.suspended(suspended.suspended_ns)
+        return ()
 
     def _wall_time(self, wall: WallTime, now: int) -> Effects:
         """Nothing here goes by it; but whoever reads this host's logs wants to know that it stepped."""
-        step = self._wall.tell(wall.wall_ns, now)
+        self._diary.turn(now)
+        # Across a suspension the wall clock went on and the monotonic one did not; that is no step.
+        step = self._wall.tell(wall.wall_ns, now + self._suspended_ns)
         return (Note("warning", "wall-jump", {"step": show_duration(step)}),) if step else ()
 
     # ---- reload ------------------------------------------------------------------------------------------
@@ -292,7 +385,7 @@ class AgentCore:
             return ()
         self._leaving_until = now + self._config.farewell_ns
         self._farewell_at = now
-        return self._wake_leaving(now)
+        return (*self._relays.end(), *self._wake_leaving(now))
 
     def _wake_leaving(self, now: int) -> Effects:
         waiting = [g for g in self._greetings.values() if not g.farewelled]

@@ -9,27 +9,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbagent.core.agent import FAREWELL_RETRY_NS, AgentCore
+from hbagent.core.agent import ACCOUNTS_PER_MINUTE, FAREWELL_RETRY_NS, LINKS_LOST_MAX, AgentCore
 from hbagent.core.config import AgentConfig
-from hbagent.core.effects import Effects, Note, Publish, PublishBeat, Send, TakeFacts
+from hbagent.core.echo import request
+from hbagent.core.effects import Ask, Effects, Note, Publish, PublishBeat, Send, TakeFacts
 from hbagent.core.messages import (
+    RELAY_TIME_NS,
+    Account,
+    AccountWanted,
     Admission,
+    Answered,
     Beat,
     Disk,
+    Effort,
     FactsTaken,
     Farewell,
     FarewellAck,
     Hello,
     HostFacts,
     Linked,
+    Ping,
+    Pong,
     Query,
     Reconfigured,
     Refused,
+    Relay,
+    Relayed,
     Report,
     ReportWanted,
+    Suspended,
     Terminate,
     WallTime,
 )
+from hbagent.core.states import Outcome, Path
 from hbagent.core.units import SECOND
 from tests.build import LEADER, LEADER2, NODE, WALL_NS, T, agent_core
 from tests.playbook import Playbook
@@ -253,6 +265,167 @@ def test_a_step_of_the_wall_clock_is_said_and_moves_no_beat() -> None:
     agent, other = agent_core(), agent_core()
     assert Playbook(agent) >> WallTime(WALL_NS) >> WallTime(WALL_NS - T(86400)) << "note wall-jump"
     assert lived(agent, 5) == lived(other, 5)
+
+
+def test_a_suspension_is_no_step_of_the_wall_clock() -> None:
+    agent = agent_core()
+    agent.receive("", WallTime(WALL_NS), 0)
+    assert agent.receive("", Suspended(T(300)), T(1)) == ()
+    assert agent.receive("", WallTime(WALL_NS + T(301)), T(1)) == ()
+
+
+# ---- questions -------------------------------------------------------------------------------------------
+
+
+RELAY = Relay(number=3, address="10.0.0.2", port=7103, request=request(b"k" * 32, b"n" * 12))
+
+
+def test_a_ping_is_answered_at_once_with_this_life_and_its_newest_beat() -> None:
+    agent = agent_core()
+    assert agent.receive(LEADER, Ping(number=8), 0) == (
+        Send(LEADER, Pong(number=8, incarnation=agent.incarnation, sequence=0)),
+    )
+    lived(agent, 5)
+    assert agent.receive(LEADER, Ping(number=9), T(5)) == (
+        Send(LEADER, Pong(number=9, incarnation=agent.incarnation, sequence=5)),
+    )
+
+
+@pytest.mark.parametrize("message", [Ping(number=1), RELAY, AccountWanted(number=1, since_ns=SECOND)])
+def test_nobody_is_answered_but_its_own_leaders(message: object) -> None:
+    agent = agent_core()
+    assert agent.receive(LEADER2, message, 0) == ()
+    assert agent.receive("", message, 0) == ()
+    assert agent.receive(LEADER, message, 0)
+
+
+def test_a_relay_goes_out_and_its_answer_back_to_the_leader_that_asked() -> None:
+    agent = agent_core(leaders=BOTH)
+    (ask,) = agent.receive(LEADER2, RELAY, 0)
+    assert isinstance(ask, Ask)
+    assert (ask.path, ask.address, ask.port, ask.request) == (Path.UDP, "10.0.0.2", 7103, RELAY.request)
+    answered = Answered(peer=ask.peer, number=ask.number, path=Path.UDP, outcome=Outcome.ANSWERED, data=b"a" * 48)
+    assert agent.receive("", answered, T(0.001)) == (
+        Send(LEADER2, Relayed(number=3, outcome=Outcome.ANSWERED, answer=b"a" * 48)),
+    )
+
+
+def test_a_relay_without_an_answer_is_answered_in_time() -> None:
+    agent = agent_core()
+    book = Playbook(agent, quiet=("beat", "take-facts", "send"))
+    book >> (LEADER, RELAY)
+    book.wait(RELAY_TIME_NS)
+    assert [effect.number for effect in book.effects if isinstance(effect, Ask)] == [1, 2, 3]
+    relayed = [e.message for e in book.effects if isinstance(e, Send) and isinstance(e.message, Relayed)]
+    assert relayed == [Relayed(number=3, outcome=Outcome.SILENT)]
+
+
+def test_an_agent_that_leaves_answers_the_relays_that_it_owes() -> None:
+    agent = agent_core()
+    agent.receive(LEADER, RELAY, 0)
+    relayed = Send(LEADER, Relayed(number=3, outcome=Outcome.UNSENT))
+    assert agent.receive("", Terminate(), T(0.01))[0] == relayed
+    assert agent.receive(LEADER, RELAY, T(0.02)) == (relayed,)
+
+
+# ---- accounts --------------------------------------------------------------------------------------------
+
+
+def account(agent: AgentCore, now: int, since: float, leader: str = LEADER) -> Account:
+    (send,) = agent.receive(leader, AccountWanted(number=4, since_ns=T(since)), now)
+    assert isinstance(send, Send) and isinstance(send.message, Account)
+    assert (send.peer, send.message.number, send.message.incarnation) == (leader, 4, agent.incarnation)
+    return send.message
+
+
+def second(agent: AgentCore, now: int, effort: Effort | None = None) -> None:
+    """What the driver does each second or so."""
+    if effort is not None:
+        agent.receive("", effort, now)
+    agent.receive("", WallTime(WALL_NS + now), now)
+
+
+def test_an_agent_that_stood_still_says_how_late_its_beat_was() -> None:
+    agent = agent_core()
+    due = lived(agent, 5)[-1].sent_mono_ns + SECOND
+    second(agent, T(5))
+    woken_at(agent, due + T(3))
+    told = account(agent, due + T(3), 4)
+    assert (told.loop_gap_max_ns, told.loop_gap_ns, told.run_delay_ns) == (T(3), T(3), 0)
+    assert told.covered_ns == T(4)
+
+
+def test_one_that_is_asked_before_its_late_beat_went_out_says_so_too() -> None:
+    agent = agent_core()
+    due = lived(agent, 5)[-1].sent_mono_ns + SECOND
+    assert account(agent, due + T(3), 4).loop_gap_ns == T(3)
+
+
+def test_what_the_kernel_counted_in_that_time_is_told_and_what_it_had_counted_before_is_not() -> None:
+    agent = agent_core()
+    second(agent, 0, Effort(T(1), T(1), T(1)))
+    for number in range(1, 6):
+        second(agent, T(number), Effort(T(2), T(2), T(2)))
+    second(agent, T(6), Effort(T(2.5), T(2.25), T(2)))
+    told = account(agent, T(6), 3)
+    assert (told.run_delay_ns, told.throttled_ns, told.suspended_ns) == (T(0.5), T(0.25), 0)
+
+
+def test_a_suspension_is_part_of_the_time_that_is_asked_about() -> None:
+    agent = agent_core()
+    book = Playbook(agent)
+    book.wait(T(10))
+    agent.receive("", Suspended(T(60)), T(10))
+    told = account(agent, T(10), 61)
+    assert (told.covered_ns, told.suspended_ns, told.loop_gap_ns) == (T(61), T(60), 0)
+    assert told.beats == 1
+
+
+def test_an_agent_that_beat_all_the_while_says_how_often() -> None:
+    agent = agent_core()
+    for number in range(60):
+        lived(agent, 1, T(number))
+        second(agent, T(number + 1))
+    told = account(agent, T(60), 30)
+    assert (told.beats, told.loop_gap_ns, told.links_lost) == (30, 0, 0)
+
+
+def test_lost_connections_are_counted_for_each_leader_in_that_time() -> None:
+    agent = agent_core(leaders=BOTH)
+    for at, leader, up in (
+        (1, LEADER, False),
+        (2, LEADER, True),
+        (3, LEADER, False),
+        (4, LEADER, False),
+        (5, LEADER2, True),
+        (6, LEADER, True),
+        (7, LEADER, True),
+        (8, LEADER2, True),
+    ):
+        agent.receive("", Linked(leader, up), T(at))
+    assert account(agent, T(10), 10).links_lost == 2, "what was never up is not lost; what comes up again was"
+    assert account(agent, T(10), 4).links_lost == 1
+    assert account(agent, T(10), 10, LEADER2).links_lost == 1
+    for _ in range(100):
+        agent.receive("", Linked(LEADER, True), T(11))
+    assert account(agent, T(11), 11).links_lost == LINKS_LOST_MAX
+
+
+def test_a_life_that_began_within_the_silence_covers_no_more_than_itself() -> None:
+    agent = agent_core(now=T(100))
+    assert account(agent, T(102), 30).covered_ns == T(2)
+
+
+def test_a_leader_that_asks_too_often_is_refused_and_the_other_is_not() -> None:
+    agent = agent_core(leaders=BOTH)
+    for _ in range(ACCOUNTS_PER_MINUTE):
+        account(agent, T(1), 5)
+    wanted = AccountWanted(number=4, since_ns=T(5))
+    (note,) = agent.receive(LEADER, wanted, T(1))
+    assert isinstance(note, Note) and note.what == "refused"
+    assert agent.refused == {"too-often": 1}
+    account(agent, T(1), 5, LEADER2)
+    account(agent, T(7), 5)
 
 
 # ---- reload ----------------------------------------------------------------------------------------------
