@@ -80,7 +80,7 @@ def _builder(
     with contextlib.ExitStack() as stack:
 
         def make(plan: Plan) -> Some:
-            fleet = kind(stack.enter_context(_short_directory(factory)), plan)
+            fleet = kind(stack.enter_context(short_directory(factory)), plan)
             fleets.append(fleet)
             stack.enter_context(fleet)
             return fleet
@@ -90,7 +90,7 @@ def _builder(
 
 
 @contextlib.contextmanager
-def _short_directory(factory: pytest.TempPathFactory) -> Iterator[Path]:
+def short_directory(factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory in which a unix socket's path fits, wherever the tree lies."""
     directory = factory.mktemp("f")
     if len(os.fsencode(directory)) <= SOCKET_DIRECTORY_MAX:
