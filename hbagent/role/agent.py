@@ -10,6 +10,7 @@ import functools
 import random
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
@@ -17,19 +18,23 @@ import zmq
 from hbagent import __version__
 from hbagent.core.agent import AgentCore
 from hbagent.core.config import AgentConfig
-from hbagent.core.effects import Note, Publish, PublishBeat, Send, TakeFacts
+from hbagent.core.effects import Ask, Note, Publish, PublishBeat, Send, TakeFacts
 from hbagent.core.messages import (
+    AccountWanted,
     Admission,
     FactsTaken,
     FarewellAck,
     HostFacts,
     Linked,
+    Ping,
     Reconfigured,
+    Relay,
     Report,
     ReportWanted,
 )
 from hbagent.core.units import MILLISECOND, show_duration
 from hbagent.probes import facts
+from hbagent.probes.effort import EffortMeter
 from hbagent.transport import sockets
 from hbagent.transport.backoff import Backoff
 from hbagent.transport.echo import EchoResponder
@@ -47,9 +52,12 @@ from .sdnotify import Notifier
 from .settings import AgentSettings, Endpoint, load_agent
 from .worker import Worker
 
+if TYPE_CHECKING:
+    from .asking import Asking
+
 _BEATS, _REPORTS = "beats", "reports"
 #: What a leader says on the control path.
-CONTROL = (Admission, FarewellAck, ReportWanted)
+CONTROL = (Admission, FarewellAck, ReportWanted, Ping, Relay, AccountWanted)
 
 
 class Agent:
@@ -74,6 +82,7 @@ class Agent:
                 Publish: self._publish,
                 Send: self._send,
                 TakeFacts: self._take_facts,
+                Ask: self._ask,
                 Note: self._log.note,
             },
             self._notifier,
@@ -81,6 +90,9 @@ class Agent:
         )
         self._driver.status = self._status
         self._driver.on_reload = self._start_reload
+        self._effort = EffortMeter()
+        self._driver.on_wall = self._tell_effort
+        self._asking: Asking | None = None
         self._reload = Reload(path, load_agent, self._apply, self._driver, self._log.write)
         self._files: Worker | None = None
         self._facts_state: facts.State | None = None
@@ -132,6 +144,9 @@ class Agent:
         if self._echo is not None:
             self._echo.close()
         self._context.term()
+        if self._asking is not None:
+            self._asking.close()
+        self._effort.close()
         self._driver.close()
         self._notifier.close()
         self._log.close()
@@ -142,7 +157,7 @@ class Agent:
         self._endpoints[leader.name] = leader
         socket = sockets.control_dealer(self._context, self._caller, ())
         self._monitors[leader.name] = Monitor({leader.name: socket}, self._link_changed)
-        dealer = ControlDealer(socket, leader.name, self._driver.feed, CONTROL)
+        dealer = ControlDealer(socket, leader.name, self._heard, CONTROL)
         self._dealers[leader.name] = dealer
         self._driver.add(dealer)
         sockets.connect(socket, self._caller, sockets.Target(leader.control, leader.public_key))
@@ -200,6 +215,25 @@ class Agent:
         own = {_BEATS: self._beats, _REPORTS: self._reports}
         socket = own[label] if label in own else self._dealers[label].source
         sockets.reconnect(socket, self._caller, sockets.Target(endpoint, leader.public_key))
+
+    # ---- questions ---------------------------------------------------------------------------------------
+
+    def _heard(self, leader: str, message: object) -> None:
+        """On the control path. An account is of the present, and not of up to two seconds ago."""
+        if isinstance(message, AccountWanted):
+            self._tell_effort()
+        self._driver.feed(leader, message)
+
+    def _tell_effort(self) -> None:
+        self._driver.feed("", self._effort.read())
+
+    def _ask(self, effect: Ask) -> None:
+        if self._asking is None:
+            # Most agents are never asked about a neighbour, and this is a seventh of a megabyte.
+            from .asking import Asking
+
+            self._asking = Asking(self._driver)
+        self._asking.ask(effect)
 
     # ---- effects -----------------------------------------------------------------------------------------
 

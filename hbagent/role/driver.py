@@ -105,6 +105,8 @@ class Driver:
         self._done = False
         #: Called on SIGHUP; `reload_done` must follow, then or later.
         self.on_reload: Callable[[], None] = self.reload_done
+        #: Called right before the core is told the wall clock.
+        self.on_wall: Callable[[], object] = lambda: None
         #: One line for `systemctl status`.
         self.status: Callable[[], str] = lambda: ""
         self._signals: tuple[int, int] | None = None
@@ -270,6 +272,7 @@ class Driver:
 
     def _tell_wall(self) -> None:
         self._wall_at = time.monotonic_ns() + WALL_EVERY_NS
+        self._attempt("wall", self.on_wall)
         self.feed("", WallTime(time.time_ns()))
 
     def _attempt(self, where: str, call: Callable[[], object]) -> None:
