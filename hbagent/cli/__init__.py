@@ -39,6 +39,7 @@ COMMANDS = (
     ("racks", "hbagent.cli.racks_cmd", "list the racks"),
     ("events", "hbagent.cli.events_cmd", "list what happened"),
     ("explain", "hbagent.cli.explain_cmd", "why a node is in its state"),
+    ("accuracy", "hbagent.cli.accuracy_cmd", "how often verdicts were right, and how fast"),
     ("check-config", "hbagent.cli.check_config_cmd", "tell every mistake in a config file"),
     ("keys", "hbagent.cli.keys_cmd", "make, show and revoke keys"),
     ("doctor", "hbagent.cli.doctor_cmd", "check what this host permits and reaches"),

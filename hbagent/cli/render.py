@@ -186,6 +186,8 @@ def _about_lines(document: Row, screen: Screen) -> list[str]:
 
 def _warning_lines(root: Row, racks: Sequence[Row], screen: Screen) -> list[str]:
     said = []
+    if root.get("isolated") is True:
+        said.append(f"{word(root, 'name')} hears none of its leaders: it is cut off, or all of them are")
     if word(root, "degraded"):
         said.append(f"{word(root, 'name')} is degraded: {word(root, 'degraded')}")
     dead, waiting = number(root, "hooks_dead") or 0, number(root, "hooks_waiting") or 0
@@ -196,7 +198,8 @@ def _warning_lines(root: Row, racks: Sequence[Row], screen: Screen) -> list[str]
         if word(leader, "state") not in (Liveness.ALIVE.value, ""):
             heard = number(leader, "age_s")
             since = "never heard" if heard is None else f"last heard {age(heard)} ago"
-            said.append(f"leader {name} is {word(leader, 'state')}, {since}")
+            why = f" ({word(leader, 'cause')})" if word(leader, "cause") else ""
+            said.append(f"leader {name} is {word(leader, 'state')}{why}, {since}")
         if word(leader, "degraded") and name != word(root, "name"):
             said.append(f"leader {name} is degraded: {word(leader, 'degraded')}")
     if screen.height is not None and len(said) > WARNINGS_MAX:
@@ -258,6 +261,8 @@ def _leader_text(leader: Row, screen: Screen) -> str:
         f"up {age(number(leader, 'uptime_s'), '?')}",
         f"lag {'?' if lag is None else age(lag / 1000)}",
         f"outbox {number(leader, 'outbox') or 0:.0f}",
+        *(f"{what} {count:.0f}" for what in ("doubts", "stalls") if (count := number(leader, what))),
+        *([f"suspended {age(slept)}"] if (slept := number(leader, "suspended_s")) else []),
         *(f"{reason}={count}" for reason, count in row(leader, "refused").items()),
     ]
     return clean(" ".join(parts), screen)
@@ -378,6 +383,9 @@ def event_cells(event: Row, screen: Screen) -> list[Cell]:
     about = word(event, "node") or word(event, "leader") or word(event, "rack") or "-"
     evidence = word(row(event, "evidence"), "text")
     late = "(told late) " if event.get("late") else ""
+    account = word(event, "account")
+    if account:
+        evidence += f"; by its own account: {account}"
     at = clean(word(event, "at"), screen)
     if screen.width is not None and screen.width < _FULL_TIME_WIDTH and seconds_between(at, at) is not None:
         at = f"{at[5:10]} {at[11:19]}Z"
@@ -421,12 +429,34 @@ def explain_lines(document: Row, screen: Screen, now: str = "") -> list[str]:
     story = rows(document, "story")
     if story:
         lines += ["", paint("Verdicts, newest first", "bold", screen)]
-        lines += [line for verdict in story for line in _story_lines(verdict, screen)]
+        # Of a root these are the last words of each leader, of a leader its verdicts: then the newest in full.
+        newest = next((verdict for verdict in story if _steps(verdict)), None)
+        for verdict in story:
+            lines += _story_lines(verdict, screen, verdict is newest or not word(verdict, "at"))
     events = rows(document, "events")
     if events:
         lines += ["", paint("Events, newest first", "bold", screen)]
-        lines += [f"  {line}" for event in events for line in _event_lines(event, screen)]
+        # One verdict in full: the newest whose story no observer has told above.
+        told = [_steps(verdict) for verdict in story]
+        full = next((event for event in events if _steps(event) and _steps(event) not in told), None)
+        for event in events:
+            lines += [f"  {line}" for line in _event_lines(event, screen, event is full)]
     return lines
+
+
+def _steps(verdict: Row) -> list[Row]:
+    return rows(row(verdict, "evidence"), "steps")
+
+
+def _step_lines(verdict: Row, screen: Screen) -> list[str]:
+    """The story of a verdict, one step a line, in milliseconds since the last proof of life."""
+    steps = _steps(verdict)
+    times = [f"{number(step, 'after_ms') or 0:.1f}" for step in steps]
+    width = max(map(len, times), default=0)
+    return [
+        f"    {time.rjust(width)} ms  {clean(word(step, 'text'), screen)}"
+        for time, step in zip(times, steps, strict=True)
+    ]
 
 
 def _state_lines(node: Row, rack: Row, screen: Screen, now: str) -> list[str]:
@@ -469,7 +499,7 @@ def _probe_line(probe: Row, screen: Screen) -> str:
     )
 
 
-def _story_lines(verdict: Row, screen: Screen) -> list[str]:
+def _story_lines(verdict: Row, screen: Screen, full: bool) -> list[str]:
     """One verdict: of a leader with the change and its evidence in numbers, of the root as each leader's last word."""
     leader = clean(word(verdict, "leader"), screen)
     cause = clean(word(verdict, "cause"), screen)
@@ -481,11 +511,18 @@ def _story_lines(verdict: Row, screen: Screen) -> list[str]:
         head = f"{leader}: {clean(word(verdict, 'liveness'), screen)}{said} for {age(number(verdict, 'for_s'), '?')}"
     evidence = verdict.get("evidence")
     text = evidence if isinstance(evidence, str) else word(evidence, "text")
-    lines = [f"  {head}", f"    {clean(text, screen)}" if text else "", _numbers_line(evidence, screen)]
+    account = clean(word(verdict, "account"), screen)
+    lines = [
+        f"  {head}",
+        f"    {clean(text, screen)}" if text else "",
+        _numbers_line(evidence, screen),
+        *(_step_lines(verdict, screen) if full else ()),
+        f"    its last silence, by its own account: {account}" if account else "",
+    ]
     return [line for line in lines if line]
 
 
-def _event_lines(event: Row, screen: Screen) -> Iterable[str]:
+def _event_lines(event: Row, screen: Screen, full: bool = False) -> Iterable[str]:
     evidence = row(event, "evidence")
     cause = clean(word(event, "cause"), screen)
     change = _change_text(event, screen)
@@ -499,6 +536,11 @@ def _event_lines(event: Row, screen: Screen) -> Iterable[str]:
     numbers = _numbers_line(evidence, screen)
     if numbers:
         yield numbers[2:]
+    if full:
+        yield from (line[2:] for line in _step_lines(event, screen))
+    account = clean(word(event, "account"), screen)
+    if account:
+        yield f"  by its own account: {account}"
 
 
 def _numbers_line(evidence: Any, screen: Screen) -> str:

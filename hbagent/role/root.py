@@ -25,8 +25,7 @@ from hbagent.core.messages import HookFinished, Pong, RackReports, RackSummary, 
 from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
 from hbagent.core.states import UNTOLD
-from hbagent.core.views import incarnation_view
-from hbagent.core.wallclock import rfc3339
+from hbagent.core.views import events_view
 from hbagent.hooks import runner
 from hbagent.store.claim import ClaimedError
 from hbagent.store.history import History, HistoryError
@@ -210,7 +209,7 @@ class Root:
         """In the store's thread."""
         try:
             events = self._history.events(effect.limit, effect.after, effect.node)
-            shown = [event_view(event) for event in events]
+            shown = events_view(events)
             view = msgspec.structs.replace(effect.view, events=shown) if effect.view is not None else None
             answer = Answer(effect.asker, effect.id, view if view is not None else {"schema": 1, "events": shown})
         except HistoryError as error:
@@ -333,15 +332,3 @@ def _finished(effect: RunHook) -> HookFinished:
     document = msgspec.json.decode(effect.input)
     extra = {"HBAGENT_EVENT_ID": str(document.get("event_id", "")), "HBAGENT_KIND": str(document.get("kind", ""))}
     return runner.run(effect.argv, effect.input, effect.timeout_ns, extra, effect.run_id)
-
-
-def event_view(event: dict[str, object]) -> dict[str, object]:
-    """An event of the history as a console is shown it."""
-    at = event.pop("at_wall_ns", 0)
-    shown: dict[str, object] = {"at": rfc3339(at if isinstance(at, int) else 0)}
-    for axis in ("liveness", "health"):
-        shown[axis] = {"from": event.pop(f"{axis}_from", None), "to": event.pop(f"{axis}_to", None)}
-    evidence = event.get("evidence")
-    if isinstance(evidence, dict):
-        shown["evidence"] = {**evidence, "incarnation": incarnation_view(evidence.get("incarnation"))}
-    return {**event, **shown}

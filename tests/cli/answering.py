@@ -38,8 +38,8 @@ from hbagent.core.messages import (
 from hbagent.core.root import RootCore
 from hbagent.core.states import Cause, Health, Kind, Liveness
 from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.core.views import events_view
 from hbagent.role.questions import Questions
-from hbagent.role.root import event_view
 from hbagent.store.history import History
 from hbagent.transport.sockets import Context, query_router
 
@@ -103,7 +103,7 @@ class Daemon:
 
     def _fetched(self, effect: Fetch) -> Answer:
         assert self._history is not None
-        events = [event_view(event) for event in self._history.events(effect.limit, effect.after, effect.node)]
+        events = events_view(self._history.events(effect.limit, effect.after, effect.node))
         view = {"schema": 1, "events": events} if effect.view is None else with_events(effect.view, events)
         return Answer(effect.asker, effect.id, view)
 

@@ -160,6 +160,45 @@ def explained_by_a_leader() -> Row:
     return whole | {"story": story, "events": [], "node": whole["node"] | {"observers": seen, "probes": probes}}
 
 
+STEPS = (
+    (1_012.4, "no beat, and one was due 12ms ago: it is asked"),
+    (1_014.75, "its host's kernel acknowledges"),
+    (1_213.0, "its echo port is silent"),
+    (31_000.0, "it has not answered for 30.0s"),
+)
+
+
+def explained_in_full() -> Row:
+    """Two observers, steps, and a silence that was accounted for later."""
+    steps = [{"after_ms": after_ms, "text": text} for after_ms, text in STEPS]
+    evidence = {"text": "its kernel answers, its process does not", "silent_ns": 31_000_000_000, "steps": steps}
+    story = [
+        {
+            "leader": "demo/rack1-leader1",
+            "liveness": "ALIVE",
+            "cause": None,
+            "for_s": 2.0,
+            "evidence": {"text": "back"},
+        },
+        {
+            "leader": "demo/rack1-leader2",
+            "liveness": "SUSPECT",
+            "cause": "link-cut",
+            "for_s": 3.5,
+            "evidence": {"text": "a neighbour hears it", "steps": steps[:2]},
+            "account": "stopped for 31.0s",
+        },
+    ]
+    older = {**evidence, "text": "an older one", "steps": steps[:1]}
+    events = [
+        event("node-accounted", "ALIVE", "ALIVE", {"text": "stopped for 31.0s"}, cause=None),
+        event("node-recovered", "DEAD", "ALIVE", {"text": "a beat"}, cause=None),
+        event("node-dead", "SUSPECT", "DEAD", evidence, cause="process-frozen", account="stopped for 31.0s"),
+        event("node-dead", "SUSPECT", "DEAD", older, cause="process-frozen"),
+    ]
+    return explained() | {"story": story, "events": events}
+
+
 def event(kind: str, before: str | None, after: str | None, evidence: Row | None = None, **more: Any) -> Row:
     whole = {
         "event_id": "0000002a-7",
@@ -223,6 +262,7 @@ def texts() -> dict[str, list[str]]:
         "events-80": event_lines(SMALL),
         "events-200": event_lines(LARGE),
         "explain-root": explain_lines(explained(), SMALL, NOW),
+        "explain-full": explain_lines(explained_in_full(), SMALL, NOW),
         "explain-leader": explain_lines(explained_by_a_leader(), SMALL, NOW),
     }
 

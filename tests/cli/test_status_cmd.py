@@ -88,12 +88,26 @@ def test_a_root_that_has_heard_nobody_is_3(socket_dir: Path) -> None:
 
 def test_a_lost_leader_makes_its_nodes_unknown_and_3(socket_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Daemon(calm_root(), socket_dir, NOW) as daemon:
+        for second in range(1, 21):
+            daemon.pass_time(NOW + second * SECOND)
+            daemon.tell(LEADER2, summary(RACK2, newest=2))
+        assert status(daemon) == 3
+    out = capsys.readouterr().out
+    assert "2 of 4 nodes UNKNOWN; 1 of 2 racks LEADER-LOST; 1 of 2 leaders DEAD" in out
+    assert f"! leader {LEADER1} is DEAD (leader-lost), last heard 20.0s ago" in out
+    assert "(STALE)" in out
+
+
+def test_a_root_that_hears_no_leader_at_all_says_so_of_itself_and_3(
+    socket_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Daemon(calm_root(), socket_dir, NOW) as daemon:
         daemon.pass_time(NOW + 20 * SECOND)
         assert status(daemon) == 3
     out = capsys.readouterr().out
-    assert "4 of 4 nodes UNKNOWN; 2 of 2 racks LEADER-LOST; 2 of 2 leaders DEAD" in out
-    assert f"! leader {LEADER1} is DEAD, last heard 20.0s ago" in out
-    assert "(STALE)" in out
+    assert "4 of 4 nodes UNKNOWN; 2 of 2 racks UNKNOWN; 2 of 2 leaders UNKNOWN" in out
+    assert "! demo/root hears none of its leaders: it is cut off, or all of them are" in out
+    assert "root-isolated" in out
 
 
 def test_a_node_that_left_is_0(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
