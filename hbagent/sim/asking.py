@@ -106,7 +106,8 @@ class Asking:
             self._conclude(at, question, Outcome.CLOSED, b"")
             return
         other = route.client if route.server is asker else route.server
-        if route.stuck:
+        if route.stuck or not route.open:
+            # The way is cut, or what is there is half a connection.
             question.ack_at = None
         elif question.ack_at is None:
             # What was sent with the question has had this long; a way that is clear again takes a retransmission.

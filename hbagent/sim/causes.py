@@ -36,8 +36,8 @@ EXIT_NS = 50 * MILLISECOND
 GONE_SLACK_NS = 150 * MILLISECOND
 #: From a stop to SUSPECT(process-frozen), beyond an interval: the margin, the acknowledgement, one more question.
 FROZEN_SLACK_NS = 1500 * MILLISECOND
-#: Whoever has run, and could be reached, for so long has had the time to answer.
-ASKABLE_NS = 300 * MILLISECOND
+#: Whoever has run, and could be reached, for so long has been asked and has had the time to answer.
+ASKABLE_NS = 600 * MILLISECOND
 #: Evidence about a node whose cause is known is sought once a second, and looked at for a quarter more.
 EVIDENCE_NS = 2 * SECOND
 #: What a question of another leader's, or of a neighbour's, may be late.
@@ -320,7 +320,8 @@ class Claims:
         if not route.open or route.stuck or route.clear_at > since or route.known != route.connection:
             return
         spans = (*agent.pauses, *agent.outages, *agent.absences, *leader.pauses, *leader.outages)
-        if agent.started_at > since or leader.started_at > since or overlap(spans, since, at):
+        # What a new process answers says nothing of the one before, and it is that one of which the verdict speaks.
+        if agent.started_at > min(since, route.newest_sent) or leader.started_at > since or overlap(spans, since, at):
             return
         if self._asked.get(leader.name, 0) < self._scenario.leader.ask_burst // 2:
             self._wrong(at, "askable", route, f"{what}, and it would have answered")

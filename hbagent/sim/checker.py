@@ -62,6 +62,7 @@ _NEXT = {before.value: tuple(after.value for after in afters) for before, afters
 _ALIVE, _DEAD, _SUSPECT = Liveness.ALIVE.value, Liveness.DEAD.value, Liveness.SUSPECT.value
 _LEFT, _UNKNOWN = Liveness.LEFT.value, Liveness.UNKNOWN.value
 _LEADER_KINDS = (Kind.LEADER_LOST, Kind.LEADER_RECOVERED)
+_RACK_KINDS = (Kind.RACK_DARK, Kind.RACK_RECOVERED)
 #: Kinds that a hook wants whatever was told before.
 _PLAIN_KINDS = (Kind.NODE_DEAD, Kind.LEADER_LOST, Kind.LEADER_RECOVERED)
 
@@ -165,6 +166,12 @@ class Checker:
         if verdict.kind in _LEADER_KINDS:
             self._leader_event(at, verdict)
             return
+        if verdict.kind is Kind.ROOT_ISOLATED:
+            self._isolated(at, host)
+            return
+        if verdict.kind in _RACK_KINDS:
+            self._rack_event(at, verdict)
+            return
         self._root_verdict(at, host, verdict)
 
     def _leader_verdict(self, at: int, host: Host, verdict: Happened) -> None:
@@ -241,6 +248,10 @@ class Checker:
         self._root_verdicts.setdefault(node, []).append((at, after))
         if after == _DEAD:
             self._root_accurate(at, host, node)
+            agent = self._world.by_name.get(node)
+            hearing = [r.server.name for r in agent.routes_out if self._hears(r, at)] if agent is not None else []
+            if hearing:
+                self._violate(at, "accuracy", f"{host.name}: {node} DEAD, and {hearing[0]} hears it")
             self._root_deaths[node] = self._root_deaths.get(node, 0) + 1
 
     def _root_accurate(self, at: int, host: Host, node: str) -> None:
@@ -271,6 +282,37 @@ class Checker:
         silent = self._quiet_ns(leader, root, at)
         if silent < self._scenario.lease_ns - EPSILON_NS - ROOT_TICK_NS * len(root.pauses):
             self._violate(at, "accuracy", f"{root.name}: {leader.name} lost after {silent / SECOND:.3f} s of silence")
+
+    def _isolated(self, at: int, root: Host) -> None:
+        """The root may call itself cut off only when it can hear none of its leaders."""
+        allowed = self._scenario.lease_ns - EPSILON_NS - ROOT_TICK_NS * len(root.pauses)
+        for leader in self._world.leaders:
+            if self._quiet_ns(leader, root, at) < allowed:
+                self._violate(at, "accuracy", f"{root.name}: isolated, and {leader.name} can be heard")
+
+    def _rack_event(self, at: int, verdict: Happened) -> None:
+        """A rack is dark only while most of it cannot be heard."""
+        if verdict.kind is not Kind.RACK_DARK:
+            return
+        agents = [agent for agent in self._world.agents if agent.name.startswith(verdict.node + "/")]
+        heard = [agent for agent in agents if any(self._hears(route, at) for route in agent.routes_out)]
+        if 2 * len(heard) > len(agents):
+            text = f"{verdict.node} is dark, and {len(heard)} of its {len(agents)} nodes can be heard"
+            self._violate(at, "accuracy", f"{self._world.root.name}: {text}")
+
+    def _hears(self, route: Route, at: int) -> bool:
+        """True when the leader hears the agent, and the root the leader, and all of that has been so for a while."""
+        agent, leader, root = route.client, route.server, self._world.root
+        up = leader.route_to[root.name]
+        since = at - 2 * self._scenario.interval_ns - TOLD_NS
+        if not (route.open and not route.stuck and route.clear_at < since and route.told == _ALIVE):
+            return False
+        if not (up.open and not up.stuck and up.clear_at < since and root.core.leaders[leader.name].lease.held):
+            return False
+        spans = [(agent.pauses, agent.outages, agent.absences), (leader.pauses, leader.outages), (root.pauses,)]
+        if any(overlap(span, since, at) for kinds in spans for span in kinds):
+            return False
+        return max(agent.started_at, leader.started_at, root.started_at) < since
 
     def _quiet_ns(self, leader: Host, root: Host, at: int) -> int:
         """How long nothing of `leader` has reached `root` until `at`, less the root's own pauses."""
@@ -488,10 +530,11 @@ class Checker:
         dead_told: dict[str, bool] = {}
         free_at: dict[tuple[str, str], int] = {}
         for at, event in self._durable:
-            wanted = event.kind in _PLAIN_KINDS
-            if event.kind is Kind.NODE_DEAD and not event.late:
+            wanted = event.kind in _PLAIN_KINDS and not event.withheld and bool(event.node or event.leader)
+            refined = event.withheld and event.liveness_from is event.liveness_to
+            if event.kind is Kind.NODE_DEAD and not event.late and not event.withheld:
                 dead_told[event.node] = True
-            elif event.liveness_to in (Liveness.ALIVE, Liveness.LEFT) and not event.late:
+            elif event.liveness_to in (Liveness.ALIVE, Liveness.LEFT) and not event.late and not refined:
                 # Whoever was told of the death is told of its end, also when the end is a restart or a goodbye.
                 wanted = dead_told.pop(event.node, False)
             if event.late or not wanted:
@@ -555,7 +598,8 @@ class Checker:
                 self._violate(
                     at, "agreement", f"{route.server.name}: {agent.name} is {member.liveness.value}, in truth {truth}"
                 )
-            if len(agent.routes_out) == 1 and member.liveness.value != shown:
+            heard = member.liveness is Liveness.SUSPECT and member.cause is Cause.LINK_CUT
+            if len(agent.routes_out) == 1 and (_ALIVE if heard else member.liveness.value) != shown:
                 self._violate(
                     at,
                     "agreement",

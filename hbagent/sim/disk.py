@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from hbagent.core.records import Batch, Event, HookRun, Mark, NodeState, Restored, RunState
+from hbagent.core.records import Batch, Conviction, Event, HookRun, Mark, NodeState, Restored, RunState, Tally
 
 #: A sync takes this long; the slow one is a disk with other work to do.
 SYNC_NS = (500_000, 12_000_000)
@@ -108,7 +108,7 @@ class Journal(Disk):
 class Store(Disk):
     """The root's history, with the meaning of `hbagent.store.history`."""
 
-    __slots__ = ("events", "marks", "nodes", "runs")
+    __slots__ = ("convictions", "events", "marks", "nodes", "runs", "tallies")
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,6 +116,8 @@ class Store(Disk):
         self.nodes: dict[str, NodeState] = {}
         self.marks: dict[tuple[str, int], Mark] = {}
         self.runs: dict[str, HookRun] = {}
+        self.convictions: dict[str, Conviction] = {}
+        self.tallies: dict[int, Tally] = {}
 
     def keep(self, what: Batch) -> None:
         self.events.extend(what.events)
@@ -124,6 +126,13 @@ class Store(Disk):
         self.runs.update((run.run_id, run) for run in what.runs)
         for node in what.forgotten:
             self.nodes.pop(node, None)
+        self.convictions.update((conviction.event_id, conviction) for conviction in what.convictions)
+        for event_id in what.folded:
+            self.convictions.pop(event_id, None)
+        if what.tally is not None:
+            for life in what.tally.replaces:
+                self.tallies.pop(life, None)
+            self.tallies[what.tally.life] = what.tally
 
     def load(self) -> Restored:
         """What a root's start finds."""
@@ -132,5 +141,7 @@ class Store(Disk):
             nodes=tuple(self.nodes.values()),
             marks=tuple(sorted(self.marks.values(), key=lambda mark: (mark.leader, mark.life))),
             runs=tuple(sorted(pending, key=lambda run: run.queued)),
+            convictions=tuple(sorted(self.convictions.values(), key=lambda conviction: conviction.at_wall_ns)),
+            tallies=tuple(self.tallies.values()),
             newest_sequence=max((event.sequence for event in self.events), default=0),
         )

@@ -106,10 +106,12 @@ def partition(plan: Plan) -> None:
 
 def _cut_routes(plan: Plan) -> list[Route]:
     world = plan.world
-    what = plan.rng.choice(("agent", "agent", "rack", "leader"))
+    what = plan.rng.choice(("agent", "agent", "rack", "leader", "peers"))
     if what == "agent":
         return list(plan.rng.choice(world.agents).routes_out)
     leader = plan.rng.choice(world.leaders)
+    if what == "peers" and leader.peers_out:
+        return [*leader.peers_out, *leader.peers_in]
     return list(leader.routes_in) if what == "rack" else [leader.route_to[world.root.name]]
 
 
@@ -180,6 +182,102 @@ def _sleep(plan: Plan, host: Host, length: int) -> int:
     return at
 
 
+def host_gone(plan: Plan) -> None:
+    """Machines lose their power or their network, or are suspended, and nobody is told; some never come back."""
+    for host in plan.take(max(2, len(plan.world.agents) // 10)):
+        length = plan.length((0.3, 1.2), (2, 8), (8, 14))
+        what = plan.rng.choice(("power", "power", "network", "suspended"))
+        if what == "suspended":
+            _sleep(plan, host, length)
+            continue
+        at = plan.instant(length)
+        _vanish(plan, host, at, at + length)
+        if what == "power":
+            plan.world.push(at, plan.world.crash, host)
+            if plan.rng.random() < 0.75:
+                plan.world.push(at + length + plan.rng.randrange(2 * SECOND), plan.world.start, host)
+
+
+def _vanish(plan: Plan, host: Host, at: int, until: int) -> None:
+    plan.world.push(at, plan.world.vanish, host)
+    plan.world.push(until, plan.world.reappear, host)
+
+
+def freeze(plan: Plan) -> None:
+    """Processes stand still on living hosts for a moment, for half a minute, or for good (SIGSTOP, a freezer)."""
+    for number, host in enumerate(plan.take(max(3, len(plan.world.agents) // 10))):
+        if number == 0:
+            plan.world.push(plan.begin + plan.rng.randrange(SECOND), plan.world.pause, host)
+            continue
+        _pause(plan, host, plan.length((0.1, 1), (2, 10), (10, 30)))
+
+
+def link_cut_in(plan: Plan) -> None:
+    """At one leader nothing arrives of some agents, which hear it well."""
+    _cut_one_way(plan, up=True)
+
+
+def link_cut_out(plan: Plan) -> None:
+    """Some agents hear nothing of one leader, at which all that they send arrives."""
+    _cut_one_way(plan, up=False)
+
+
+def _cut_one_way(plan: Plan, up: bool) -> None:
+    for host in plan.take(max(2, len(plan.world.agents) // 10)):
+        length = plan.length((0.2, 2.9), (4, 14))
+        at = plan.instant(length)
+        _cut(plan, plan.rng.choice(host.routes_out), at, at + length, up, not up)
+
+
+def rack_dark(plan: Plan) -> None:
+    """All machines of a rack are gone at once, or all their ways to its leaders; one of them may not come back."""
+    agents = _rack(plan)
+    length = plan.length((2, 5), (5, 12))
+    at = plan.instant(length)
+    switch = plan.rng.random() < 0.5
+    for host in agents:
+        begin = at + plan.rng.randrange(20 * MILLISECOND)
+        if not switch:
+            _vanish(plan, host, begin, at + length)
+            continue
+        for route in host.routes_out:
+            _cut(plan, route, begin, at + length, True, True)
+    if plan.rng.random() < 0.5 and agents[0] in plan.free:
+        plan.free.remove(agents[0])
+        plan.world.push(at + length // 2, plan.world.crash, agents[0])
+
+
+def _rack(plan: Plan) -> list[Host]:
+    """The agents of a random rack."""
+    leader = plan.rng.choice(plan.world.leaders)
+    return [route.client for route in leader.routes_in]
+
+
+def mass_freeze(plan: Plan) -> None:
+    """Many processes of a rack stand still at once on living hosts (a busy hypervisor, a shared disk)."""
+    agents = _rack(plan)
+    count = max(1, round(len(agents) * plan.rng.uniform(0.3, 1.0)))
+    length = plan.length((0.3, 1.5), (2, 8))
+    at = plan.instant(length)
+    for host in plan.rng.sample(agents, count):
+        plan.world.push(at + plan.rng.randrange(20 * MILLISECOND), plan.world.pause, host)
+        plan.world.push(at + length, plan.world.resume, host)
+
+
+def neighbour_liar(plan: Plan) -> None:
+    """Agents that are asked about their neighbours answer with garbage, with a refusal, or not; others need them."""
+    world = plan.world
+    for host in plan.some(world.agents, 3):
+        world.push(plan.begin, _set_liar, host, plan.rng.choice(("garbage", "refusal", "silence")))
+        world.push(plan.heal_by, _set_liar, host, "")
+    link_cut_in(plan)
+    host_gone(plan)
+
+
+def _set_liar(at: int, host: Host, how: str, *_: object) -> None:
+    host.liar = how
+
+
 def goodbye(plan: Plan) -> None:
     """Agents leave on purpose; some come back."""
     for host in plan.take(max(2, len(plan.world.agents) // 10)):
@@ -222,8 +320,22 @@ def observer_pause(plan: Plan) -> None:
             length = plan.length((0.03, 0.5), (0.5, 3), (3, 12))
             at = _pause(plan, leader, length)
             if plan.rng.random() < 0.5:
-                for route in (*leader.routes_in, *leader.routes_out):
+                for route in leader.routes:
                     _cut(plan, route, at, at + length, True, True)
+
+
+def leader_frozen(plan: Plan) -> None:
+    """Leaders are frozen, or suspended with their clocks and their network, for seconds; nodes die meanwhile."""
+    world = plan.world
+    for leader in plan.some(world.leaders, 2):
+        length = plan.length((1, 5), (5, 14))
+        at = (_sleep if plan.rng.random() < 0.5 else _pause)(plan, leader, length)
+        _expect_silence(plan, leader, at, at + length)
+        victims = [host for host in plan.free if leader.name in host.route_to]
+        if victims:
+            victim = plan.rng.choice(victims)
+            plan.free.remove(victim)
+            world.push(at + plan.rng.randrange(length), world.crash, victim)
 
 
 def root_restart(plan: Plan) -> None:
@@ -296,10 +408,18 @@ CATALOG: dict[str, Callable[[Plan], None]] = {
     "agent-crash": agent_crash,
     "agent-pause": agent_pause,
     "agent-sleep": agent_sleep,
+    "host-gone": host_gone,
+    "freeze": freeze,
+    "mass-freeze": mass_freeze,
+    "link-cut-in": link_cut_in,
+    "link-cut-out": link_cut_out,
+    "rack-dark": rack_dark,
+    "neighbour-liar": neighbour_liar,
     "goodbye": goodbye,
     "leader-restart": leader_restart,
     "leader-down": leader_down,
     "observer-pause": observer_pause,
+    "leader-frozen": leader_frozen,
     "root-restart": root_restart,
     "root-pause": root_pause,
     "clock-step": clock_step,
