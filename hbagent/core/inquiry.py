@@ -47,7 +47,7 @@ REPORT_NS = RELAY_TIME_NS + 60 * MILLISECOND
 TCP_TRIES_MAX = 4
 #: An agent knows its key once it was admitted, so its echo is tried so much later; a failure is tried again.
 CHECK_AFTER_NS = 100 * MILLISECOND
-CHECK_RETRY_NS = 2 * SECOND
+CHECK_RETRY_NS = 500 * MILLISECOND
 #: UDP questions to a closed port: Linux stops refusing after six.
 REFUSED_UDP_MAX = 3
 #: Questions refilled each second whatever the beats, so that a rack of four can be asked about at all.
@@ -312,7 +312,7 @@ class Inquiry:
 
     def _check(self, member: Member, now: int) -> None:
         member.check_at = 0
-        if member.liveness is not Liveness.ALIVE or member.doubt is not None:
+        if member.doubt is not None:
             self._check_later(member, now, CHECK_RETRY_NS)
             return
         if member.echo_key:

@@ -214,7 +214,6 @@ class Roster:
             member.retired_at = None
             member.detector.reset()
             member.forget_offsets()
-            member.tcp_proved = member.udp_proved = None
         if leaving:
             return self._left(member, now)
         age = member.age_of(now - sent_ns, now)

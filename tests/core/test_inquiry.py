@@ -119,6 +119,19 @@ def test_a_refusing_port_alone_convicts_nobody() -> None:
     assert ("DEAD", "process-exit") not in rack.told("node1")
 
 
+def test_a_restarted_agent_is_tried_before_its_first_beat() -> None:
+    rack = settled()
+    rack.become("node1", Condition.EXITED)
+    rack.run(1.0)
+    rack.restart("node1")
+    rack.run(0.5)
+    assert rack.core.roster.members[NODE].tcp_proved == rack.nodes["node1"].incarnation
+    rack.run(1.0)
+    rack.become("node1", Condition.EXITED)
+    rack.run(0.1)
+    assert rack.told("node1")[-2:] == [("ALIVE", None), ("DEAD", "process-exit")]
+
+
 def test_an_exit_proved_in_an_earlier_life_proves_nothing_about_this_one() -> None:
     rack = settled()
     node = rack.nodes["node1"]
