@@ -20,7 +20,7 @@ from .chronicle import Chronicle
 from .config import RootConfig
 from .datacenter import FORGET_NS, Datacenter
 from .dispatch import Dispatch
-from .effects import Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send, Witness
+from .effects import WITNESS_NS, Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send, Witness
 from .fleet import Merged, NodeRecord, Shown, merge
 from .isolation import decide, patience_ends
 from .leaderrecord import LeaderRecord, Standing
@@ -240,8 +240,11 @@ class RootCore:
         for leader in self.leaders.values():
             if leader.ask_at is None or leader.ask_at > now:
                 continue
-            wait = self._config.lease_ns // 4 if leader.lease.held else self._config.lease_ns
-            leader.ask_at = now + wait
+            held = leader.lease.held
+            leader.ask_at = now + (self._config.lease_ns // 4 if held else self._config.lease_ns)
+            if held and now + WITNESS_NS > leader.lease.expires_at:
+                # Its answer would come too late to be counted, and the one before would be forgotten.
+                continue
             self._questions += 1
             leader.ask(self._questions, now)
             yield Witness(leader.name, self._questions)
@@ -284,8 +287,7 @@ class RootCore:
                 leader.lease.drop()
                 leader.standing = Standing.LAPSED
                 leader.lapsed_at = now
-                if leader.ask_at is not None:
-                    leader.ask_at = None
+                leader.ask_at = None
         lapses = decide(self.leaders.values(), self._config.lease_ns, now)
         effects: list[Effect] = []
         for leader in lapses.lost:

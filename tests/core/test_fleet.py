@@ -26,10 +26,11 @@ def seen(
     heard: float | None = 1,
     version: int = 1,
     leader: str = LEADER,
+    cause: Cause = Cause.SILENCE,
 ) -> Seen:
     view = Seen(leader, 0)
     view.liveness = liveness
-    view.cause = None if liveness is ALIVE else Cause.SILENCE
+    view.cause = None if liveness is ALIVE else cause
     view.incarnation, view.sequence = incarnation, sequence
     view.heard_at = None if heard is None else T(heard)
     view.version = version
@@ -107,6 +108,7 @@ VIEWS = st.lists(
         st.integers(1, 2),
         st.one_of(st.none(), st.integers(0, 5)),
         st.integers(0, 1),
+        cause=st.sampled_from([Cause.SILENCE, Cause.LINK_CUT, Cause.RACK_DARK, Cause.PROCESS_EXIT]),
     ),
     max_size=4,
 )
@@ -120,7 +122,7 @@ def test_nobody_is_merged_out_of_nothing(views: list[Seen]) -> None:
         assert not speaking
         return
     assert found.basis in speaking
-    assert found.liveness in [view.liveness for view in speaking]
+    assert found.liveness in [ALIVE if view.hears else view.liveness for view in speaking]
     if found.liveness is not DEAD:
         for dead in speaking:
             assert dead.liveness is not DEAD or is_later(found.basis, dead)
@@ -131,6 +133,58 @@ def test_nobody_is_merged_out_of_nothing(views: list[Seen]) -> None:
 @given(st.permutations([seen(DEAD, 10), seen(ALIVE, 9), seen(ALIVE, 12), seen(SUSPECT, 11)]))
 def test_the_order_of_the_observers_decides_nothing(views: list[Seen]) -> None:
     assert merged(*views) == (ALIVE, Cause.LINK_CUT)
+
+
+@given(VIEWS)
+def test_who_hears_a_node_makes_it_alive_unless_somebody_calls_it_dead(views: list[Seen]) -> None:
+    speaking = [view for view in views if view.speaks]
+    found = merge(views)
+    hearing = [view for view in speaking if view.hears]
+    dead = [view for view in speaking if view.liveness is DEAD]
+    if found is None or not hearing:
+        return
+    if not dead:
+        assert found.liveness is ALIVE, "neither a suspicion, nor a goodbye, nor a dark rack hides it"
+        deaf = any(view.liveness is SUSPECT for view in speaking)
+        assert (found.cause is Cause.LINK_CUT) == (deaf or found.basis.cause is Cause.LINK_CUT)
+    elif found.liveness is DEAD:
+        proved = any(view.cause is Cause.PROCESS_EXIT for view in dead)
+        assert list(found.doubters) == ([] if proved else hearing)
+        assert not any(all(is_later(view, one) for one in dead) for view in hearing)
+    else:
+        assert found.doubters == ()
+
+
+@given(VIEWS)
+def test_without_a_later_beat_no_word_raises_the_dead(views: list[Seen]) -> None:
+    dead = [view for view in views if view.speaks and view.liveness is DEAD]
+    found = merge(views)
+    if found is not None and found.liveness is not DEAD:
+        assert all(is_later(found.basis, one) for one in dead)
+
+
+def test_a_suspicion_of_a_link_that_was_cut_is_a_proof_of_life() -> None:
+    cut = seen(SUSPECT, cause=Cause.LINK_CUT)
+    assert cut.hears and not seen(SUSPECT).hears
+    assert merged(cut) == (ALIVE, Cause.LINK_CUT)
+    assert merged(cut, seen(SUSPECT)) == (ALIVE, Cause.LINK_CUT)
+    assert merged(cut, seen(DEAD, sequence=9)) == (ALIVE, Cause.LINK_CUT)
+    assert merged(cut, seen(DEAD, sequence=10)) == (DEAD, Cause.SILENCE)
+
+
+def test_a_dark_rack_of_one_observer_hides_no_node_that_another_hears() -> None:
+    dark = seen(UNKNOWN, cause=Cause.RACK_DARK)
+    assert merged(dark, seen(ALIVE)) == (ALIVE, None)
+    assert merged(dark, seen(SUSPECT, cause=Cause.LINK_CUT)) == (ALIVE, Cause.LINK_CUT)
+    assert merged(dark) == (UNKNOWN, Cause.RACK_DARK)
+
+
+def test_a_death_is_doubted_by_who_heard_the_node_as_lately_and_not_when_it_was_proved() -> None:
+    alive = seen(ALIVE, sequence=10)
+    doubted = merge([seen(DEAD, sequence=10), alive])
+    assert doubted is not None and doubted.doubters == (alive,)
+    proved = merge([seen(DEAD, sequence=10, cause=Cause.PROCESS_EXIT), alive])
+    assert proved is not None and proved.doubters == ()
 
 
 # ---- one observer ----------------------------------------------------------------------------------------
@@ -210,6 +264,14 @@ def test_a_change_has_the_kind_of_what_was_told_before(
     before: tuple[Liveness, ...], after: Liveness, kind: Kind
 ) -> None:
     assert told(*before).kind_of(Merged(after, None, seen(after)), 7) is kind
+
+
+@pytest.mark.parametrize("cause", [Cause.RACK_DARK, Cause.ROOT_ISOLATED])
+def test_who_was_only_out_of_sight_has_recovered_or_was_restarted(cause: Cause) -> None:
+    record = told(ALIVE, UNKNOWN)
+    record.cause = cause
+    assert record.kind_of(Merged(ALIVE, None, seen(ALIVE)), 7) is Kind.NODE_RECOVERED
+    assert record.kind_of(Merged(ALIVE, None, seen(ALIVE, incarnation=8)), 7) is Kind.NODE_RESTARTED
 
 
 def test_who_comes_back_with_another_incarnation_was_restarted() -> None:

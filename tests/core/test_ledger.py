@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hbagent.core.effects import Persist
 from hbagent.core.ledger import PATIENCE_NS, RETRY_NS, Ledger
-from hbagent.core.records import Batch, Mark, NodeState, RunState
-from hbagent.core.states import Liveness
+from hbagent.core.records import Batch, Conviction, Mark, NodeState, RunState, Tally
+from hbagent.core.states import Cause, Liveness
 from tests.build import EPOCH, LEADER, NODE, RACK, T, event, run
 
 
@@ -185,3 +185,34 @@ def test_a_disk_that_is_behind_by_more_than_can_wait_is_in_trouble_before_it_fai
     ledger.run(run(2))
     assert ledger.degraded == "store: too slow"
     assert ledger.due_from_memory() == [run(1), run(2)]
+
+
+def conviction(number: int, **fields: str) -> Conviction:
+    return Conviction(event_id=f"e-{number}", node=NODE, cause=Cause.SILENCE, at_wall_ns=number, **fields)
+
+
+def test_the_newest_of_each_verdict_and_of_the_tally_is_written() -> None:
+    ledger = Ledger()
+    ledger.conviction(conviction(1))
+    ledger.conviction(conviction(1, reason="paused"))
+    ledger.tally(Tally(life=1, watched_ns=5))
+    ledger.tally(Tally(life=1, watched_ns=6))
+    order = written(ledger)
+    assert order.batch == Batch(convictions=(conviction(1, reason="paused"),), tally=Tally(life=1, watched_ns=6))
+    ledger.kept(order.token)
+    assert ledger.write(0) is None
+    ledger.tally(Tally(life=1, watched_ns=7))
+    assert written(ledger).batch == Batch(tally=Tally(life=1, watched_ns=7)), "a tally alone is written too"
+
+
+def test_a_verdict_that_is_summed_up_before_it_was_written_is_not_written_at_all() -> None:
+    ledger = Ledger()
+    ledger.conviction(conviction(1))
+    ledger.fold("e-1")
+    assert ledger.write(0) is None
+    ledger.conviction(conviction(2))
+    order = written(ledger)
+    ledger.conviction(conviction(2, reason="paused"))
+    ledger.fold("e-2")
+    ledger.kept(order.token)
+    assert written(ledger).batch == Batch(folded=("e-2",)), "it was on its way, so it is deleted"
