@@ -119,6 +119,7 @@ class ControlRouter:
         heard = self._routes
         self._routes = {name: route for name, route in heard.items() if senders.get(route[1]) == name}
         self._addresses = {name: address for name, address in self._addresses.items() if name in self._routes}
+        self._connections.forget_cuts()
         for name in [name for name in heard if name not in self._routes]:
             self.cut += self._connections.end(name)
 

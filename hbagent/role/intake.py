@@ -38,7 +38,8 @@ class Intake:
     the messages that are taken beside beats.
 
     `takers` is a core's short way for ordinary beats: a callable for each name, which says False to what it leaves
-    to `beat`. What a core raises at a frame is told to `defect` with its sender.
+    to `beat`. What a core raises at a frame is told to `defect` with its sender. `connections` cuts those of revoked
+    keys.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Intake:
         self._takers = takers if takers is not None else {}
         self._accepts = frozenset(accepts)
         self._defect = defect if defect is not None else _raise
-        self._connections = connections if connections is not None else Connections()
+        self._cut = connections.cut_sender if connections is not None else _keep
 
     def drain(self) -> int:
         """Take in what waits, at most `DRAIN_MAX` frames."""
@@ -82,7 +83,7 @@ class Intake:
                     try:
                         name = senders[frame.get(b"User-Id")]
                     except (KeyError, zmq.ZMQError):
-                        self._connections.cut_sender(frame)
+                        self._cut(frame)
                         self._refuse("", "unknown-sender")
                         continue
                     data = frame.bytes
@@ -138,6 +139,11 @@ class Intake:
 
 def _nothing(effects: Iterable[Effect], sender: str) -> None:
     """What a port without beats performs."""
+
+
+def _keep(frame: zmq.Frame) -> bool:
+    """What a port without connections does to that of a revoked key."""
+    return False
 
 
 def _raise(where: str, error: BaseException, sender: str) -> None:

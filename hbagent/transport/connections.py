@@ -36,6 +36,11 @@ _ESTABLISHED = 1
 _QUEUED = struct.Struct("=i")
 
 
+#: Connections that are remembered to have been cut. Whoever is cut is refused by the doorkeeper when he calls again, so
+#: there are no more of them than keys revoked at once, with three connections each.
+CUTS_MAX = 1_024
+
+
 class _Seen(msgspec.Struct, gc=False):
     """A socket at one moment."""
 
@@ -79,6 +84,8 @@ class Connections:
     def __init__(self) -> None:
         self._of: dict[str, _Connection] = {}
         self._names: dict[int, str] = {}
+        #: Number and user id of connections that were cut.
+        self._cut: dict[tuple[int, str], None] = {}
 
     def note(self, name: str, fd: int) -> str | None:
         """`name` was heard on a connection it had not used before.
@@ -132,11 +139,22 @@ class Connections:
         return _end(connection.fd, lambda pinned: _cookie(pinned) == connection.cookie)
 
     def cut_sender(self, frame: zmq.Frame) -> bool:
-        """`cut` the connection that a frame came by."""
+        """`cut` the connection that a frame came by, once: what its sender said before comes after, and the number
+        may be another's by then."""
         try:
-            return self.cut(frame.get(zmq.SRCFD), str(frame.get("Peer-Address")))
+            fd, address, user_id = frame.get(zmq.SRCFD), str(frame.get("Peer-Address")), str(frame.get("User-Id"))
         except zmq.ZMQError:
             return False
+        if (fd, user_id) in self._cut:
+            return False
+        if len(self._cut) >= CUTS_MAX:
+            del self._cut[next(iter(self._cut))]
+        self._cut[fd, user_id] = None
+        return self.cut(fd, address)
+
+    def forget_cuts(self) -> None:
+        """Another list of who may speak: who was cut may have been admitted again, and be cut again."""
+        self._cut.clear()
 
     def cut(self, fd: int, address: str) -> bool:
         """End the connection that a frame came by; libzmq then closes it. `address` is the frame's Peer-Address.

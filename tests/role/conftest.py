@@ -15,9 +15,9 @@ from hbagent.role.sdnotify import Notifier
 from hbagent.role.worker import Worker
 from tests.e2e.fleet import Fleet
 from tests.role.parts import Lines, SmallCore, Systemd
-from tests.transport.conftest import context, open_door
+from tests.transport.conftest import context, open_door, watch
 
-__all__ = ["context", "open_door"]
+__all__ = ["context", "open_door", "watch"]
 
 Build = Callable[[Plan], Fleet]
 StartWorker = Callable[[], Worker]

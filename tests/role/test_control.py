@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import os
 import random
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import zmq
 
 from hbagent.core import messages as m
 from hbagent.core.config import LeaderConfig
 from hbagent.core.effects import Send
 from hbagent.core.leader import LeaderCore
-from hbagent.core.messages import Admission, Farewell, FarewellAck, Hello, Refused, ReportWanted
-from hbagent.role import agent, leader, root
+from hbagent.core.messages import Admission, Disconnected, Farewell, Hello, Located, Refused
+from hbagent.core.states import Outcome
+from hbagent.role import agent, leader, peers, root
 from hbagent.role import control as control_module
-from hbagent.role.control import ControlDealer, ControlRouter
+from hbagent.role.control import ControlDealer, ControlRouter, Losses
+from hbagent.role.driver import Driver
 from hbagent.transport.allow import Role
 from hbagent.transport.connections import Connections
 from hbagent.transport.keys import KeyPair
-from hbagent.transport.sockets import CONTROL_QUEUE_MAX, Context, control_dealer
+from hbagent.transport.monitor import Link, LinkEvent
+from hbagent.transport.sockets import CONTROL_QUEUE_MAX, Context, Target, connect, control_dealer
 from hbagent.wire import codec
 from hbagent.wire.version import MAGIC, MAJOR
-from tests.role.parts import until
-from tests.transport.doors import Door, OpenDoor, caller, enrolled, new_keys
+from tests.role.parts import SmallCore, until
+from tests.transport.doors import Door, OpenDoor, Watch, caller, enrolled, new_keys
 from tests.wire import samples
 
 NODE1, NODE2 = new_keys("demo/rack1/node1"), new_keys("demo/rack1/node2")
@@ -36,20 +43,26 @@ WELCOME = Admission(accepted=True, epoch=5)
 class Ends:
     """A router, its dealers, and what each was given."""
 
-    def __init__(self, door: Door, context: Context) -> None:
+    def __init__(self, door: Door, context: Context, locate: bool = False) -> None:
         self.door = door
         self.context = context
         self.heard: list[tuple[str, object]] = []
+        self.everything: list[tuple[str, object]] = []
         senders = door.zap._allow.senders(Role.AGENT)
         self.connections = Connections()
         self.router = ControlRouter(
             door.control,
-            lambda name, message: self.heard.append((name, message)),
+            self._hear,
             senders,
             leader.CONTROL,
             connections=self.connections,
+            locate=locate,
         )
         self.told: list[tuple[str, object]] = []
+
+    def _hear(self, name: str, message: object) -> None:
+        self.heard.append((name, message))
+        self.everything.append((name, message))
 
     def call(self, keys: KeyPair) -> ControlDealer:
         socket = control_dealer(self.context, caller(keys), [self.door.control_target])
@@ -117,14 +130,36 @@ def test_the_answer_goes_to_where_the_key_was_heard_last(ends: Ends, node1: Cont
     assert node1.drain() == 0
 
 
-def test_a_revoked_key_is_neither_heard_nor_answered(ends: Ends, node1: ControlDealer) -> None:
+def test_a_revoked_key_is_neither_heard_nor_answered_and_its_connection_ends(
+    ends: Ends, node1: ControlDealer, watch: Watch
+) -> None:
+    links: list[Link] = []
+    watch({"node1": node1.source}, links.append)
     ends.router.replace_senders(enrolled(NODE2).senders(Role.AGENT))
-    for _ in range(20):
-        node1.send(HELLO)
-    assert ends.until(lambda: len(ends.heard) == 20)
-    assert ends.heard == [("", Refused("", "unknown-sender"))] * 20
+    assert until(lambda: any(link.event is LinkEvent.LOST for link in links)), "without a word from it"
     ends.router.send(NODE1.name, WELCOME)
     assert ends.router.unsent == 1
+
+
+def test_a_sender_whom_the_list_does_not_know_is_cut_off_at_its_first_word(
+    open_door: OpenDoor, context: Context, watch: Watch
+) -> None:
+    ends = Ends(open_door(enrolled(NODE1, NODE2)), context)
+    node1, node2 = ends.call(NODE1), ends.call(NODE2)
+    ends.greet(node1)
+    ends.router.replace_senders(enrolled(NODE1).senders(Role.AGENT))
+    links: list[Link] = []
+    watch({"node1": node1.source, "node2": node2.source}, links.append)
+
+    def said() -> bool:
+        node2.send(HELLO)
+        return any(link.event is LinkEvent.LOST for link in links)
+
+    assert ends.until(said)
+    assert {link.socket for link in links if link.event is LinkEvent.LOST} == {"node2"}
+    assert {(refused.sender, refused.reason) for refused in ends.refusals()} == {("", "unknown-sender")}
+    node1.send(HELLO)
+    assert ends.until(lambda: (NODE1.name, HELLO) in ends.heard)
 
 
 def test_the_connection_of_an_old_key_is_not_answered_in_the_place_of_the_new(ends: Ends, node1: ControlDealer) -> None:
@@ -173,7 +208,7 @@ def test_an_agent_believes_its_leader_no_more_than_it_must(ends: Ends, node1: Co
     expected = len(samples.MESSAGES) + 2
     assert ends.until(lambda: len(ends.told) == expected, node1)
     taken = {type(message) for _, message in ends.told if not isinstance(message, Refused)}
-    assert taken == {Admission, FarewellAck, ReportWanted}
+    assert taken == set(agent.CONTROL)
     refused = [message for _, message in ends.told if isinstance(message, Refused)]
     assert {one.sender for one in refused} == {LEADER}
     assert {one.reason for one in refused} == {"unexpected-type", "malformed"}
@@ -240,6 +275,195 @@ def test_the_longest_refusal_of_a_leader_can_be_read_by_an_agent() -> None:
 
 def test_every_message_of_the_wire_is_taken_at_some_door() -> None:
     """A message that no door takes would be refused everywhere, and nobody would notice before production."""
-    doors = (agent.CONTROL, leader.PUBLISHED, leader.CONTROL, leader.FROM_ROOT, root.PUBLISHED, root.CONTROL)
+    leaders = (leader.PUBLISHED, leader.CONTROL, leader.FROM_ROOT, peers.QUESTIONS, peers.ANSWERS)
+    doors: tuple[tuple[type, ...], ...] = (agent.CONTROL, *leaders, root.PUBLISHED, root.CONTROL)
     taken = {kind for door in doors for kind in door}
     assert taken == {*codec.TYPES.values()} - {m.Query, m.AnswerPage}
+
+
+# ---- what the kernel knows of the peers --------------------------------------------------------------------
+
+
+def test_an_address_is_told_before_the_first_message_and_not_again(open_door: OpenDoor, context: Context) -> None:
+    ends = Ends(open_door(enrolled(NODE1)), context, locate=True)
+    ends.greet(ends.call(NODE1))
+    assert ends.everything[:2] == [("", Located(NODE1.name, "127.0.0.1")), (NODE1.name, HELLO)]
+    ends.greet(ends.call(NODE1))
+    assert [message for _, message in ends.everything if isinstance(message, Located)] == [
+        Located(NODE1.name, "127.0.0.1")
+    ]
+
+
+def test_another_address_is_told_before_what_is_said_from_there(open_door: OpenDoor, context: Context) -> None:
+    ends = Ends(open_door(enrolled(NODE1)), context, locate=True)
+    ends.greet(ends.call(NODE1))
+    target = ends.door.control_target
+    elsewhere = control_dealer(context, caller(NODE1), [])
+    # libzmq: source address ; destination
+    connect(
+        elsewhere,
+        caller(NODE1),
+        Target(target.endpoint.replace("tcp://", "tcp://127.0.0.77:0;"), target.server_key),
+    )
+    ends.everything.clear()
+    ends.greet(ControlDealer(elsewhere, LEADER, lambda name, message: None, ()))
+    assert ends.everything[0] == ("", Located(NODE1.name, "127.0.0.77"))
+
+
+def test_a_sender_may_have_kinds_of_its_own(ends: Ends, node1: ControlDealer) -> None:
+    senders = ends.door.zap._allow.senders(Role.AGENT)
+    ends.router.replace_senders(senders, {NODE2.name: (m.HeardWanted,)})
+    node2 = ends.call(NODE2)
+    question = samples.MESSAGES["heard-wanted"]
+
+    def asked() -> bool:
+        node2.send(question)
+        return (NODE2.name, question) in ends.heard
+
+    assert ends.until(asked)
+    node2.send(HELLO)
+    node1.send(question)
+    node1.send(HELLO)
+    assert ends.until(lambda: (NODE1.name, HELLO) in ends.heard and len(ends.refusals()) == 2)
+    assert {(one.sender, one.detail) for one in ends.refusals()} == {
+        (NODE2.name, "Hello"),
+        (NODE1.name, "HeardWanted"),
+    }
+
+
+def test_a_route_that_libzmq_gives_up_ends_the_connection_too(ends: Ends, node1: ControlDealer) -> None:
+    watched = ends.connections.watch(NODE1.name)
+    assert watched is not None
+    assert watched.look() is None
+    node1.source.close(linger=0)
+
+    def noticed() -> bool:
+        ends.router.send(NODE1.name, WELCOME)
+        return ends.router.unsent > 0
+
+    assert ends.until(noticed)
+    assert watched.look() is Outcome.CLOSED
+
+
+class Peer:
+    """A real process that holds a connection, and reads whatever comes."""
+
+    SOURCE = """
+import sys, time, zmq
+from hbagent.core.messages import Hello
+from hbagent.transport.keys import KeyPair
+from hbagent.transport.sockets import Caller, Target, control_dealer
+from hbagent.wire import codec
+name, public, secret, endpoint, server_key = sys.argv[1:]
+keys = KeyPair(name=name, public=public, secret=secret)
+caller = Caller(name=name, keys=keys, reconnect_ms=50)
+dealer = control_dealer(zmq.Context(), caller, [Target(endpoint, server_key)])
+assert dealer.poll(20_000, zmq.POLLOUT)
+dealer.send(codec.encode(Hello(incarnation=1, interval_ns=10**9, version="1")))
+while True:
+    dealer.recv()
+"""
+
+    def __init__(self, keys: KeyPair, target: Target) -> None:
+        words = [keys.name, keys.public, keys.secret, target.endpoint, target.server_key]
+        self.process = subprocess.Popen([sys.executable, "-c", self.SOURCE, *words])
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Desk:
+    """A driver with a bound control socket, and everything that watches its connections."""
+
+    def __init__(self, driver: Driver, core: SmallCore, door: Door, watch: Watch) -> None:
+        self.driver = driver
+        self.core = core
+        self.door = door
+        self.connections = Connections()
+        senders = door.zap._allow.senders(Role.AGENT)
+        router = ControlRouter(door.control, driver.feed, senders, leader.CONTROL, connections=self.connections)
+        driver.add(router)
+        self.losses = Losses(self.connections, driver)
+        self.told: list[Link] = []
+        watch({"control": door.control}, self._tell, (LinkEvent.LOST,))
+
+    def _tell(self, link: Link) -> None:
+        self.losses.told(link)
+        self.told.append(link)
+
+    def turn_until(self, condition: Callable[[], object], bound_s: float = 20.0) -> bool:
+        end = time.monotonic() + bound_s
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            self.driver.turn()
+        return True
+
+    def hear(self, peer: str) -> bool:
+        """Until that peer has said hello."""
+        return self.turn_until(lambda: any(sender == peer for sender, _ in self.core.story))
+
+
+@pytest.fixture
+def desk(driver: Driver, core: SmallCore, open_door: OpenDoor, watch: Watch) -> Desk:
+    return Desk(driver, core, open_door(enrolled(NODE1, NODE2)), watch)
+
+
+@pytest.fixture
+def start_peer() -> Iterator[Callable[[KeyPair, Target], Peer]]:
+    """Starts processes that are killed after the test."""
+    started: list[Peer] = []
+
+    def start(keys: KeyPair, target: Target) -> Peer:
+        started.append(Peer(keys, target))
+        return started[-1]
+
+    yield start
+    for peer in started:
+        peer.end()
+
+
+def test_a_killed_process_is_told_of_under_its_name_and_no_other(
+    desk: Desk, start_peer: Callable[[KeyPair, Target], Peer]
+) -> None:
+    peers = [start_peer(keys, desk.door.control_target) for keys in (NODE1, NODE2)]
+    assert desk.hear(NODE1.name)
+    assert desk.hear(NODE2.name)
+    begun = time.monotonic()
+    peers[0].process.kill()
+    assert desk.turn_until(lambda: desk.core.messages(Disconnected))
+    assert time.monotonic() - begun < 1
+    assert desk.core.messages(Disconnected) == [Disconnected(NODE1.name)]
+    peers[1].process.kill()
+    assert desk.turn_until(lambda: len(desk.core.messages(Disconnected)) == 2)
+    assert desk.core.messages(Disconnected)[1] == Disconnected(NODE2.name)
+
+
+def test_who_connects_and_hangs_up_without_a_name_costs_the_loop_nothing(
+    desk: Desk, start_peer: Callable[[KeyPair, Target], Peer]
+) -> None:
+    peer = start_peer(NODE1, desk.door.control_target)
+    assert desk.hear(NODE1.name)
+    port = int(desk.door.control_target.endpoint.rsplit(":", 1)[1])
+    for _ in range(300):
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    assert until(lambda: len(desk.told) >= 300, 20)
+    assert desk.driver.mailbox.take() == []
+    peer.process.kill()
+    assert desk.turn_until(lambda: desk.core.messages(Disconnected))
+    assert desk.core.messages(Disconnected) == [Disconnected(NODE1.name)]
+
+
+def test_a_loss_that_is_told_a_thousand_times_is_handed_over_once(desk: Desk, context: Context) -> None:
+    dealer = control_dealer(context, caller(NODE1), [desk.door.control_target])
+    assert dealer.poll(5_000, zmq.POLLOUT)
+    dealer.send(codec.encode(HELLO))
+    assert desk.hear(NODE1.name)
+    (fd,) = desk.connections._names
+    for _ in range(1_000):
+        desk.losses.told(Link("control", LinkEvent.LOST, "", fd))
+    assert len(desk.driver.mailbox.take()) == 1
+    # It lives, whatever was told: a number that came back is not the connection that ended.
+    desk.losses._look()
+    assert not desk.core.messages(Disconnected)

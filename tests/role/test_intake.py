@@ -18,13 +18,15 @@ from hbagent.core.messages import Beat, Refused, Report
 from hbagent.role import intake as intake_module
 from hbagent.role.intake import Intake
 from hbagent.transport.allow import Role
+from hbagent.transport.connections import Connections
 from hbagent.transport.keys import KeyPair
+from hbagent.transport.monitor import Link, LinkEvent
 from hbagent.transport.sockets import Context, Socket, report_publisher
 from hbagent.wire import beat as beat_wire
 from hbagent.wire import codec
 from hbagent.wire.version import FRAME_SIZE_MAX, MAGIC, MAJOR, MINOR
 from tests.role.parts import until
-from tests.transport.doors import Door, OpenDoor, caller, enrolled, new_keys
+from tests.transport.doors import Door, OpenDoor, Watch, caller, enrolled, new_keys
 from tests.wire import samples
 
 NODE1, NODE2 = new_keys("demo/rack1/node1"), new_keys("demo/rack1/node2")
@@ -54,6 +56,7 @@ class Desk:
             lambda effects, sender: self.performed.extend((effect, sender) for effect in effects),
             accepts=options.pop("accepts", (Report,)),
             defect=lambda where, error, sender: self.defects.append((where, error, sender)),
+            connections=Connections(),
             **options,
         )
 
@@ -171,9 +174,11 @@ def test_a_report_goes_on_with_its_senders_name(desk: Desk, node1: Socket) -> No
 # ---- who -------------------------------------------------------------------------------------------------
 
 
-def test_a_revoked_keys_living_connection_delivers_nothing_more(
-    desk: Desk, context: Context, door: Door, node1: Socket
+def test_a_revoked_keys_connection_delivers_nothing_more_and_is_cut(
+    desk: Desk, context: Context, door: Door, node1: Socket, watch: Watch
 ) -> None:
+    links: list[Link] = []
+    watch({"node1": node1}, links.append)
     node2 = connected(desk, context, door, NODE2)
     node1.send(beat(1))
     assert desk.drain_until(lambda: desk.beats)
@@ -181,7 +186,8 @@ def test_a_revoked_keys_living_connection_delivers_nothing_more(
     for sequence in range(2, 52):
         node1.send(beat(sequence))
         node1.send(codec.encode(samples.REPORT))
-    assert desk.drain_until(lambda: desk.reasons()["unknown-sender"] == 100)
+    assert desk.drain_until(lambda: any(link.event is LinkEvent.LOST for link in links))
+    assert set(desk.reasons()) == {"unknown-sender"}
     assert len(desk.beats) == 1
     assert desk.fed == []
     assert {refused.sender for refused in desk.refused} == {""}
@@ -189,15 +195,25 @@ def test_a_revoked_keys_living_connection_delivers_nothing_more(
     assert desk.drain_until(lambda: len(desk.beats) == 2), "the others go on"
 
 
-def test_a_key_that_is_enrolled_again_is_heard_again_on_the_same_connection(desk: Desk, node1: Socket) -> None:
+def test_a_key_that_is_enrolled_again_is_heard_again_once_it_calls_again(
+    desk: Desk, node1: Socket, watch: Watch
+) -> None:
     senders = desk.intake.senders
+    links: list[Link] = []
+    watch({"node1": node1}, links.append)
     desk.intake.senders = {}
     node1.send(beat(1))
     assert desk.drain_until(lambda: desk.refused)
+    assert until(lambda: links), "its connection was cut"
+    assert links[0].event is LinkEvent.LOST
     desk.intake.senders = senders
-    node1.send(beat(2))
-    assert desk.drain_until(lambda: desk.beats)
-    assert [numbers[2] for numbers in desk.beats] == [2]
+
+    def beats() -> bool:
+        node1.send(beat(2))
+        return bool(desk.beats)
+
+    assert desk.drain_until(beats)
+    assert {numbers[2] for numbers in desk.beats} == {2}
 
 
 def test_frames_without_an_authenticated_key_are_nobodys() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import pytest
 
 from hbagent.transport.allow import AllowList, Role
 from hbagent.transport.keys import KeyPair
-from hbagent.transport.monitor import Link, Monitor
+from hbagent.transport.monitor import Link, LinkEvent, Monitor
 from hbagent.transport.sockets import Context, Socket
 from tests.transport.doors import ANY_PORT, CallersContext, Domains, Door, OpenDoor, Watch, new_keys
 
@@ -49,8 +49,12 @@ def watch(context: Context) -> Iterator[Watch]:
     """Starts monitors, stopped after the test and before the sockets are closed."""
     monitors: list[Monitor] = []
 
-    def start(sockets: Mapping[str, Socket], callback: Callable[[Link], None]) -> Monitor:
-        monitors.append(Monitor(sockets, callback))
+    def start(
+        sockets: Mapping[str, Socket],
+        callback: Callable[[Link], None],
+        events: Collection[LinkEvent] = tuple(LinkEvent),
+    ) -> Monitor:
+        monitors.append(Monitor(sockets, callback, events))
         return monitors[-1]
 
     yield start

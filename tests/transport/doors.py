@@ -11,7 +11,7 @@ import zmq
 
 from hbagent.transport.allow import AllowList, Role
 from hbagent.transport.keys import KeyPair
-from hbagent.transport.monitor import Link, Monitor
+from hbagent.transport.monitor import Monitor
 from hbagent.transport.sockets import Caller, Context, Host, Socket, Target, control_router, intake_subscriber
 from hbagent.transport.zap import ZapServer
 
@@ -88,7 +88,7 @@ class Door:
 
 
 OpenDoor = Callable[..., Door]
-Watch = Callable[[Mapping[str, Socket], Callable[[Link], None]], Monitor]
+Watch = Callable[..., Monitor]
 
 
 def caller(keys: KeyPair | None, name: str = "") -> Caller:
