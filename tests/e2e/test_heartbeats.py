@@ -1,4 +1,4 @@
-"""Why no socket here has ZMTP heartbeats, kept as a test: with them a subscriber that stalled ends, or never catches up.
+"""Why no socket here has ZMTP heartbeats: with them a subscriber that stalled ends, or never catches up.
 
 The three subscribers are run side by side, each under 3,000 messages in 3 s and a stall of 9 s. When a newer libzmq
 turns the first of them green, decision 13 of ARCHITECTURE.md may be looked at again.
