@@ -102,3 +102,26 @@ def test_a_rack_has_listened_for_as_long_as_the_youngest_of_its_leaders() -> Non
     for name, uptime in ((LEADER, 50), (LEADER2, 7)):
         datacenter.leaders[name].stats = LeaderStats(uptime_ns=T(uptime))
     assert datacenter.listened_ns(RACK) == T(7)
+
+
+def test_a_rack_whose_leaders_are_all_silent_for_one_reason_is_silent_for_that() -> None:
+    datacenter = Datacenter(config(rack1=BOTH), 0)
+    described(datacenter, T(1), *BOTH)
+    record = datacenter.nodes[NODE]
+    for name in BOTH:
+        datacenter.leaders[name].lease.drop()
+        datacenter.leaders[name].cause = Cause.OBSERVER_STALLED
+    assert datacenter.shown(record).cause is Cause.OBSERVER_STALLED
+    datacenter.leaders[LEADER].cause = Cause.ROOT_ISOLATED
+    assert datacenter.shown(record).cause is Cause.LEADER_LOST, "they do not agree"
+    datacenter.leaders[LEADER2].lease.renew(EPOCH, T(2))
+    datacenter.nodes[NODE].seen[LEADER2].heard_at = None
+    datacenter.nodes[NODE].seen[LEADER2].version = 0
+    assert datacenter.shown(record).cause is Cause.ROOT_ISOLATED, "of those who may know"
+
+
+def test_a_dark_rack_that_is_taken_out_of_the_config_is_forgotten_with_its_trouble() -> None:
+    datacenter = Datacenter(config(rack1=(LEADER,), rack2=(LEADER2,)), 0)
+    datacenter.rack_records[RACK2].dark = True
+    assert datacenter.reconfigure(config(rack1=(LEADER,)), T(1)) == [LEADER2, RACK2]
+    assert list(datacenter.rack_records) == [RACK]

@@ -187,8 +187,8 @@ def test_a_disk_that_is_behind_by_more_than_can_wait_is_in_trouble_before_it_fai
     assert ledger.due_from_memory() == [run(1), run(2)]
 
 
-def conviction(number: int, **fields: str) -> Conviction:
-    return Conviction(event_id=f"e-{number}", node=NODE, cause=Cause.SILENCE, at_wall_ns=number, **fields)
+def conviction(number: int, reason: str = "") -> Conviction:
+    return Conviction(event_id=f"e-{number}", node=NODE, cause=Cause.SILENCE, at_wall_ns=number, reason=reason)
 
 
 def test_the_newest_of_each_verdict_and_of_the_tally_is_written() -> None:

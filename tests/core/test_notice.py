@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbagent.core.messages import Evidence
-from hbagent.core.notice import notices
+from hbagent.core.messages import Evidence, Step
+from hbagent.core.notice import host_of, notices
 from hbagent.core.records import Event
 from hbagent.core.states import Cause, Health, Kind, Liveness
 from tests.build import LEADER, NODE, WALL_NS, event, hook
@@ -100,3 +100,73 @@ def test_what_an_event_does_not_have_is_null_or_empty() -> None:
     document = msgspec.json.decode(run.input)
     assert (document["node"], document["rack"], document["evidence"]) == (None, None, {})
     assert document["liveness"] == {"from": None, "to": None}
+
+
+@pytest.mark.parametrize(
+    ("liveness", "cause", "host"),
+    [
+        (Liveness.ALIVE, None, "up"),
+        (Liveness.ALIVE, Cause.LINK_CUT, "up"),
+        (Liveness.DEAD, Cause.PROCESS_EXIT, "up"),
+        (Liveness.SUSPECT, Cause.PROCESS_FROZEN, "up"),
+        (Liveness.DEAD, Cause.PROCESS_FROZEN, "up"),
+        (Liveness.DEAD, Cause.HOST_GONE, "down"),
+        (Liveness.DEAD, Cause.SILENCE, "unknown"),
+        (Liveness.UNKNOWN, Cause.RACK_DARK, "unknown"),
+        (Liveness.LEFT, Cause.LEFT, "unknown"),
+        (None, Cause.LEADER_LOST, "unknown"),
+        (None, None, "unknown"),
+    ],
+)
+def test_a_hook_is_told_whether_the_host_lives(liveness: Liveness | None, cause: Cause | None, host: str) -> None:
+    assert host_of(liveness, cause) == host
+
+
+@given(st.sampled_from(list(Kind)), st.lists(st.sampled_from(list(Kind)), min_size=1, unique=True))
+def test_what_is_withheld_is_history_but_for_the_end_of_what_was_told(kind: Kind, on: list[Kind]) -> None:
+    withheld = event(1, kind, withheld="rack-dark")
+    assert not told(tuple(on), withheld, "node-suspect")
+    ended = event(1, kind, withheld="rack-dark", liveness_to=Liveness.ALIVE)
+    assert not told(tuple(on), ended)
+    assert not told((RECOVERED, RESTARTED), ended, "node-suspect")
+
+
+def test_the_end_of_a_suspicion_is_told_also_when_its_rack_was_dark_meanwhile() -> None:
+    end = event(2, RECOVERED, withheld="rack-dark", liveness_to=Liveness.ALIVE)
+    assert told((SUSPECT, RECOVERED), end, "node-suspect")
+
+
+def test_what_a_node_says_of_its_silence_is_told_to_no_hook() -> None:
+    assert not told((Kind.NODE_ACCOUNTED,), event(1, Kind.NODE_ACCOUNTED, withheld="accounted"))
+    assert not told((Kind.NODE_ACCOUNTED,), event(1, Kind.NODE_ACCOUNTED))
+
+
+def test_the_end_of_the_roots_isolation_is_told_to_who_was_told_of_it() -> None:
+    end = event(2, Kind.LEADER_RECOVERED, node="", leader="", cause=Cause.ROOT_ISOLATED)
+    assert told((Kind.ROOT_ISOLATED, Kind.LEADER_RECOVERED), end, "root-isolated")
+    assert not told((Kind.LEADER_LOST, Kind.LEADER_RECOVERED), end, "root-isolated")
+    assert not told((Kind.ROOT_ISOLATED,), end, "root-isolated")
+    assert told((Kind.LEADER_RECOVERED,), event(2, Kind.LEADER_RECOVERED, node="")), "of a leader as ever"
+
+
+def test_what_is_told_of_a_rack_or_of_the_root_stays_in_order() -> None:
+    everything = hook("page", *Kind)
+    dark, back = (
+        notices((everything,), event(number, kind, node="", leader=by), "")[0]
+        for number, kind, by in ((1, Kind.RACK_DARK, LEADER), (2, Kind.RACK_RECOVERED, "dc1/rack1-leader2"))
+    )
+    assert dark.node == back.node == "dc1/rack1"
+    cut = event(3, Kind.ROOT_ISOLATED, node="", leader="", rack="")
+    heard = event(4, Kind.LEADER_RECOVERED, node="", leader="", rack="")
+    assert notices((everything,), cut, "")[0].node == notices((everything,), heard, "root-isolated")[0].node != ""
+
+
+def test_a_hook_reads_the_story_of_a_verdict_in_milliseconds() -> None:
+    steps = (Step(1_012_400_000, "asked"), Step(1_250_000_000, "nobody answers"))
+    gone = event(7, DEAD, cause=Cause.HOST_GONE, evidence=Evidence(text="nothing on any path", steps=steps))
+    (run,) = notices((hook("page"),), gone, "")
+    document = msgspec.json.decode(run.input)
+    assert document["evidence"]["steps"] == [
+        {"after_ms": 1012.4, "text": "asked"},
+        {"after_ms": 1250.0, "text": "nobody answers"},
+    ]
