@@ -229,7 +229,7 @@ class Agent:
 
     def _ask(self, effect: Ask) -> None:
         if self._asking is None:
-            # Most agents are never asked about a neighbour, and this is a seventh of a megabyte.
+            # Most agents are never asked about a neighbour, and this is a twentieth of a megabyte.
             from .asking import Asking
 
             self._asking = Asking(self._driver)

@@ -16,6 +16,7 @@ import pytest
 from hbagent.core.messages import Effort
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.probes.effort import EffortMeter
+from tests.quotas import quota
 
 #: A process that makes a meter at its first line, and tells its counters at each further one.
 _TELLER = """
@@ -64,28 +65,6 @@ def start() -> Iterator[Callable[[], Teller]]:
     for teller in tellers:
         teller.process.kill()
         teller.process.communicate()
-
-
-@pytest.fixture
-def quota() -> Iterator[Path]:
-    """A control group that may use a fifth of a processor."""
-    for mount, file, text in (
-        ("/sys/fs/cgroup", "cpu.max", "20000 100000"),
-        ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "20000"),
-    ):
-        group = Path(mount) / f"hbagent-test-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            if (group / file).exists():
-                (group / file).write_text(text)
-                yield group
-                return
-        finally:
-            group.rmdir()
-    pytest.skip("no control group with a quota can be made here")
 
 
 def written(directory: Path, files: dict[str, str]) -> Path:
@@ -156,24 +135,17 @@ def test_a_process_that_was_stopped_did_not_wait_for_a_processor(start: Callable
     assert after.throttled_ns == before.throttled_ns
 
 
-def test_a_process_whose_quota_is_used_up_is_throttled(start: Callable[[], Teller], quota: Path) -> None:
+def test_a_process_whose_quota_is_used_up_is_throttled(start: Callable[[], Teller]) -> None:
     teller = start()
-    try:
-        (quota / "cgroup.procs").write_text(str(teller.process.pid))
+    with quota() as group:
+        group.limit(20_000, 100_000)
+        group.hold(teller.process.pid)
         teller.ask("make")
         before = teller.read()
         after = teller.read("spin")
-        throttled = after.throttled_ns - before.throttled_ns
-        assert throttled > 300 * MILLISECOND, "200 ms of work at a fifth of a processor take a second"
-        assert after.run_delay_ns - before.run_delay_ns > throttled // 2, "the kernel counts it as waiting, too"
-    finally:
-        teller.process.kill()
-        teller.process.wait()
-        # A group with a process in it, even one that is ending, cannot be removed.
-        for _ in range(200):
-            if not (quota / "cgroup.procs").read_text():
-                break
-            threading.Event().wait(0.01)
+    throttled = after.throttled_ns - before.throttled_ns
+    assert throttled > 300 * MILLISECOND, "200 ms of work at a fifth of a processor take a second"
+    assert after.run_delay_ns - before.run_delay_ns > throttled // 2, "the kernel counts it as waiting, too"
 
 
 # ---- other kernels ---------------------------------------------------------------------------------------
