@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from hbagent.bench.hosts import PROGRAMS, Apart
-from hbagent.demo.datacenter import wait_until
+from hbagent.demo.datacenter import Plan, wait_until
 from tests.e2e.fleet import END_SECONDS, Fleet
 
 #: What a test of a lab needs of the machine.
 NEEDS = (pytest.mark.root, pytest.mark.needs(*PROGRAMS))
+#: Of an agent with each leader: beats, reports, control.
+CONNECTIONS = 3
 #: cgroup version 1 has a hierarchy for freezing; version 2 has a file in each group.
 _FREEZERS = (
     (Path("/sys/fs/cgroup/freezer"), "freezer.state", "FROZEN", "THAWED"),
@@ -30,15 +33,32 @@ _FREEZERS = (
 
 
 class Lab(Apart, Fleet):
-    """A fleet that can also be cut."""
+    """A fleet that can also be cut. Several threads may hurt it."""
+
+    def __init__(self, directory: Path, plan: Plan) -> None:
+        super().__init__(directory, plan)
+        self._starter = ThreadPoolExecutor(1)
+
+    def start(self, names: Iterable[str] | None = None) -> None:
+        """All from one thread that stays: a process ends with the thread that started it, not only with its parent."""
+        self._starter.submit(super().start, names).result()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._starter.shutdown()
 
     def heal(self) -> None:
         self.switch.heal()
         super().heal()
 
     def rack_calm(self, rack: str) -> bool:
-        """True when all nodes of one rack are alive at the root and heard by all its leaders."""
-        states = self.states()
+        """True when all nodes of one rack are alive at the root, and connected to all its leaders again.
+
+        The echo port of a node answers long before its connections are back, so to be alive is not enough.
+        """
+        leaders, states = self.leaders_of(rack), self.states()
+        if any(self.connections(name, leader) != CONNECTIONS for name in self.nodes_of(rack) for leader in leaders):
+            return False
         if any(states.get(self.nodes[name]) != ("ALIVE", None) for name in self.nodes_of(rack)):
             return False
         return self._leader_calm(f"demo/{rack}")

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan, wait_until
 from tests.e2e.conftest import BuildLab, Figures
 from tests.e2e.lab import FAULTS, NEEDS, Fault, Lab, Where
@@ -43,6 +44,7 @@ Verdict = tuple[str, str | None]
 def lab(build_lab: BuildLab) -> Lab:
     made = build_lab(PLAN)
     made.wake_up()
+    time.sleep(PROVED_SECONDS)
     return made
 
 
@@ -63,6 +65,8 @@ class Trial:
         self.said: dict[str, collections.Counter[str]] = {fault.name: collections.Counter() for fault in FAULTS}
         #: Living nodes that were called dead, with the fault that it was said in.
         self.wronged: list[str] = []
+        #: What led to a verdict that was not expected.
+        self.stories: list[str] = []
         self._one_rack = threading.Lock()
 
     def rack(self, rack: str, rounds: range) -> None:
@@ -82,17 +86,29 @@ class Trial:
         fault.begin(where)
         try:
             verdict = self._standing(fault, where)
+            if verdict != fault.verdict:
+                self.stories += self._story(fault, where, verdict)
         finally:
             fault.end(where)
         healed = wait_until(lambda: self.lab.rack_calm(where.rack), 30.0)
         assert healed, f"{where.rack} is not well after {fault.name} of {where.node}: {self.lab.states()}"
         self.said[fault.name][words(verdict)] += 1
+        time.sleep(PROVED_SECONDS)
         dead = {self.lab.nodes[where.node]} if fault.fatal else set()
         self.wronged += [
             f"{row['node']} {row['cause']} in {fault.name} of {where.node}"
             for row in self.lab.events(mark, "node-dead")
             if row["rack"] == f"demo/{where.rack}" and row["node"] not in dead
         ]
+
+    def _story(self, fault: Fault, where: Where, verdict: Verdict) -> Iterator[str]:
+        """How the leader came to what it says of the node."""
+        yield f"{fault.name} of {where.node} was called {words(verdict)}"
+        answer = self.lab.ask("explain", where.leader, node=self.lab.nodes[where.node]) or {"story": []}
+        for told in answer["story"][:2]:
+            yield f"  {told['kind']} {told['cause']}: {told['evidence'].get('text')}"
+            steps = told["evidence"].get("steps", [])
+            yield from (f"    {step}" for step in steps)
 
     def _standing(self, fault: Fault, where: Where) -> Verdict:
         """The verdict that stands."""
@@ -119,12 +135,11 @@ class Trial:
         """The matrix: faults down, verdicts across."""
         columns = list(dict.fromkeys([words(fault.verdict) for fault in FAULTS]))
         columns += sorted({word for said in self.said.values() for word in said if word not in columns})
-        width = max(len(column) for column in columns) + 2
-        yield f"{'':<17}" + "".join(f"{column:>{width}}" for column in columns)
+        letters = [chr(ord("A") + number) for number in range(len(columns))]
+        yield ", ".join(f"{letter} {column}" for letter, column in zip(letters, columns, strict=True))
+        yield f"{'':<17}" + "".join(f"{letter:>4}" for letter in letters)
         for fault in FAULTS:
-            yield f"{fault.name:<17}" + "".join(
-                f"{self.said[fault.name][column] or '.':>{width}}" for column in columns
-            )
+            yield f"{fault.name:<17}" + "".join(f"{self.said[fault.name][column] or '.':>4}" for column in columns)
 
 
 def words(verdict: Verdict) -> str:
@@ -142,6 +157,8 @@ def test_each_fault_is_called_by_its_name_and_no_living_node_dead(lab: Lab, figu
         ]
     for line in trial.table():
         figures("causes", line)
+    for line in trial.stories:
+        print(line)
     for done in halves:
         done.result()
     right = sum(trial.said[fault.name][words(fault.verdict)] for fault in FAULTS)

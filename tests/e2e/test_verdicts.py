@@ -15,7 +15,7 @@ import pytest
 from hbagent.demo.datacenter import Plan
 from tests.e2e.conftest import BuildLab, Figures
 from tests.e2e.fleet import ids
-from tests.e2e.lab import NEEDS, Lab, can_freeze
+from tests.e2e.lab import CONNECTIONS, NEEDS, Lab, can_freeze
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), *NEEDS]
 
@@ -107,13 +107,13 @@ def test_four_hosts_that_lost_their_power_leave_no_connection_behind(lab: Lab, f
     victims = tuple(name for name in lab.agents if name not in (SHUT, SILENT))
     mark = lab.newest()
     before = lab.descriptors(LEADER)
-    assert lab.connections(LEADER, *victims) == 2 * len(victims)
+    assert lab.connections(LEADER, *victims) == CONNECTIONS * len(victims)
     begun = time.monotonic()
     lab.lose_power(*victims)
     # Idle for ten seconds, then three probes, five seconds apart.
     lab.until(lambda: lab.connections(LEADER, *victims) == 0, "the kernel gave them up", 40.0)
     took = time.monotonic() - begun
-    lab.until(lambda: lab.descriptors(LEADER) <= before - 2 * len(victims), "so did the leader")
+    lab.until(lambda: lab.descriptors(LEADER) <= before - CONNECTIONS * len(victims), "so did the leader")
     figures("power", f"4 power losses: no connection left after {took:.1f} s")
     assert sum(row["kind"] == "node-dead" for row in lab.events(mark)) in (0, len(victims)), "dark, or all of them"
     lab.power_up(*victims)
