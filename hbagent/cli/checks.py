@@ -119,6 +119,8 @@ def daemon_findings(settings: Settings, config: Path) -> Iterator[Finding]:
         yield from state_directory(settings.state_dir)
         yield from answers(settings, config)
         yield from own_ports(settings)
+    else:
+        yield from echo(settings)
     yield from peers(settings)
 
 
@@ -284,16 +286,40 @@ def peers(settings: Settings) -> Iterator[Finding]:
     """Those whom the daemon calls can be reached."""
     if isinstance(settings, RootSettings):
         return
-    called = settings.leaders if isinstance(settings, AgentSettings) else (settings.root,)
-    role = "leader" if isinstance(settings, AgentSettings) else "root"
-    for peer in called:
-        for endpoint in (peer.publish, peer.control):
-            reason = unreachable(endpoint)
-            if reason:
-                text = f"{peer.name} at {endpoint}: {reason}: is hbagent {role} running there, is the port open?"
-                yield Finding(FAIL, role, text)
-            else:
-                yield Finding(OK, role, f"{peer.name} at {endpoint}: reachable")
+    if isinstance(settings, AgentSettings):
+        for leader in settings.leaders:
+            yield from _reached("leader", leader.name, leader.publish, leader.control)
+        return
+    yield from _reached("root", settings.root.name, settings.root.publish, settings.root.control)
+    for peer in settings.peers:
+        yield from _reached("peer", peer.name, peer.control)
+
+
+def _reached(what: str, name: str, *endpoints: str) -> Iterator[Finding]:
+    # Without another leader a leader still judges; it only knows less.
+    grade, role = (WARN, "leader") if what == "peer" else (FAIL, what)
+    for endpoint in endpoints:
+        reason = unreachable(endpoint)
+        if reason:
+            text = f"{name} at {endpoint}: {reason}: is hbagent {role} running there, is the port open?"
+            yield Finding(grade, what, text)
+        else:
+            yield Finding(OK, what, f"{name} at {endpoint}: reachable")
+
+
+def echo(settings: AgentSettings) -> Iterator[Finding]:
+    """The echo responder listens; whether a wall lets others through to it only a leader can know."""
+    if not settings.echo_bind:
+        yield Finding(OK, "echo", "off: when this host falls silent, nothing more will be known of it")
+        return
+    host = f"[{settings.echo_bind}]" if ":" in settings.echo_bind else settings.echo_bind
+    endpoint = f"tcp://{host}:{settings.echo_port}"
+    reason = unreachable(endpoint)
+    if reason:
+        text = f"{endpoint}: {reason}: is hbagent agent running? Without it the cause of a silence stays unknown"
+        yield Finding(WARN, "echo", text)
+    else:
+        yield Finding(OK, "echo", f"{endpoint}: listening; open it, UDP and TCP, to the other hosts of the rack")
 
 
 def unreachable(endpoint: str) -> str:

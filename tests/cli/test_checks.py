@@ -16,7 +16,7 @@ from hbagent.cli import checks
 from hbagent.cli.checks import FAIL, OK, WARN, Finding
 from hbagent.core.states import Kind
 from hbagent.core.units import SECOND
-from hbagent.role.settings import LeaderSettings, RootSettings, Settings, load_any
+from hbagent.role.settings import AgentSettings, Endpoint, LeaderSettings, RootSettings, Settings, load_any
 from hbagent.transport import allow, keys
 from tests.cli.answering import LEADER1, RACK1, Daemon, calm_root, leader_core, without_rights
 
@@ -304,6 +304,40 @@ def test_whom_a_leader_calls_is_tried(tmp_path: Path) -> None:
         findings = list(checks.peers(leader_settings(tmp_path, (ports[0], *free_ports(1)))))
     assert graded(findings) == [OK, FAIL]
     assert "connection refused: is hbagent root running there" in findings[1].text
+
+
+def test_another_leader_that_cannot_be_reached_is_a_warning(tmp_path: Path) -> None:
+    with listening(3) as ports:
+        settings = leader_settings(tmp_path, ports[:2])
+        there = Endpoint(name="demo/rack1-leader2", control=f"tcp://127.0.0.1:{ports[2]}", public_key="")
+        gone = Endpoint(name="demo/rack1-leader3", control=f"tcp://127.0.0.1:{free_ports(1)[0]}", public_key="")
+        findings = list(checks.peers(msgspec.structs.replace(settings, peers=(there, gone))))
+    assert graded(findings) == [OK, OK, OK, WARN]
+    assert "demo/rack1-leader3" in findings[-1].text
+    assert "is hbagent leader running there" in findings[-1].text
+
+
+def test_the_echo_port_of_an_agent_is_tried(tmp_path: Path) -> None:
+    text = """
+[agent]
+node = "demo/rack1/node1"
+SECURITY
+[echo]
+bind = "127.0.0.1"
+port = PORT
+[[leader]]
+name = "demo/rack1-leader1"
+publish = "tcp://127.0.0.1:5701"
+control = "tcp://127.0.0.1:5702"
+"""
+    with listening(1) as ports:
+        settings = config(tmp_path, text.replace("PORT", str(ports[0])))
+        assert isinstance(settings, AgentSettings)
+        assert only(checks.echo(settings)).grade == OK
+    closed = only(checks.echo(settings))
+    assert (closed.grade, "connection refused" in closed.text) == (WARN, True)
+    off = only(checks.echo(msgspec.structs.replace(settings, echo_bind="", echo_port=0)))
+    assert (off.grade, off.text.startswith("off")) == (OK, True)
 
 
 def test_names_and_unix_sockets_are_tried_too(socket_dir: Path) -> None:
