@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -12,10 +13,11 @@ from typing import NoReturn
 import pytest
 
 from hbagent.core.effects import Effect, Exit, Note, TakeFacts
-from hbagent.core.messages import FactsTaken, HostFacts, Linked, Query, Refused, Terminate, WallTime
+from hbagent.core.messages import FactsTaken, HostFacts, Linked, Query, Refused, Suspended, Terminate, WallTime
 from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.role import driver as driver_module
 from hbagent.role.defects import COUNTED_A_SENDER, DEFECTS_MAX, Hopeless
-from hbagent.role.driver import DRAIN_ROUNDS_MAX, Driver
+from hbagent.role.driver import DRAIN_ROUNDS_MAX, SUSPENDED_MIN_NS, Driver
 from hbagent.role.sdnotify import Notifier
 from tests.role.parts import Lines, PipePort, SmallCore, Systemd, Turning, until
 
@@ -40,6 +42,49 @@ def turn_until(driver: Driver, condition: Callable[[], object], bound_s: float =
 def words(core: SmallCore) -> list[object]:
     """What happened, without the wall clock."""
     return [message for _, message in core.story if not isinstance(message, WallTime)]
+
+
+# ---- suspended -------------------------------------------------------------------------------------------
+
+
+def test_a_suspended_host_is_told_once_and_before_the_core_is_woken(
+    driver: Driver, core: SmallCore, port: PipePort, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.add(port)
+    turn_until(driver, lambda: core.messages(WallTime))
+    driver.turn()
+    assert core.messages(Suspended) == [], "no turn of a running host"
+    slept = driver_module._asleep_ns() + 3 * SECOND
+    monkeypatch.setattr(driver_module, "_asleep_ns", lambda: slept)
+    core.story.clear()
+    core.due = time.monotonic_ns()
+    port.write(b"a")
+    assert turn_until(driver, lambda: core.due is None)
+    (told,) = core.messages(Suspended)
+    assert abs(told.suspended_ns - 3 * SECOND) < 50 * MILLISECOND
+    assert words(core) == [told, b"a", "wake"], "and before what was late because of it"
+    assert lines.of("suspended") == [{"seconds": 3.0}]
+    driver.turn()
+    assert len(core.messages(Suspended)) == 1
+
+
+def test_what_is_too_short_to_tell_adds_up(driver: Driver, core: SmallCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = driver_module._asleep_ns()
+    for _ in range(3):
+        slept += SUSPENDED_MIN_NS // 2
+        monkeypatch.setattr(driver_module, "_asleep_ns", functools.partial(int, slept))
+        driver.turn()
+    assert len(core.messages(Suspended)) == 1
+
+
+def test_a_pause_between_the_two_clocks_is_no_suspension(
+    driver: Driver, core: SmallCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awake = driver_module._asleep_ns()
+    for slept in (awake, awake - 5 * SECOND, awake):
+        monkeypatch.setattr(driver_module, "_asleep_ns", functools.partial(int, slept))
+        driver.turn()
+    assert core.messages(Suspended) == []
 
 
 # ---- in time ---------------------------------------------------------------------------------------------
