@@ -37,8 +37,8 @@ def _show(args: argparse.Namespace, asker: query.Asker) -> int:
 
 def accuracy_lines(document: Row, screen: Screen) -> list[str]:
     """The book of verdicts for a reader: what it rests on, a line for each cause, the newest mistakes."""
-    hours = number(document, "node_hours") or 0.0
-    watched = f"{number(document, 'node_years') or 0:.3g} node-years ({hours:.0f} node-hours)"
+    hours, years = number(document, "node_hours") or 0.0, number(document, "node_years") or 0.0
+    watched = f"{hours:.1f} node-hours ({years:.4f} node-years)"
     length = seconds_between(word(document, "since"), word(document, "at"))
     since = f" in {age(length)}, since {clean(word(document, 'since'), screen)}" if length else ""
     lines = [f"living nodes were watched for {watched}{since}", ""]

@@ -601,7 +601,10 @@ class RootCore:
             age = None if basis.heard_at is None else now - basis.heard_at
             evidence = Evidence(text="told by a summary; the transition itself was lost", silent_ns=age)
         told_by = leader.name if leader is not None and transition is not None else basis.leader
-        return self._change(record, kind, merged, evidence, transition, told_by, now, was_dark)
+        # That another observer does not hear it, or not yet, is no reason for its return.
+        cause = None if basis.liveness is Liveness.ALIVE else merged.cause
+        value = Shown(merged.liveness, cause)
+        return self._change(record, kind, value, evidence, transition, told_by, now, was_dark)
 
     def _is_doubted(self, record: NodeRecord, merged: Merged, now: int) -> bool:
         """True while a death waits for the next word of an observer that hears the node.

@@ -73,7 +73,7 @@ def test_the_table_has_a_line_for_each_cause_and_one_for_all() -> None:
         "all": {**one, "cause": "all", "detection_p50_ms": None},
     }
     assert accuracy_lines(document, Screen()) == [
-        "living nodes were watched for 4 node-years (35063 node-hours) in 1d00h, since 2026-11-20T12:00:00.000Z",
+        "living nodes were watched for 35063.0 node-hours (4.0000 node-years) in 1d00h, since 2026-11-20T12:00:00.000Z",
         "",
         "CAUSE      DEAD  WRONG  WRONG/NODE-YEAR       P50       P99",
         "host-gone    40      1             0.25  1512.2ms  1689.0ms",

@@ -224,6 +224,16 @@ def test_a_suspicion_that_turns_out_to_be_a_cut_link_is_taken_back() -> None:
     assert site.shown("n1") == (ALIVE, Cause.LINK_CUT)
 
 
+def test_a_return_has_no_cause_although_the_other_leader_is_still_deaf() -> None:
+    site = Site(leaders=2).settle()
+    for leader in (L1, L2):
+        site.judge(leader, SUSPECT, Cause.PROCESS_FROZEN, "n1")
+    assert site.judge(L1, ALIVE, None, "n1", sequence=20) == ["node-recovered r1/n1"]
+    assert site.shown("n1") == (ALIVE, Cause.LINK_CUT)
+    site.run(1)
+    assert [one["cause"] for one in site.hooks] == ["process-frozen", None]
+
+
 def test_another_cause_of_the_same_suspicion_is_history_and_tells_nobody() -> None:
     site = Site().settle()
     site.judge(L1, SUSPECT, Cause.SILENCE, "n1")
