@@ -72,6 +72,8 @@ def test_several_causes_together_explain_it_and_the_largest_names_it() -> None:
 def test_throttling_of_many_processors_explains_no_more_than_there_was() -> None:
     told = late(0.1, throttled=100, covered=4)
     assert reason(told, T(3.4), T(1))[0] == "network", "others of its group were throttled, the loop was hardly late"
+    assert reason(late(3, throttled=100), T(3.4), T(1))[1] == "its CPU quota was used up for 3.0s of 3.4s"
+    assert reason(late(3, run_delay=100), T(3.4), T(1))[1] == "its loop waited for a CPU for 3.0s of 3.4s"
 
 
 def test_a_loop_that_waited_and_was_not_late_was_not_the_cause() -> None:

@@ -98,6 +98,15 @@ def test_what_could_never_be_sent_is_told_as_such_and_one_that_could_is_waited_f
     assert told(relays.answered(back(6, Outcome.UNSENT))) == [(LEADER, 2, "silent")]
 
 
+def test_a_question_that_is_under_way_is_waited_for_when_the_last_could_not_be_sent() -> None:
+    relays = Relays()
+    relays.relay(LEADER, relay(), 0)
+    relays.wake(TRY_AGAIN_NS)
+    relays.wake(2 * TRY_AGAIN_NS)
+    assert relays.answered(back(3, Outcome.UNSENT)) == ()
+    assert told(relays.answered(back(1, Outcome.ANSWERED, ANSWER))) == [(LEADER, 1, "answered")]
+
+
 def test_few_at_once() -> None:
     relays = Relays()
     for number in range(RELAYS_MAX):
