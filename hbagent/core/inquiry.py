@@ -316,12 +316,13 @@ class Inquiry:
             self._check_later(member, now, CHECK_RETRY_NS)
             return
         if member.echo_key:
-            self._ask_echo(member, Path.TCP, now, check=True)
             self._ask_echo(member, Path.UDP, now, check=True)
         self._check_later(member, now, member.check_wait_ns)
         member.check_wait_ns = min(2 * member.check_wait_ns, self._config.echo_check_ns)
 
-    def _checked(self, question: _Question, answered: Answered) -> None:
+    def _checked(self, question: _Question, answered: Answered, now: int) -> None:
+        """UDP first, and TCP only of a node that answers or is being heard: one that stands still must not be asked
+        by TCP for nothing, and some networks let no UDP through."""
         member = question.member
         found = None
         if answered.outcome is Outcome.ANSWERED:
@@ -330,11 +331,15 @@ class Inquiry:
             member.tcp_proved = None if found is None else found[0]
         else:
             member.udp_proved = None if found is None else found[0]
-        if found is not None:
-            # Once it worked there is no hurry until the next regular trial.
-            member.check_wait_ns = self._config.echo_check_ns
-            if question.path is Path.TCP:
-                self._check_later(member, question.asked_at, member.check_wait_ns)
+        if question.path is Path.UDP:
+            if found is not None or (member.liveness is Liveness.ALIVE and member.doubt is None):
+                self._ask_echo(member, Path.TCP, now, check=True)
+            return
+        if found is None:
+            return
+        # Both work: there is no hurry until the next regular trial.
+        member.check_wait_ns = self._config.echo_check_ns
+        self._check_later(member, now, member.check_wait_ns)
 
     # ---- answers -----------------------------------------------------------------------------------------
 
@@ -346,7 +351,7 @@ class Inquiry:
         if answered.path is not Path.KERNEL or answered.outcome is not Outcome.ACKED:
             del self._questions[answered.number]
         if question.check:
-            self._checked(question, answered)
+            self._checked(question, answered, now)
             return None
         member, doubt = question.member, question.member.doubt
         if doubt is None:

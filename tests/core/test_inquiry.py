@@ -339,6 +339,15 @@ def test_a_node_that_could_not_be_asked_is_judged_by_its_silence_alone() -> None
     assert rack.told("node1") == [("SUSPECT", "silence"), ("DEAD", "silence")]
 
 
+def test_a_stopped_process_is_not_tried_by_tcp_either() -> None:
+    rack = Rack("node1", "node2")
+    rack.run(3.0)
+    rack.restart("node1")
+    rack.become("node1", Condition.FROZEN)
+    rack.run(60.0)
+    assert sum(isinstance(e, Ask) and e.path is Path.TCP and at > 3 * SECOND for at, e in rack.effects) <= 2
+
+
 def test_the_echo_path_is_tried_again_from_time_to_time_and_no_more() -> None:
     rack = settled("node1", settings={"echo_check_ns": 60 * SECOND})
     before = rack.asked(Ask)
