@@ -434,14 +434,19 @@ class Roster:
                 self._queue(member, doubt_at)
                 return
             self.inquiry.begin(member, self._doubt(member, now), now)
+        doubt = member.doubt
+        assert doubt is not None
+        if self._may_be_gone(member, doubt):
+            # Whoever was asked on paths that work need not be given the margin, which is for beats alone.
+            at = min(at, max(self._gone_at(member), self._lag.hold_until, member.judge_from))
         if now < at:
-            self._queue(member, at)
+            signless_at = self._signless_at(member)
+            self._queue(member, min(at, signless_at if now < signless_at else now + ASKED_AGAIN_NS))
             return
         gate = self._gates[member.rack]
         held = gate.hold_until(now, member.interval_ns)
         dark = self._dark.get(member.rack)
-        assert member.doubt is not None
-        cause = member.doubt.cause(self._fresh(member))
+        cause = doubt.cause(self._fresh(member))
         if held or (dark is not None and cause is Cause.SILENCE):
             gone_at = self._gone_at(member)
             if now >= gone_at:
@@ -580,11 +585,17 @@ class Roster:
         return "it could not be asked often enough to say more"
 
     def _gone_at(self, member: Member) -> int:
-        """When silence on all paths is enough: an interval and half a second after the last sign from anybody."""
+        """When silence on all paths is enough. Where no other path is known to work, the margin of the beats counts."""
+        at = self._signless_at(member)
+        if member.doubt is None or not self._may_be_gone(member, member.doubt):
+            at = max(at, member.suspect_at)
+        return max(at, member.judge_from + member.interval_ns) if member.judge_from else at
+
+    def _signless_at(self, member: Member) -> int:
+        """An interval and half a second after the last sign from anybody."""
         doubt = member.doubt
         last = member.silent_from if doubt is None else max(member.silent_from, doubt.last_evidence())
-        at = max(last + self._fresh(member) + self._lag.since(last), member.suspect_at)
-        return max(at, member.judge_from + member.interval_ns) if member.judge_from else at
+        return last + self._fresh(member) + self._lag.since(last)
 
     def _silence_at(self, member: Member) -> int:
         """When silence alone is enough."""

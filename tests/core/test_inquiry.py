@@ -154,6 +154,19 @@ def test_a_vanished_host_is_dead_an_interval_and_half_a_second_after_its_last_be
     assert rack.when("node1", "DEAD") == pytest.approx(last / SECOND + 1.5, abs=0.03)
 
 
+def test_a_vanished_host_whose_beats_were_very_late_at_times_is_dead_no_later() -> None:
+    rack = settled()
+    rack.nodes["node1"].lose = 1
+    rack.run(3.0)
+    member = rack.core.roster.members[NODE]
+    assert member.heard_at is not None and member.suspect_at > member.heard_at + 2 * SECOND
+    last = member.heard_at
+    rack.become("node1", Condition.GONE)
+    rack.run(5.0)
+    assert rack.told("node1") == [("SUSPECT", "silence"), ("DEAD", "host-gone")]
+    assert rack.when("node1", "DEAD") == pytest.approx(last / SECOND + 1.5, abs=0.03)
+
+
 def test_a_vanished_host_without_a_known_second_path_is_dead_by_silence_only() -> None:
     rack = Rack(*FIVE)
     for node in rack.nodes.values():
