@@ -102,6 +102,23 @@ def test_a_leader_with_a_monitor_hears_its_agents_through_a_storm_of_refusals(
     assert until(lambda: sum(link.event is LinkEvent.REFUSED for link in links) >= len(strangers), 20)
 
 
+def test_only_what_is_asked_for_is_told(open_door: OpenDoor, context: Context, watch: Watch) -> None:
+    keys = new_keys(NODE)
+    door = open_door(enrolled(keys))
+    links: list[Link] = []
+    watch({"control": door.control}, links.append, (LinkEvent.LOST,))
+    refused = [control_dealer(context, caller(new_keys("t/r/x")), [door.control_target]) for _ in range(5)]
+    dealer = control_dealer(context, caller(keys), [door.control_target])
+    assert dealer.poll(5_000, zmq.POLLOUT)
+    dealer.send(b"word")
+    assert door.control.poll(5_000)
+    fd = door.control.recv_multipart(copy=False)[-1].get(zmq.SRCFD)
+    dealer.close()
+    assert until(lambda: any(link.value == fd for link in links)), "the number that its messages had"
+    assert until(lambda: len(links) == 1 + len(refused)), "who is refused is hung up on"
+    assert {link.event for link in links} == {LinkEvent.LOST}
+
+
 def test_stopping_ends_every_monitor_and_the_sockets_close_cleanly(context: Context, watch: Watch) -> None:
     keys = new_keys(NODE)
     sockets = {label: control_dealer(context, caller(keys), []) for label in ("a", "b", "c")}
