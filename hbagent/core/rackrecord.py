@@ -39,7 +39,7 @@ class RackRecord:
             alive += record.told is Liveness.ALIVE
             suspect += record.told is Liveness.SUSPECT
         if self.dark:
-            ended = alive > 0 and 2 * 100 * dark < DARK_PERCENT * (dark + alive)
+            ended = 2 * 100 * dark < DARK_PERCENT * (dark + alive)
         else:
             ended = dark < DARK_MIN or 100 * dark < DARK_PERCENT * (dark + alive + suspect)
         if self.dark is not ended:

@@ -224,6 +224,15 @@ def test_a_suspicion_that_turns_out_to_be_a_cut_link_is_taken_back() -> None:
     assert site.shown("n1") == (ALIVE, Cause.LINK_CUT)
 
 
+def test_a_cut_link_that_only_a_summary_tells_of_is_a_proof_of_life_too() -> None:
+    site = Site().settle()
+    site.judge(L1, SUSPECT, Cause.SILENCE, "n1")
+    known = site.rows[L1, "dc1/r1/n1"]
+    site.rows[L1, "dc1/r1/n1"] = msgspec.structs.replace(known, cause=Cause.LINK_CUT, version=known.version + 1)
+    assert site.run(2) == ["node-recovered r1/n1"]
+    assert site.shown("n1") == (ALIVE, Cause.LINK_CUT)
+
+
 def test_a_return_has_no_cause_although_the_other_leader_is_still_deaf() -> None:
     site = Site(leaders=2).settle()
     for leader in (L1, L2):
@@ -533,6 +542,19 @@ def test_an_answer_renews_no_lease() -> None:
     assert site.shown("n1") == (UNKNOWN, Cause.LEADER_LOST), "it runs, and its summaries do not arrive"
 
 
+def test_what_the_kernel_said_to_an_older_question_is_of_no_consequence() -> None:
+    site = Site().settle()
+    site.quiet[L1] = None
+    site.run(2.6)
+    older = site.asked()[-1]
+    site.run(1.3)
+    witnessed(site, L1, Outcome.SILENT)
+    site.give("", Answered(peer=L1, number=older, path=Path.KERNEL, outcome=Outcome.ACKED))
+    site.give("", Answered(peer="dc1/r9-l1", number=older, path=Path.KERNEL, outcome=Outcome.ACKED))
+    site.run(2)
+    assert site.shown("n1") == (UNKNOWN, Cause.LEADER_LOST)
+
+
 def test_only_who_was_asked_may_answer() -> None:
     site = Site(racks=2).settle()
     site.quiet[L1] = None
@@ -654,6 +676,10 @@ def test_living_nodes_are_watched_while_a_leader_speaks_for_them() -> None:
     before = site.core.accuracy.watched_ns
     site.run(100)
     assert site.core.accuracy.watched_ns == before
+    site.quiet.clear()
+    site.run(2)
+    assert site.core.accuracy.watched_ns - before < 3 * T(3), "nor is what nobody saw counted afterwards"
+    before = site.core.accuracy.watched_ns
     assert accuracy(site).node_years == pytest.approx(before / NODE_YEAR_NS, abs=1e-6)
 
 
