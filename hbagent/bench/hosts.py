@@ -33,6 +33,7 @@ _COMMAND_SECONDS = 10.0
 _WAYS = ("iifname", "oifname")
 #: In /proc/net/tcp.
 _ESTABLISHED = "01"
+_End = tuple[str, int]
 
 
 def missing() -> str:
@@ -249,9 +250,22 @@ class Apart(Datacenter):
     def connections(self, name: str, *peers: str) -> int:
         """How many established TCP connections the kernel of a host has with these hosts."""
         addresses = {self.address_of(peer) for peer in peers}
-        found = 0
+        return sum(remote[0] in addresses for _, remote in self._established(name))
+
+    def connected(self, name: str, other: str) -> int:
+        """How many connections between two hosts are established for both of their kernels."""
+        theirs = {(remote, local) for local, remote in self._established(other)}
+        return sum(ends in theirs for ends in self._established(name))
+
+    def _established(self, name: str) -> Iterator[tuple[_End, _End]]:
+        """Both ends of each established TCP connection of a host, its own first."""
         for line in Path(f"/proc/{self.processes[name].pid}/net/tcp").read_text().splitlines()[1:]:
-            remote, state = line.split()[2:4]
-            address = int(remote.partition(":")[0], 16).to_bytes(4, sys.byteorder)
-            found += state == _ESTABLISHED and ".".join(map(str, address)) in addresses
-        return found
+            _, local, remote, state = line.split()[:4]
+            if state == _ESTABLISHED:
+                yield _end(local), _end(remote)
+
+
+def _end(text: str) -> _End:
+    """Address and port of "0100007F:1F90"."""
+    address, _, port = text.partition(":")
+    return ".".join(map(str, int(address, 16).to_bytes(4, sys.byteorder))), int(port, 16)

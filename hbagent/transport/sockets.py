@@ -55,8 +55,12 @@ CALLER_HANDSHAKE_MS = 30_000
 #: libzmq's default of 100 lets about 200 connections a second through.
 BACKLOG = 4096
 
-#: How long a connection may stay without acknowledgement before the kernel gives it up.
+#: How long a connection may stay without acknowledgement before the kernel of the caller gives it up.
 TCP_MAXRT_MS = 3_000
+
+#: The called side cannot call again, and a caller that has nothing to say does not notice for ten seconds that its
+#: connection was given up. So that side waits until the caller's keepalive has noticed the cut by itself.
+CALLED_MAXRT_MS = 20_000
 
 #: How long one attempt to connect may take. The kernel's own is over two minutes: it doubles its waits.
 CONNECT_TIMEOUT_MS = 2_000
@@ -293,6 +297,7 @@ def _calling(context: Context, kind: int, caller: Caller) -> Socket:
 def _called(context: Context, kind: int, host: Host) -> Socket:
     socket = _networked(context, kind)
     socket.setsockopt(zmq.BACKLOG, BACKLOG)
+    socket.setsockopt(zmq.TCP_MAXRT, CALLED_MAXRT_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, max(HANDSHAKE_MIN_MS, HANDSHAKE_PER_PEER_MS * host.peers_expected))
     # Without a doorkeeper CURVE admits every key; enforcing the domain turns that into nobody.
     socket.setsockopt(zmq.ZAP_DOMAIN, host.domain.encode())

@@ -57,7 +57,7 @@ class Lab(Apart, Fleet):
         The echo port of a node answers long before its connections are back, so to be alive is not enough.
         """
         leaders, states = self.leaders_of(rack), self.states()
-        if any(self.connections(name, leader) != CONNECTIONS for name in self.nodes_of(rack) for leader in leaders):
+        if any(self.connected(name, leader) != CONNECTIONS for name in self.nodes_of(rack) for leader in leaders):
             return False
         if any(states.get(self.nodes[name]) != ("ALIVE", None) for name in self.nodes_of(rack)):
             return False
