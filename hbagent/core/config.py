@@ -120,7 +120,15 @@ class HookConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     argv: tuple[str, ...]
     #: Event kinds that it is told of.
-    on: tuple[Kind, ...] = (Kind.NODE_DEAD, Kind.NODE_RECOVERED, Kind.LEADER_LOST, Kind.LEADER_RECOVERED)
+    on: tuple[Kind, ...] = (
+        Kind.NODE_DEAD,
+        Kind.NODE_RECOVERED,
+        Kind.RACK_DARK,
+        Kind.RACK_RECOVERED,
+        Kind.LEADER_LOST,
+        Kind.LEADER_RECOVERED,
+        Kind.ROOT_ISOLATED,
+    )
     timeout_ns: int = 30 * SECOND
 
 

@@ -80,10 +80,15 @@ class Seen:
         return self.liveness is Liveness.ALIVE or (self.liveness is Liveness.SUSPECT and self.cause is Cause.LINK_CUT)
 
     def follow(self, row: NodeRow, now: int) -> None:
-        """Take the numbers of a row that agrees in its version: age, sequence, counts."""
+        """Take the numbers of a row that agrees in its version: age, sequence, counts.
+
+        A DEAD keeps the sequence that it was judged at: old beats that trickle in afterwards, and prove nothing there,
+        must not outweigh what another observer has heard meanwhile.
+        """
         self.heard_at = None if row.age_ns is None else now - row.age_ns
-        self.incarnation = row.incarnation
-        self.sequence = row.sequence
+        if self.liveness is not Liveness.DEAD or self.incarnation is None:
+            self.incarnation = row.incarnation
+            self.sequence = row.sequence
         self.lost = row.lost
         self.late = row.late
         self.loop_gap_ns = row.loop_gap_ns
@@ -91,6 +96,8 @@ class Seen:
     def believe(self, row: NodeRow, epoch: int, now: int) -> None:
         """Take a whole row: the summary is right and the transitions will not come, or not in time."""
         self.follow(row, now)
+        self.incarnation = row.incarnation
+        self.sequence = row.sequence
         self.epoch = epoch
         self.version = row.version
         self.liveness = row.liveness

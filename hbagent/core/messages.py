@@ -396,7 +396,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Chosen by the asker; comes back on every page of the answer.
     id: int
-    #: status | nodes | racks | events | explain | ping
+    #: status | nodes | racks | events | explain | accuracy | ping
     what: str
     node: str = ""
     rack: str = ""

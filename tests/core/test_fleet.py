@@ -68,6 +68,14 @@ def test_dead_is_contradicted_only_by_a_later_beat() -> None:
     assert merged(seen(DEAD, sequence=10), seen(ALIVE, sequence=11)) == (ALIVE, Cause.LINK_CUT)
 
 
+def test_old_beats_that_reach_the_observer_of_a_death_do_not_outweigh_what_another_hears() -> None:
+    dead, hears = seen(DEAD, sequence=10), seen(ALIVE, sequence=12)
+    dead.follow(row(liveness=DEAD, sequence=14), T(5))
+    assert merged(dead, hears) == (ALIVE, Cause.LINK_CUT)
+    dead.believe(row(sequence=15), EPOCH, T(6))
+    assert dead.sequence == 15
+
+
 def test_another_incarnation_is_later_when_it_was_heard_later() -> None:
     dead = seen(DEAD, sequence=500, incarnation=7, heard=10)
     assert merged(dead, seen(ALIVE, sequence=1, incarnation=8, heard=11)) == (ALIVE, Cause.LINK_CUT)
@@ -224,7 +232,7 @@ def test_a_row_that_is_followed_moves_ages_and_counts_and_no_verdict() -> None:
     view = Seen(LEADER, 0)
     view.apply(transition(1, DEAD), EPOCH, EPOCH, T(1))
     view.follow(row(liveness=ALIVE, sequence=30, lost=2, late=1, age_ns=T(1)), T(9))
-    assert (view.liveness, view.sequence, view.lost, view.late, view.heard_at) == (DEAD, 30, 2, 1, T(8))
+    assert (view.liveness, view.sequence, view.lost, view.late, view.heard_at) == (DEAD, 10, 2, 1, T(8))
 
 
 def test_a_row_that_is_believed_replaces_everything() -> None:
