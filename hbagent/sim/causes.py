@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 EXIT_NS = 50 * MILLISECOND
 #: From the end of a host's time to DEAD(host-gone): how long the last question may take.
 GONE_SLACK_NS = 150 * MILLISECOND
-#: From a stop to SUSPECT(process-frozen), beyond an interval: the margin, the acknowledgement, one more question.
-FROZEN_SLACK_NS = 1500 * MILLISECOND
+#: From a stop to SUSPECT(process-frozen), beyond an interval and the largest margin: one more question.
+FROZEN_SLACK_NS = 1250 * MILLISECOND
 #: Whoever has run, and could be reached, for so long has been asked and has had the time to answer.
 ASKABLE_NS = 600 * MILLISECOND
 #: Evidence about a node whose cause is known is sought once a second, and looked at for a quarter more.
@@ -231,8 +231,10 @@ class Claims:
         """The process of `agent` is being held still, and its kernel is not."""
         if agent.role != "agent" or agent.core is None or agent.gone:
             return
+        scenario = self._scenario
+        due = at + scenario.interval_ns + scenario.leader.detector.margin_max_ns + FROZEN_SLACK_NS
         for _, record in self._watched(agent):
-            record.promises.append((Cause.PROCESS_FROZEN, at, at + self._scenario.interval_ns + FROZEN_SLACK_NS))
+            record.promises.append((Cause.PROCESS_FROZEN, at, due))
 
     # ---- verdicts ----------------------------------------------------------------------------------------
 
@@ -395,7 +397,8 @@ class Claims:
             return False
         if overlap([span for span in own if span[0] != begin], before, due):
             return False
-        return cause is Cause.PROCESS_EXIT or self.crowd(route, begin, due)[0] < self._scenario.leader.gate_min
+        # Two that are late, and one more for a moment by jitter, close the gate.
+        return cause is Cause.PROCESS_EXIT or self.crowd(route, begin, due)[0] < self._scenario.leader.gate_min - 1
 
     def crowd(self, route: Route, begin: int, due: int) -> tuple[int, int, int]:
         """How many of the rack may have been silent at the leader between `begin` and `due`, of how many that ran
