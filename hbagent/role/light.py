@@ -6,6 +6,7 @@ Every host carries the agent, so a megabyte here is gigabytes in a datacenter. M
 - `asyncio`, 1.6 MiB more: loguru asks it whether a coroutine is running. In an agent none ever is, and that answer is
   all that the stand-in can give.
 - `typing_extensions`, 0.5 MiB: msgspec uses it where something else happens to have installed it, and does without.
+- `lzma` and `bz2`, 0.15 MiB: shutil looks whether there are such archives; an agent packs nothing.
 
 Only for the agent's own process, before anything else is imported. Whoever needs one of these in an agent needs a
 process of its own.
@@ -19,7 +20,7 @@ import types
 
 def lighten() -> None:
     """Keep what an agent never uses out of its memory; modules that are loaded already stay."""
-    for name in ("ssl", "typing_extensions"):
+    for name in ("ssl", "typing_extensions", "lzma", "bz2"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     stand_in = types.ModuleType("asyncio", "Stands in for asyncio where no coroutine ever runs.")
     stand_in.get_running_loop = _no_running_loop  # type: ignore[attr-defined]
