@@ -85,16 +85,15 @@ def test_a_node_that_is_killed_is_seen_told_and_explained(demo: Demo, socket_dir
     os.kill(int((socket_dir / "run" / "rack1-node1.pid").read_text()), signal.SIGKILL)
     assert wait_until(lambda: hbagent(socket_dir, "status")[0] == 2, 20), "status does not exit with 2"
     (dead,) = (node for node in status(socket_dir)["nodes"] if node["liveness"] == "DEAD")
-    assert (dead["node"], dead["cause"]) == ("demo/rack1/node1", "silence")
+    assert (dead["node"], dead["cause"]) == ("demo/rack1/node1", "process-exit")
     hooks = socket_dir / "hooks.jsonl"
     assert wait_until(lambda: "node-dead" in hooks.read_text(), 10)
     (told,) = (json.loads(line) for line in hooks.read_text().splitlines() if '"node-dead"' in line)
     assert told["node"] == "demo/rack1/node1"
-    assert told["cause"] == "silence"
+    assert told["cause"] == "process-exit"
     code, text = hbagent(socket_dir, "explain", "demo/rack1/node1")
     assert code == 0
-    assert "silence" in text
-    assert "no beat for" in text
+    assert "process-exit" in text
     demo.send_signal(signal.SIGINT)
     output, _ = demo.communicate(timeout=20)
     assert demo.returncode == 0, output
@@ -102,11 +101,17 @@ def test_a_node_that_is_killed_is_seen_told_and_explained(demo: Demo, socket_dir
     assert left_of(socket_dir) == []
 
 
-def test_a_demo_for_some_seconds_ends_by_itself_and_says_how_all_was(socket_dir: Path) -> None:
-    process = start(socket_dir, "--for", "6", "-o", "json")
+@pytest.mark.parametrize("leaders", [1, 2])
+def test_a_demo_for_some_seconds_ends_by_itself_and_says_how_all_was(socket_dir: Path, leaders: int) -> None:
+    process = start(socket_dir, "--for", "6", "-o", "json", "--leaders", str(leaders))
     output, _ = process.communicate(timeout=40)
     assert process.returncode == 0, output
-    assert [node["liveness"] for node in json.loads(output)["nodes"]] == ["ALIVE"] * 3
+    document = json.loads(output)
+    assert [node["liveness"] for node in document["nodes"]] == ["ALIVE"] * 3
+    assert [len(node["observers"]) for node in document["nodes"]] == [leaders] * 3
+    assert [leader["state"] for leader in document["racks"][0]["leaders"]] == ["ALIVE"] * leaders
+    connected = [path for path in (socket_dir / "log").iterdir() if "peer-connected" in path.read_text()]
+    assert len(connected) == (leaders if leaders > 1 else 0)
     assert left_of(socket_dir) == []
 
 
