@@ -221,6 +221,9 @@ class Roster:
             # It clears nothing, but when it was sent its node was alive.
             member.silent_from = max(member.silent_from, now - age)
             return Heard.OLD
+        if member.cause is Cause.PROCESS_EXIT and not other_clock and now - max(age, 0) <= member.since:
+            # What a process had sent is delivered by its host's kernel, also after the process has ended.
+            return Heard.OLD
         self._adopt_interval(member, interval_ns)
         if member.doubt is not None:
             self.inquiry.cleared += member.liveness is Liveness.ALIVE

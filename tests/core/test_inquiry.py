@@ -85,6 +85,21 @@ def test_an_ended_agent_is_dead_as_soon_as_its_host_has_refused() -> None:
     assert rack.when("node1", "DEAD") - 5.0 < 0.002
 
 
+def test_what_an_ended_agent_had_sent_revives_nobody_when_its_kernel_delivers_it() -> None:
+    rack = settled()
+    node = rack.nodes["node1"]
+    rack.become("node1", Condition.EXITED)
+    sent, sequence = rack.now - MILLISECOND, node.sequence + 1
+    rack.run(0.3)
+    numbers = (node.incarnation, sequence, sent, node.interval_ns, node.interval_ns, 0, 0, 0, False)
+    rack.take(rack.core.beat(node.name, *numbers, rack.now))
+    assert rack.told("node1") == [("DEAD", "process-exit")]
+    # What it sends later shows that it lives after all.
+    numbers = (node.incarnation, sequence + 1, rack.now, node.interval_ns, node.interval_ns, 0, 0, 0, False)
+    rack.take(rack.core.beat(node.name, *numbers, rack.now + MILLISECOND))
+    assert rack.told("node1")[-1] == ("ALIVE", None)
+
+
 def test_an_ended_agent_whose_echo_never_answered_is_not_called_ended() -> None:
     rack = Rack(*FIVE)
     for node in rack.nodes.values():
