@@ -63,7 +63,7 @@ class Trial:
         self.lab = lab
         #: By fault: how often each verdict was given.
         self.said: dict[str, collections.Counter[str]] = {fault.name: collections.Counter() for fault in FAULTS}
-        #: Living nodes that were called dead, with the fault that it was said in.
+        #: Living nodes that were called dead, with the fault that it was said in, and dead ones called alive.
         self.wronged: list[str] = []
         #: What led to a verdict that was not expected.
         self.stories: list[str] = []
@@ -94,6 +94,12 @@ class Trial:
         assert healed, f"{where.rack} is not well after {fault.name} of {where.node}: {self.lab.states()}"
         self.said[fault.name][words(verdict)] += 1
         time.sleep(PROVED_SECONDS)
+        if fault.name == "process-exit":
+            self.wronged += [
+                f"{row['node']} was revived after it had ended"
+                for row in self.lab.events(mark, "node-recovered")
+                if row["node"] == self.lab.nodes[where.node]
+            ]
         dead = {self.lab.nodes[where.node]} if fault.fatal else set()
         self.wronged += [
             f"{row['node']} {row['cause']} in {fault.name} of {where.node}"
