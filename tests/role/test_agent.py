@@ -111,7 +111,8 @@ def test_a_leader_that_the_config_adds_is_beaten_to_and_one_that_it_drops_is_lef
     fleet.until_liveness(NODE, "ALIVE", of="rack1-leader2")
     fleet.config(NODE).write_text(first)
     fleet.signal(NODE, signal.SIGHUP)
-    fleet.until_liveness(NODE, "DEAD", of="rack1-leader2")
+    # The other leader hears it, and says so.
+    fleet.until(lambda: fleet.state(NODE, of="rack1-leader2") == ("SUSPECT", "link-cut"), "not heard there any more")
     hears(fleet)
     assert not fleet.lines(NODE, "defect")
 
