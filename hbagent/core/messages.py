@@ -462,6 +462,7 @@ class Located(msgspec.Struct, frozen=True, gc=False):
     """Leader: the address (numeric IP) that a peer's control connection comes from. Told before its first message."""
 
     peer: str
+    #: Empty when the peer may not speak any more: what answers there must not count as its life.
     address: str
 
 

@@ -44,7 +44,7 @@ class ControlRouter:
 
     `accepts` are the kinds that a sender may send, `accepts_of` those of senders who may send others. Each peer's
     newest connection is noted in `connections`; with `locate` its address is fed as `Located` before its first
-    message, and whenever it is another.
+    message, whenever it is another, and empty when the peer may not speak any more.
     """
 
     def __init__(
@@ -118,10 +118,11 @@ class ControlRouter:
         self._accepts_of = {name: frozenset(kinds) for name, kinds in (accepts_of or {}).items()}
         heard = self._routes
         self._routes = {name: route for name, route in heard.items() if senders.get(route[1]) == name}
-        self._addresses = {name: address for name, address in self._addresses.items() if name in self._routes}
         self._connections.forget_cuts()
         for name in [name for name in heard if name not in self._routes]:
             self.cut += self._connections.end(name)
+            if self._addresses.pop(name, ""):
+                self._feed("", Located(name, ""))
 
     def _note(self, name: str, frame: zmq.Frame) -> None:
         """`name` is heard on another connection than before."""

@@ -310,6 +310,21 @@ def test_another_address_is_told_before_what_is_said_from_there(open_door: OpenD
     assert ends.everything[0] == ("", Located(NODE1.name, "127.0.0.77"))
 
 
+def test_who_may_not_speak_any_more_has_no_address_until_it_may_again(open_door: OpenDoor, context: Context) -> None:
+    ends = Ends(open_door(enrolled(NODE1, NODE2)), context, locate=True)
+    node1 = ends.call(NODE1)
+    ends.greet(node1)
+    ends.greet(ends.call(NODE2))
+    ends.everything.clear()
+    senders = ends.router.senders
+    ends.router.replace_senders(enrolled(NODE2).senders(Role.AGENT))
+    assert ends.everything == [("", Located(NODE1.name, ""))]
+    ends.router.replace_senders(senders)
+    ends.everything.clear()
+    ends.greet(node1)
+    assert ends.everything[0] == ("", Located(NODE1.name, "127.0.0.1"))
+
+
 def test_a_sender_may_have_kinds_of_its_own(ends: Ends, node1: ControlDealer) -> None:
     senders = ends.door.zap._allow.senders(Role.AGENT)
     ends.router.replace_senders(senders, {NODE2.name: (m.HeardWanted,)})
