@@ -17,8 +17,8 @@ from hbagent.cli import EXIT_USAGE
 from hbagent.core.config import DetectorConfig
 from hbagent.core.detector import KINDS
 from hbagent.core.units import SECOND, parse_duration, show_duration
-from hbagent.sim.recording import Recording, RecordingError, deliver, read_recording
-from hbagent.sim.replay import Deadlines, Figures, replay
+from hbagent.sim.recording import Recording, RecordingError, Way, deliver, read_recording
+from hbagent.sim.replay import Asking, Deadlines, Figures, replay
 
 #: A file is not a recording (EX_DATAERR).
 EXIT_DATA = 65
@@ -33,6 +33,8 @@ A recording is a CSV file, gzipped or not, with one of these first lines:
   seq,sent_s,arrived_s            one sender; an empty arrival is a lost beat
   node,seq,sent_s,arrived_s       a rack; rows of node "tick" are the observer's own ticks: planned, ran
   seq,send_begin_s,send_end_s     one sender's emission; the way is made up by --delay, --loss and --seed
+With --margin the margin is that. Without, adaptive learns it from each node's lateness for --mistakes-per-day; to see
+whether it keeps its word, let it learn from the first half and count the second: --learn 0.5.
 """
 
 
@@ -45,6 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interval", type=_interval, required=True, help="the senders' interval, as 100ms")
     parser.add_argument("--detector", choices=KINDS, default=default.kind, help="default: %(default)s")
     parser.add_argument("--margin", type=_duration, help=f"adaptive, fixed; {show_duration(default.margin_ns)}")
+    parser.add_argument(
+        "--mistakes-per-day",
+        metavar="RATE",
+        type=_rate_wanted,
+        help=f"adaptive: wrong suspicions of one node that are accepted; default: {default.mistakes_per_day:g};"
+        " --margin then is what it starts with",
+    )
+    parser.add_argument(
+        "--learn", metavar="SHARE", type=_part, help="count only what follows this share of the recording"
+    )
+    parser.add_argument("--doubt", action="store_true", help="ask whoever is late before suspecting, as a leader does")
     parser.add_argument("--phi", metavar="THRESHOLD", type=_threshold, help=f"phi; default: {default.phi_threshold:g}")
     parser.add_argument("--delay", type=_duration, help=f"median delay of the made-up way; default: {_DELAY}")
     parser.add_argument("--loss", type=_share, help="share of beats lost on the made-up way; default: 0")
@@ -82,9 +95,15 @@ def _config(args: argparse.Namespace) -> DetectorConfig:
         raise argparse.ArgumentTypeError(f"--phi is for --detector phi, not {args.detector}")
     if args.margin is not None and args.detector == "phi":
         raise argparse.ArgumentTypeError("--margin is for --detector adaptive or fixed, not phi")
+    mistakes_per_day: float | None = args.mistakes_per_day
+    if mistakes_per_day is not None and args.detector != "adaptive":
+        raise argparse.ArgumentTypeError(f"--mistakes-per-day is for --detector adaptive, not {args.detector}")
+    if mistakes_per_day is None:
+        mistakes_per_day = default.mistakes_per_day if args.margin is None else 0.0
     return DetectorConfig(
         kind=args.detector,
         margin_ns=default.margin_ns if args.margin is None else args.margin,
+        mistakes_per_day=mistakes_per_day,
         phi_threshold=default.phi_threshold if args.phi is None else args.phi,
     )
 
@@ -92,13 +111,16 @@ def _config(args: argparse.Namespace) -> DetectorConfig:
 def _delivered(args: argparse.Namespace, path: Path, number: int) -> Recording:
     recording = read_recording(path)
     if recording.emissions:
-        delay_ns = parse_duration(_DELAY) if args.delay is None else args.delay
         # Each sender has a way of its own.
-        return deliver(recording, delay_ns, args.loss or 0.0, f"{args.seed or 0}:{number}")
-    for option in ("delay", "loss", "seed"):
-        if getattr(args, option) is not None:
+        return deliver(recording, Way(_delay(args), args.loss or 0.0, f"{args.seed or 0}:{number}"))
+    for option in ("delay", "loss", "seed", "doubt"):
+        if getattr(args, option) not in (None, False):
             raise argparse.ArgumentTypeError(f"{path}: --{option} is for a recording of emissions; here beats arrived")
     return recording
+
+
+def _delay(args: argparse.Namespace) -> int:
+    return parse_duration(_DELAY) if args.delay is None else int(args.delay)
 
 
 def _replayed(args: argparse.Namespace, recordings: list[Recording], config: DetectorConfig) -> Figures:
@@ -114,7 +136,9 @@ def _replayed(args: argparse.Namespace, recordings: list[Recording], config: Det
             def deadlines(node: str, sequence: int, suspect_at: int) -> None:
                 writer.writerow((node, sequence, _seconds(suspect_at)))
 
-        return replay(recordings, config, args.interval, deadlines=deadlines)
+        asking = Asking(_delay(args), args.loss or 0.0, str(args.seed or 0)) if args.doubt else None
+        learn_share = args.learn or 0.0
+        return replay(recordings, config, args.interval, deadlines=deadlines, learn_share=learn_share, asking=asking)
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -135,11 +159,15 @@ def _settings(config: DetectorConfig, interval_ns: int) -> dict[str, object]:
     settings: dict[str, object] = {"detector": config.kind, "interval_ms": interval_ns / 1e6}
     if config.kind == "phi":
         return {**settings, "phi": config.phi_threshold}
-    return {**settings, "margin_ms": config.margin_ns / 1e6}
+    settings["margin_ms"] = config.margin_ns / 1e6
+    return settings if config.kind == "fixed" else {**settings, "mistakes_per_day": config.mistakes_per_day}
 
 
 def _table(config: DetectorConfig, interval_ns: int, figures: Figures) -> str:
     knob = f"phi {config.phi_threshold:g}" if config.kind == "phi" else f"margin {show_duration(config.margin_ns)}"
+    if config.kind == "adaptive" and config.mistakes_per_day:
+        learned = _ms(figures.margin_mean_ms)
+        knob = f"margin learned for {config.mistakes_per_day:g} mistakes a day, at the end {learned} on average"
     accuracy = "-" if figures.query_accuracy is None else f"{figures.query_accuracy:.6f}"
     rows = (
         ("detector", f"{config.kind}, {knob}, interval {show_duration(interval_ns)}"),
@@ -148,6 +176,11 @@ def _table(config: DetectorConfig, interval_ns: int, figures: Figures) -> str:
         ("detection time", f"mean {_ms(figures.detection_time_mean_ms)}, p99 {_ms(figures.detection_time_p99_ms)}"),
         ("mistakes", f"{figures.mistakes}, {_rate(figures.mistakes_per_node_hour)} per node-hour"),
         ("query accuracy", accuracy),
+        *(
+            (("pings", f"{figures.pings}, {figures.extra_messages_share or 0:.3%} of the beats"),)
+            if figures.pings
+            else ()
+        ),
     )
     return "\n".join(f"{label:<16}{value}" for label, value in rows)
 
@@ -172,6 +205,20 @@ def _interval(text: str) -> int:
     if interval_ns == 0:
         raise argparse.ArgumentTypeError("an interval is longer than nothing")
     return interval_ns
+
+
+def _rate_wanted(text: str) -> float:
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0; 1 is usual, and with 0 the margin stays as it is")
+    return value
+
+
+def _part(text: str) -> float:
+    value = _share(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError(f"{text} leaves nothing to count")
+    return value
 
 
 def _threshold(text: str) -> float:

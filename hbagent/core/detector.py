@@ -58,6 +58,13 @@ class Detector(Protocol):
         in the order of their sequence.
         """
 
+    def answered(self, interval_ns: int, now: int) -> int:
+        """The sender answered a question at `now`; returns the new instant from which silence is suspicious.
+
+        What is missing was lost on the way. The next beat is waited for, or the one after it when doubt about the next
+        would have begun already.
+        """
+
     def reset(self) -> None:
         """Forget what was learned: the sender is another incarnation."""
 
@@ -75,7 +82,7 @@ KINDS = (Adaptive.name, Phi.name, Fixed.name)
 def make_detector(config: DetectorConfig) -> Detector:
     """A new detector for one sender. Raises ValueError when `config.kind` is not one of `KINDS`."""
     if config.kind == Adaptive.name:
-        return Adaptive(config.margin_ns)
+        return Adaptive(config.margin_ns, config.mistakes_per_day, config.margin_min_ns, config.margin_max_ns)
     if config.kind == Fixed.name:
         return Fixed(config.margin_ns)
     if config.kind == Phi.name:

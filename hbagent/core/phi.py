@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from .adaptive import SLACK_MIN_NS
+from .adaptive import SLACK_MIN_NS, put_off
 from .window import Window
 
 _LINEAR = 1.5976
@@ -84,6 +84,7 @@ class Phi:
     """suspect_at = arrival + mean + pause + deviations(threshold) · deviation, over a window of arrivals."""
 
     __slots__ = (
+        "_deadline",
         "_deviation_min_ns",
         "_deviations",
         "_interval_ns",
@@ -106,6 +107,8 @@ class Phi:
         self._interval_ns = 0
         self._last = 0
         self._suspect_at = 0
+        #: `_suspect_at`, or later by what answers put it off.
+        self._deadline = 0
         #: How far behind the mean arrival the last deadline lies.
         self.allowed_ns = 0
         #: How long before suspicion the doubt begins.
@@ -129,8 +132,14 @@ class Phi:
         self.allowed_ns = self._pause_ns + int(self._deviations * max(seen, self._deviation_min_ns))
         # Asking is cheap: neither the pause nor the least deviation, which keep verdicts calm, put it off.
         self.lead_ns = max(0, self.allowed_ns - max(SLACK_MIN_NS, int(_DOUBT_DEVIATIONS * seen)))
-        self._suspect_at = now + window.mean_ns + self.allowed_ns
+        self._suspect_at = self._deadline = now + window.mean_ns + self.allowed_ns
         return self._suspect_at
+
+    def answered(self, interval_ns: int, now: int) -> int:
+        """The sender answered at `now`: what is missing was lost on the way. Returns when silence is suspicious."""
+        # The window goes by `_suspect_at`: a gap that was only explained by asking is an outage to it.
+        self._deadline += put_off(self._deadline - self.lead_ns, interval_ns, now)
+        return self._deadline
 
     def reset(self) -> None:
         """Forget the arrivals."""

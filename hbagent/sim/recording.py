@@ -65,7 +65,7 @@ class Loss(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """One file: `events` in the order of `at` with `losses`, or `emissions` in the order of sending."""
+    """One file: `events` in the order of `at` with `losses`, or `emissions` in the order of sending, or both."""
 
     name: str
     events: list[Event]
@@ -85,25 +85,38 @@ def read_recording(path: Path) -> Recording:
         raise RecordingError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def deliver(recording: Recording, delay_ns: int, loss: float, seed: str) -> Recording:
-    """Send the emissions over a made-up way: lognormal delay of median `delay_ns`, independent loss, in order.
+class Way:
+    """A made-up way: lognormal delay of median `delay_ns`, independent loss. The same seed gives the same journeys."""
 
-    The same seed gives the same arrivals. A beat leaves when its call to send returns: a sender that stalls inside
-    the call has said nothing yet.
+    __slots__ = ("_loss", "_mu", "_rng")
+
+    def __init__(self, delay_ns: int, loss: float, seed: str) -> None:
+        self._rng = random.Random(seed)
+        self._mu = math.log(delay_ns) if delay_ns else None
+        self._loss = loss
+
+    def travel(self) -> int | None:
+        """How long the next journey takes, in nanoseconds; None when what is sent is lost."""
+        delay = round(self._rng.lognormvariate(self._mu, DELAY_SIGMA)) if self._mu is not None else 0
+        return None if self._rng.random() < self._loss else delay
+
+
+def deliver(recording: Recording, way: Way) -> Recording:
+    """Send the emissions over a made-up way, on which no beat overtakes another.
+
+    A beat leaves when its call to send returns: a sender that stalls inside the call has said nothing yet.
     """
-    rng = random.Random(seed)
-    mu = math.log(max(delay_ns, 1))
     events: list[Event] = []
     losses: list[Loss] = []
     newest = recording.emissions[0].begin if recording.emissions else 0
     for sequence, begin, end in recording.emissions:
-        delay = round(rng.lognormvariate(mu, DELAY_SIGMA)) if delay_ns else 0
-        if rng.random() < loss:
+        delay = way.travel()
+        if delay is None:
             losses.append(Loss(recording.name, sequence, begin))
             continue
         newest = max(newest, end + delay)
         events.append(Event(newest, recording.name, sequence, begin))
-    return Recording(recording.name, events, losses, [])
+    return Recording(recording.name, events, losses, recording.emissions)
 
 
 def _parse(path: Path, lines: IO[str]) -> Recording:

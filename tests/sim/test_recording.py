@@ -19,6 +19,7 @@ from hbagent.sim.recording import (
     Loss,
     Recording,
     RecordingError,
+    Way,
     deliver,
     read_recording,
 )
@@ -140,12 +141,12 @@ def test_any_bytes_are_a_recording_or_refused(tmp_path_factory: pytest.TempPathF
 
 def test_the_same_seed_makes_up_the_same_way_and_another_seed_another() -> None:
     sent = emissions(200)
-    assert deliver(sent, MILLISECOND, 0.1, "3") == deliver(sent, MILLISECOND, 0.1, "3")
-    assert deliver(sent, MILLISECOND, 0.1, "3") != deliver(sent, MILLISECOND, 0.1, "4")
+    assert deliver(sent, Way(MILLISECOND, 0.1, "3")) == deliver(sent, Way(MILLISECOND, 0.1, "3"))
+    assert deliver(sent, Way(MILLISECOND, 0.1, "3")) != deliver(sent, Way(MILLISECOND, 0.1, "4"))
 
 
 def test_the_made_up_delay_has_the_median_and_the_loss_the_share_that_were_asked_for() -> None:
-    way = deliver(emissions(5000), MILLISECOND, 0.02, "1")
+    way = deliver(emissions(5000), Way(MILLISECOND, 0.02, "1"))
     delays = [event.at - event.sent for event in way.events]
     assert statistics.median(delays) == pytest.approx(MILLISECOND, rel=0.05)
     assert len(way.losses) == pytest.approx(100, abs=40)
@@ -153,11 +154,11 @@ def test_the_made_up_delay_has_the_median_and_the_loss_the_share_that_were_asked
 
 
 def test_beats_of_one_sender_do_not_overtake_one_another() -> None:
-    events = deliver(emissions(2000), 200 * MILLISECOND, 0.0, "1").events
+    events = deliver(emissions(2000), Way(200 * MILLISECOND, 0.0, "1")).events
     assert [event.sequence for event in events] == list(range(2000))
     assert all(before.at <= after.at for before, after in pairwise(events))
 
 
 def test_a_beat_leaves_when_the_call_to_send_returns() -> None:
-    event = deliver(emissions(20, stall_ns=SECOND), 0, 0.0, "1").events[10]
+    event = deliver(emissions(20, stall_ns=SECOND), Way(0, 0.0, "1")).events[10]
     assert (event.sent, event.at) == (SECOND, 2 * SECOND)

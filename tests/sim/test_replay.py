@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from hbagent.core.config import DetectorConfig
 from hbagent.core.detector import KINDS
 from hbagent.core.units import HOUR, MILLISECOND, SECOND
-from hbagent.sim.recording import TICK, Emission, Event, Loss, Recording, deliver
-from hbagent.sim.replay import Figures, replay
+from hbagent.sim.recording import TICK, Emission, Event, Loss, Recording, Way, deliver
+from hbagent.sim.replay import Asking, Figures, replay
 
 INTERVAL = 100 * MILLISECOND
 MARGIN = 40 * MILLISECOND
-CONFIG = DetectorConfig(margin_ns=MARGIN)
+CONFIG = DetectorConfig(margin_ns=MARGIN, mistakes_per_day=0)
 
 
 def beats(count: int, node: str = "a", late: dict[int, int] | None = None, lost: tuple[int, ...] = ()) -> Recording:
@@ -65,7 +67,7 @@ def test_a_beat_at_its_deadline_is_no_mistake_and_one_nanosecond_later_it_is() -
 
 def test_a_lost_beat_is_a_mistake_where_the_margin_is_less_than_an_interval() -> None:
     assert play(beats(100, lost=(50,))).mistakes == 1
-    assert play(beats(100, lost=(50,)), config=DetectorConfig(margin_ns=INTERVAL)).mistakes == 0
+    assert play(beats(100, lost=(50,)), config=DetectorConfig(margin_ns=INTERVAL, mistakes_per_day=0)).mistakes == 0
 
 
 def test_a_sender_that_dies_after_a_lost_beat_is_detected_by_the_deadline_of_the_one_before() -> None:
@@ -106,8 +108,9 @@ def test_silence_at_the_end_of_a_recording_is_no_mistake() -> None:
 
 
 def test_the_99th_percentile_is_the_time_that_99_of_100_do_not_exceed() -> None:
-    assert play(beats(100, late={99: 30})).detection_time_p99_ms == 141
-    assert play(beats(100, late={98: 30, 99: 30})).detection_time_p99_ms == 171
+    fixed = DetectorConfig(kind="fixed", margin_ns=MARGIN)
+    assert play(beats(100, late={99: 30}), config=fixed).detection_time_p99_ms == 141
+    assert play(beats(100, late={98: 30, 99: 30}), config=fixed).detection_time_p99_ms == 171
 
 
 def test_several_recordings_are_pooled_and_do_not_meet() -> None:
@@ -125,7 +128,7 @@ def test_a_recording_without_an_arrival_has_no_figures() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_detector_suspects_a_sender_that_is_cut_off_and_clears_it(kind: str) -> None:
     cut = beats(2000, lost=tuple(range(1500, 1600)))
-    assert play(cut, config=DetectorConfig(kind=kind, margin_ns=MARGIN)).mistakes == 1
+    assert play(cut, config=DetectorConfig(kind=kind, margin_ns=MARGIN, mistakes_per_day=0)).mistakes == 1
 
 
 def test_a_stalled_observer_reads_before_it_judges_and_suspects_nobody() -> None:
@@ -181,8 +184,90 @@ def test_ticks_are_no_node_and_no_beat() -> None:
 
 def test_emissions_over_a_made_up_way_give_the_figures_of_their_losses() -> None:
     sent = Recording("a", [], [], [Emission(i, i * INTERVAL, i * INTERVAL) for i in range(2000)])
-    clean, lossy = (deliver(sent, 250_000, loss, "1") for loss in (0.0, 0.02))
+    clean, lossy = (deliver(sent, Way(250_000, loss, "1")) for loss in (0.0, 0.02))
     assert play(clean).mistakes == 0
     figures = play(lossy)
     assert figures.lost == len(lossy.losses) > 0
     assert 0 < figures.mistakes <= figures.lost
+
+
+def test_a_share_that_is_only_learned_from_is_in_no_figure() -> None:
+    figures = replay([beats(101, late={20: 60, 80: 70})], CONFIG, INTERVAL, learn_share=0.5)
+    assert figures.mistakes == 1
+    assert figures.node_hours == pytest.approx(50 * INTERVAL / HOUR, rel=0.02)
+    lost = replay([beats(101, lost=(20, 80))], CONFIG, INTERVAL, learn_share=0.5)
+    assert (lost.mistakes, lost.beats, lost.lost) == (1, 101, 2)
+    assert lost.detection_time_mean_ms == pytest.approx((50 * 141 + 41) / 51, rel=0.01)
+
+
+def test_a_margin_learned_from_one_half_lets_as_many_mistakes_pass_in_the_other() -> None:
+    rng = random.Random(5)
+    late = {i: round(rng.paretovariate(1.5) * 15) for i in range(36_000) if rng.random() < 0.003}
+    config = DetectorConfig(mistakes_per_day=40 * 24)
+    figures = replay([beats(36_000, late=late)], config, INTERVAL, learn_share=0.5)
+    assert 10 <= figures.mistakes <= 32
+    assert figures.margin_mean_ms is not None
+    assert 20 < figures.margin_mean_ms < 90
+
+
+def test_a_crowd_of_late_nodes_is_held_and_a_lone_one_is_not() -> None:
+    crowd = [rack(12, (0, 0)).events, rack(12, (0, 0)).events]
+    for events, silent in zip(crowd, (6, 1), strict=True):
+        names = {f"n{i}" for i in range(silent)}
+        # A switch between these and the observer holds what they send for 130 ms, and gives all of it at once.
+        held = [
+            e._replace(at=5230 * MILLISECOND) if e.node in names and 5.1 <= e.at / SECOND < 5.23 else e for e in events
+        ]
+        held.sort(key=lambda event: event.at)
+        assert play(Recording("rack", held, [], [])).mistakes == (1 if silent == 1 else 0)
+        assert play(Recording("rack", held, [], []), guarded=False).mistakes == silent
+
+
+def asked(recording: Recording, loss: float = 0.0, config: DetectorConfig = CONFIG) -> Figures:
+    return replay([recording], config, INTERVAL, asking=Asking(250_000, loss, "1"))
+
+
+def sender(count: int = 2000, sleeps: dict[int, int] | None = None, blocked: dict[int, int] | None = None) -> Recording:
+    """Emissions every 100 ms; before some it oversleeps by so many ms, in some the call to send takes so many."""
+    at, emissions = 0, []
+    for i in range(count):
+        at += (sleeps or {}).get(i, 0) * MILLISECOND
+        emissions.append(Emission(i, at, at + (blocked or {}).get(i, 0) * MILLISECOND))
+        at = max(at + INTERVAL, emissions[-1].end)
+    return Recording("a", [], [], emissions)
+
+
+def test_a_lost_beat_is_asked_about_and_the_answer_clears_the_doubt() -> None:
+    lossy = deliver(sender(), Way(250_000, 0.02, "1"))
+    assert play(lossy).mistakes > 20
+    figures = asked(lossy)
+    assert figures.mistakes == 0
+    assert figures.detection_time_mean_ms == pytest.approx(play(lossy).detection_time_mean_ms, rel=0.01)
+    # The first round goes out on two paths.
+    assert 2 * figures.lost <= figures.pings <= 2.5 * figures.lost
+    assert figures.extra_messages_share == figures.pings / figures.beats
+
+
+def test_questions_that_are_lost_are_asked_again() -> None:
+    lossy = deliver(sender(), Way(250_000, 0.02, "1"))
+    assert asked(lossy, loss=0.2).mistakes <= 2
+    assert asked(lossy, loss=1.0).mistakes == play(lossy).mistakes
+
+
+@pytest.mark.parametrize("stalled", [sender(sleeps={1000: 60}), sender(blocked={1000: 60})])
+def test_a_sender_that_does_not_run_answers_nothing(stalled: Recording) -> None:
+    assert asked(deliver(stalled, Way(250_000, 0.0, "1"))).mistakes == 1
+
+
+def test_a_sender_that_stalls_for_less_than_the_margin_is_not_suspected() -> None:
+    figures = asked(deliver(sender(sleeps={1000: 30}), Way(250_000, 0.0, "1")))
+    assert (figures.mistakes, figures.pings) == (0, 4)
+
+
+def test_an_answer_given_after_a_lost_beat_puts_off_nothing_for_a_sender_that_died_with_that_beat() -> None:
+    delivered = deliver(sender(20), Way(0, 0.0, "1"))
+    events = [event for event in delivered.events if event.sequence not in (10, 11)]
+    losses = [Loss("a", i, i * INTERVAL) for i in (10, 11)]
+    figures = replay([delivered._replace(events=events, losses=losses)], CONFIG, INTERVAL, asking=Asking(0, 0.0, "1"))
+    # After a beat that came 140 ms; after the first lost one 40; after the second the deadline that an answer put off.
+    assert figures.detection_time_mean_ms == pytest.approx((18 * 140 + 40 + 40) / 20)
