@@ -119,10 +119,13 @@ class Inquiry:
 
     def deadline(self) -> int | None:
         """When `wake` has something to do."""
-        times = [queue[0][0] for queue in (self._rounds, self._checks) if queue]
-        if self._reports:
-            times.append(self._reports[0][0])
-        return min(times, default=None)
+        # Asked at every turn of the loop, mostly for nothing: a list of three would be half of its cost.
+        at = self._rounds[0][0] if self._rounds else None
+        if self._checks and (at is None or self._checks[0][0] < at):
+            at = self._checks[0][0]
+        if self._reports and (at is None or self._reports[0][0] < at):
+            at = self._reports[0][0]
+        return at
 
     def wake(self, now: int) -> list[str]:
         """Ask whoever's turn it is; returns the neighbours that did not report back."""
@@ -399,6 +402,8 @@ class Inquiry:
             doubt.tcp_open = doubt.tcp_tries < TCP_TRIES_MAX
             if doubt.tcp_tries == 1:
                 self._ask_tcp(member, doubt, now)
+        elif tcp and outcome is Outcome.UNSENT:
+            doubt.tcp_open = doubt.tcp_tries < TCP_TRIES_MAX
         elif tcp:
             doubt.step(now, f"nothing came back from {where}")
 

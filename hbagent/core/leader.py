@@ -309,7 +309,7 @@ class LeaderCore:
         if owed is None or member is None or owed[0] != account.number:
             return ()
         del self._owed[sender]
-        word, text = reason(account, owed[1])
+        word, text = reason(account, owed[1], member.interval_ns)
         evidence = Evidence(
             text=f"{word}: {text}",
             incarnation=account.incarnation,

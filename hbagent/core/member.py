@@ -30,6 +30,7 @@ class Member:
 
     __slots__ = (
         "address",
+        "answers",
         "ask_at",
         "beats",
         "beats_limit",
@@ -124,6 +125,8 @@ class Member:
         self.doubt: Doubt | None = None
         #: No suspicion before this: it was silent together with its rack, which has come back.
         self.judge_from = 0
+        #: Times in a row that it answered while no beat of it came.
+        self.answers = 0
         # Where and with which key it is asked (`core.inquiry`).
         self.address = ""
         self.echo_port = 0
@@ -153,7 +156,8 @@ class Member:
         """Take an ordinary beat; False, and nothing changed, when it is not one."""
         order = self.order
         if (
-            self.liveness is not Liveness.ALIVE
+            # Only a plain ALIVE has no cause.
+            self.cause is not None
             or incarnation != order.incarnation
             or sequence <= order.sequence
             or interval_ns != self.interval_ns

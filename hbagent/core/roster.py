@@ -54,6 +54,8 @@ ASKED_MIN = 3
 ASKED_AGAIN_NS = 100 * MILLISECOND
 #: A node whose cause is known, or whose rack is dark, is looked at again after this, also when nothing comes in.
 LOOK_AGAIN_NS = SECOND // 4
+#: A node that answered so often in a row, while not one beat came, lives and is cut off in part.
+ANSWERS_ALONE = 5
 #: Causes told of one suspicion: a network that wavers must not tell without end.
 TOLD_MAX = 6
 
@@ -162,7 +164,7 @@ class Roster:
         gate = self._gates[member.rack]
         gate.watched -= self._watches(member)
         member.liveness = liveness
-        member.cause = cause
+        member.cause = cause if cause is not None or liveness is Liveness.ALIVE else Cause.SILENCE
         if incarnation is not None:
             member.order.restore(incarnation, sequence, member.order.retired)
         self._adopt_interval(member, interval_ns)
@@ -225,6 +227,7 @@ class Roster:
             # What a process had sent is delivered by its host's kernel, also after the process has ended.
             return Heard.OLD
         self._adopt_interval(member, interval_ns)
+        member.answers = 0
         if member.doubt is not None:
             self.inquiry.cleared += member.liveness is Liveness.ALIVE
             self._clear(member, now)
@@ -257,6 +260,7 @@ class Roster:
         elif before in (Liveness.SUSPECT, Liveness.DEAD):
             kind, text = Kind.NODE_RECOVERED, "beats again with the same incarnation"
         elif before is Liveness.ALIVE:
+            member.cause = None
             return Heard.TAKEN
         else:
             kind = Kind.NODE_JOINED
@@ -398,7 +402,12 @@ class Roster:
         missed = max(0, now - (member.suspect_at - member.detector.lead_ns))
         member.suspect_at += member.interval_ns * (1 + missed // member.interval_ns)
         self._queue(member, member.suspect_at - member.detector.lead_ns)
-        if member.liveness is Liveness.ALIVE or member.cause in (Cause.DUPLICATE_ID, Cause.INCOMPATIBLE):
+        member.answers += 1
+        if member.liveness is Liveness.ALIVE:
+            if member.answers >= ANSWERS_ALONE:
+                member.cause = Cause.LINK_CUT
+            return None
+        if member.cause in (Cause.DUPLICATE_ID, Cause.INCOMPATIBLE):
             return None
         member.late += member.liveness is Liveness.SUSPECT
         kind = Kind.NODE_JOINED if member.liveness is Liveness.UNKNOWN else Kind.NODE_RECOVERED
@@ -442,6 +451,9 @@ class Roster:
         if self._may_be_gone(member, doubt):
             # Whoever was asked on paths that work need not be given the margin, which is for beats alone.
             at = min(at, max(self._gone_at(member), self._lag.hold_until, member.judge_from))
+        if self._config.detector.mistakes_per_day:
+            # Nor may a margin that was learned put off what an operator has set.
+            at = min(at, max(self._silence_at(member), self._lag.hold_until, member.judge_from))
         if now < at:
             signless_at = self._signless_at(member)
             self._queue(member, min(at, signless_at if now < signless_at else now + ASKED_AGAIN_NS))
@@ -590,7 +602,7 @@ class Roster:
     def _gone_at(self, member: Member) -> int:
         """When silence on all paths is enough. Where no other path is known to work, the margin of the beats counts."""
         at = self._signless_at(member)
-        if member.doubt is None or not self._may_be_gone(member, member.doubt):
+        if not self._config.detector.mistakes_per_day:
             at = max(at, member.suspect_at)
         return max(at, member.judge_from + member.interval_ns) if member.judge_from else at
 

@@ -436,7 +436,7 @@ def test_on_its_way_out_a_leader_sends_and_keeps_what_it_has() -> None:
     begun = len(book.effects)
     book = book >> Terminate()
     disk.follow(book.effects[begun:])
-    assert [entry["k"] for entry in disk.entries] == ["t", "n"]
+    assert [entry["k"] for entry in disk.entries] == ["t", "n", "d"]
     assert core.deadline() is None
     assert core.wake(T(9)) == ()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hbagent.core.config import DetectorConfig
 from hbagent.core.detector import make_detector
 from hbagent.core.member import FLOOR_TURN_NS, Member
-from hbagent.core.states import Liveness
+from hbagent.core.states import Cause, Liveness
 from hbagent.core.units import MILLISECOND, SECOND
 from tests.build import INCARNATION, NODE, T
 
@@ -21,7 +21,7 @@ def living() -> Member:
     """A node that was heard at 1 s with sequence 1, 1 ms after it was sent."""
     member = Member(NODE, make_detector(DetectorConfig()), SECOND, 0)
     member.order.judge(INCARNATION, 1)
-    member.liveness = Liveness.ALIVE
+    member.liveness, member.cause = Liveness.ALIVE, None
     member.heard_at = T(1)
     member.fresh_ns = T(1.15)
     member.age_of(T(1) - (T(1) - MILLISECOND + OFFSET), T(1))
@@ -79,7 +79,7 @@ def test_what_is_not_ordinary_is_left_untouched(unusual: dict[str, float]) -> No
 @pytest.mark.parametrize("liveness", [value for value in Liveness if value is not Liveness.ALIVE])
 def test_a_beat_of_a_node_that_is_not_alive_is_a_matter_for_the_roster(liveness: Liveness) -> None:
     member = living()
-    member.liveness = liveness
+    member.liveness, member.cause = liveness, Cause.SILENCE
     assert not hear(member, 2, sent=2, arrived=2.001)
 
 
