@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
@@ -27,7 +28,7 @@ from hbagent.transport.allow import Role
 from hbagent.transport.connections import Connections
 from hbagent.transport.keys import KeyPair
 from hbagent.transport.monitor import Link, LinkEvent
-from hbagent.transport.sockets import CONTROL_QUEUE_MAX, Context, Target, connect, control_dealer
+from hbagent.transport.sockets import CONTROL_QUEUE_MAX, Context, Host, Target, connect, control_dealer, control_router
 from hbagent.wire import codec
 from hbagent.wire.version import MAGIC, MAJOR
 from tests.role.parts import SmallCore, until
@@ -347,17 +348,59 @@ def test_a_sender_may_have_kinds_of_its_own(ends: Ends, node1: ControlDealer) ->
 
 
 def test_a_route_that_libzmq_gives_up_ends_the_connection_too(ends: Ends, node1: ControlDealer) -> None:
-    watched = ends.connections.watch(NODE1.name)
-    assert watched is not None
-    assert watched.look() is None
-    node1.source.close(linger=0)
+    """What was heard may have waited so long that the number is another connection's by now."""
+    with live_connection() as (near, _):
+        ends.connections.note(NODE1.name, near.fileno())
+        watched = ends.connections.watch(NODE1.name)
+        assert watched is not None
+        assert watched.look() is None
+        node1.source.close(linger=0)
 
-    def noticed() -> bool:
-        ends.router.send(NODE1.name, WELCOME)
-        return ends.router.unsent > 0
+        def noticed() -> bool:
+            ends.router.send(NODE1.name, WELCOME)
+            return ends.router.unsent > 0
 
-    assert ends.until(noticed)
-    assert watched.look() is Outcome.CLOSED
+        assert ends.until(noticed)
+        assert watched.look() is Outcome.CLOSED
+
+
+def test_whoever_has_the_number_of_a_connection_now_tells_that_its_peer_is_gone(ends: Ends) -> None:
+    """As if node1 had called when node2's connection had just been closed, and were heard before that was told."""
+    node1 = ends.call(NODE1)
+    ends.greet(node1)
+    (fd,) = ends.connections._names
+    with live_connection() as (near, _):
+        ends.connections.note(NODE2.name, near.fileno())
+        earlier = ends.connections._of[NODE2.name]
+    earlier.fd = fd
+    ends.connections._names[fd] = NODE2.name
+    ends.router._routes.clear()
+    ends.everything.clear()
+    ends.greet(node1)
+    assert ends.everything[:2] == [("", Disconnected(NODE2.name)), (NODE1.name, HELLO)]
+
+
+def test_an_ipv4_peer_of_an_ipv6_socket_has_its_own_address(open_door: OpenDoor, context: Context) -> None:
+    door = open_door(enrolled(NODE1))
+    host = Host(keys=door.keys, domain="agents", peers_expected=1)
+    door.control.close()
+    door.control = control_router(door.context, host, "tcp://[::ffff:127.0.0.1]:*")
+    port = door.control_target.endpoint.rsplit(":", 1)[1]
+    ends = Ends(door, context, locate=True)
+    dealer = control_dealer(context, caller(NODE1), [Target(f"tcp://127.0.0.1:{port}", door.control_target.server_key)])
+    ends.greet(ControlDealer(dealer, LEADER, lambda name, message: None, ()))
+    assert ends.everything[0] == ("", Located(NODE1.name, "127.0.0.1"))
+
+
+@contextlib.contextmanager
+def live_connection() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a TCP connection."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname(), timeout=5) as far,
+        listener.accept()[0] as near,
+    ):
+        yield near, far
 
 
 class Peer:
@@ -482,3 +525,15 @@ def test_a_loss_that_is_told_a_thousand_times_is_handed_over_once(desk: Desk, co
     # It lives, whatever was told: a number that came back is not the connection that ended.
     desk.losses._look()
     assert not desk.core.messages(Disconnected)
+
+
+def test_a_connection_that_is_closed_a_moment_after_it_was_told_is_gone(desk: Desk) -> None:
+    """libzmq tells of it first."""
+    with live_connection() as (near, _):
+        fd = near.fileno()
+        desk.connections.note(NODE1.name, fd)
+        desk.losses.told(Link("control", LinkEvent.LOST, "", fd))
+        desk.driver.turn()
+        assert not desk.core.messages(Disconnected)
+        near.close()
+        assert desk.turn_until(lambda: desk.core.messages(Disconnected), 1.0)
