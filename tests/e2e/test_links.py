@@ -105,13 +105,20 @@ def test_a_third_of_all_packets_lost_kills_nobody(lab: Lab, figures: Figures) ->
 def test_a_link_that_comes_and_goes_kills_nobody(lab: Lab, figures: Figures) -> None:
     mark = lab.newest()
     until = time.monotonic() + 20.0
+    cuts: list[float] = []
     while time.monotonic() < until:
+        begun = time.monotonic()
         with lab.isolated(NODE):
             time.sleep(0.4)
+        cuts.append(time.monotonic() - begun)
         time.sleep(0.4)
     back = lab.settle()
-    figures("F12", f"0.4 s on and off for 20 s: {len(told(lab, mark))} events, well {back:.2f} s after the end")
-    assert ids(lab.events(mark, "node-dead")) == []
+    events = told(lab, mark)
+    figures("F12", f"0.4 s on and off for 20 s: {len(events)} events, well {back:.2f} s after the end")
+    deaths = lab.events(mark, "node-dead")
+    # A machine that was busy elsewhere may have cut for as long as it takes.
+    assert deaths == [] or max(cuts) > HOST_GONE - INTERVAL, deaths
+    assert len(events) <= 3 * len(cuts)
     others = [row for row in lab.events(mark) if row["node"] != lab.nodes[NODE] and row["kind"] != "node-accounted"]
     assert ids(others) == []
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan
 from tests.e2e.conftest import Build, Figures
 from tests.e2e.fleet import Fleet, ids
@@ -37,6 +38,7 @@ def _healed(fleet: Fleet) -> Iterator[None]:
     yield
     fleet.heal()
     fleet.settle()
+    time.sleep(PROVED_SECONDS)
 
 
 def never_but_alive(fleet: Fleet, seconds: float) -> None:
