@@ -114,7 +114,8 @@ def _delivered(args: argparse.Namespace, path: Path, number: int) -> Recording:
         # Each sender has a way of its own.
         return deliver(recording, Way(_delay(args), args.loss or 0.0, f"{args.seed or 0}:{number}"))
     for option in ("delay", "loss", "seed", "doubt"):
-        if getattr(args, option) not in (None, False):
+        given = getattr(args, option)
+        if given is not None and given is not False:
             raise argparse.ArgumentTypeError(f"{path}: --{option} is for a recording of emissions; here beats arrived")
     return recording
 

@@ -95,6 +95,7 @@ class Adaptive:
         "_start_ns",
         "_tail",
         "_together",
+        "_weight",
         "allowed_ns",
         "lead_ns",
         "margin_ns",
@@ -124,9 +125,12 @@ class Adaptive:
         self._slow_at = 0
         #: A delay so far above the mean begins a burst...
         self._burst_ns = MILLISECOND
-        #: ...and what `beat` compares with: below everything while anything but the ordinary is going on.
+        #: ...and what `beat` compares with: below everything before the first beat, and in a run of late ones.
         self._burst_at = _NEVER
+        #: A quick mean of what delays were above the long one, in and after a burst.
         self._left = 0
+        #: How much of it is allowed for; 0 when no burst is near.
+        self._weight = 0
         self._together = WHOLE * TOGETHER_BEATS // BURST_BEATS
         self._late_beat_at = 0
         self._count = 0
@@ -141,7 +145,8 @@ class Adaptive:
     def beat(self, sent_mono_ns: int, due_in_ns: int, interval_ns: int, now: int) -> int:
         """A fresh beat arrived; returns when silence is suspicious."""
         mean = self._mean
-        excess = now - sent_mono_ns - mean
+        delay = now - sent_mono_ns
+        excess = delay - mean
         if excess > self._burst_at or now > self._doubt_at or excess < -interval_ns:
             return self._unusual(sent_mono_ns, due_in_ns, interval_ns, now)
         count = self._count
@@ -153,6 +158,8 @@ class Adaptive:
         self._rest = excess % count
         self._mean = mean
         doubt_at = sent_mono_ns + due_in_ns + mean + self._slack_ns
+        if self._weight:
+            doubt_at += self._after_burst(delay - mean)
         self._doubt_at = doubt_at
         return doubt_at + self.lead_ns
 
@@ -197,18 +204,32 @@ class Adaptive:
             self._burst(now, interval_ns)
         mean = self._mean
         self._left += (excess - self._left) // QUICK_BEATS
-        if self._left <= self._burst_ns // 4:
-            self._left = 0
         allowed = self._allowed(delay - mean, interval_ns)
         count = min(self._count + 1, MEAN_BEATS)
         self._count = count
         excess += self._rest
         self._mean = mean + excess // count
         self._rest = excess % count
-        self._burst_at = _NEVER if self._left or self._above or self._together > TOGETHER_MANY else self._burst_ns
+        self._burst_at = _NEVER if self._above else self._burst_ns
         self.allowed_ns = allowed + self.margin_ns
         self._doubt_at = sent_mono_ns + due_in_ns + self._mean + allowed + self._slack_ns
         return self._doubt_at + self.lead_ns
+
+    def _after_burst(self, excess: int) -> int:
+        """What an ordinary beat is allowed beyond the mean delay: something is left of a burst, or one is always on."""
+        left = self._left
+        left += (excess - left) // QUICK_BEATS
+        self._left = left
+        if self._weight == WHOLE:
+            allowed = excess if excess > left else left
+            if allowed < 0:
+                allowed = 0
+        elif left > self._burst_ns // 4:
+            allowed = left * self._weight // WHOLE
+        else:
+            self._weight = allowed = 0
+        self.allowed_ns = allowed + self.margin_ns
+        return allowed
 
     def _far(self, delay: int, interval_ns: int) -> int:
         """Decide about a delay far from the mean: start again from it, or count it as one interval too late."""
@@ -235,11 +256,11 @@ class Adaptive:
 
     def _allowed(self, excess: int, interval_ns: int) -> int:
         """What of the last delay's excess over the mean, or of a burst's, the next beat is given."""
+        self._weight = max(WEIGHT_MIN, self._together) if self._together <= TOGETHER_MANY else WHOLE
         worst = max(excess, self._left)
         if worst <= 0:
             return 0
-        weight = max(WEIGHT_MIN, self._together) if self._together <= TOGETHER_MANY else WHOLE
-        return min(worst, max(worst * weight // WHOLE, worst * worst // max(interval_ns, 1)))
+        return min(worst, max(worst * self._weight // WHOLE, worst * worst // max(interval_ns, 1)))
 
     # ---- lateness ------------------------------------------------------------------------------------------
 

@@ -72,6 +72,34 @@ def test_the_table_says_the_same_for_people(arrivals: Path, capsys: pytest.Captu
     )
 
 
+def test_a_rate_of_mistakes_is_learned_and_held_against_the_rest(
+    arrivals: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = (arrivals, "--interval", "100ms")
+    assert told(capsys, *base)["mistakes_per_day"] == 1
+    assert told(capsys, *base, "--margin", "50ms")["mistakes_per_day"] == 0
+    # Of 5,000 a day one is due after 17 s: until then the late beat before it makes the margin more careful.
+    often = told(capsys, *base, "--mistakes-per-day", "5000", "--margin", "50ms")
+    assert often["margin_ms"] == 50
+    assert often["margin_mean_ms"] > 50
+    late = told(capsys, *base, "--margin", "50ms", "--learn", "0.5")
+    assert late["mistakes"] == 1
+    assert late["node_hours"] == pytest.approx(14.95 / 3600, rel=0.01)
+    assert main(["replay", str(arrivals), "--interval", "100ms", "--mistakes-per-day", "2"]) == 0
+    assert "adaptive, margin learned for 2 mistakes a day, at the end " in capsys.readouterr().out
+
+
+def test_asking_clears_what_only_the_way_lost(emissions: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ("replay", emissions, "--interval", "100ms", "--margin", "40ms", "--loss", "0.02")
+    passive, asking = told(capsys, *base[1:]), told(capsys, *base[1:], "--doubt")
+    assert passive["mistakes"] > 20
+    assert asking["mistakes"] == 0
+    assert asking["detection_time_mean_ms"] == pytest.approx(passive["detection_time_mean_ms"], rel=0.01)
+    assert asking["extra_messages_share"] == pytest.approx(asking["pings"] / asking["beats"])
+    assert main([*map(str, base), "--doubt"]) == 0
+    assert f"pings           {asking['pings']}, " in capsys.readouterr().out
+
+
 def test_each_arrival_has_its_deadline_written(
     arrivals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +150,14 @@ def test_several_senders_are_pooled_each_on_a_way_of_its_own(
         (["--interval", "1s", "--detector", "phi", "--phi", "much"], "'much' is not a number"),
         (["--interval", "1s", "--loss", "1.1"], "1.1 is not a share between 0 and 1"),
         (["--interval", "1s", "--loss", "0.1"], "--loss is for a recording of emissions"),
+        (["--interval", "1s", "--loss", "0"], "--loss is for a recording of emissions"),
+        (["--interval", "1s", "--doubt"], "--doubt is for a recording of emissions"),
+        (["--interval", "1s", "--learn", "1"], "1 leaves nothing to count"),
+        (["--interval", "1s", "--mistakes-per-day", "-1"], "-1 is below 0"),
+        (
+            ["--interval", "1s", "--detector", "fixed", "--mistakes-per-day", "1"],
+            "is for --detector adaptive, not fixed",
+        ),
         (["--interval", "1s", "--seed", "1"], "--seed is for a recording of emissions"),
     ],
 )

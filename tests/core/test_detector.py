@@ -71,5 +71,37 @@ def test_no_beat_makes_a_detector_raise(kind: str, beats: list[tuple[int, int, i
     for beat in beats:
         assert isinstance(detector.beat(*beat), int)
         assert isinstance(detector.allowed_ns, int)
+        assert isinstance(detector.answered(beat[2], beat[3]), int)
     detector.reset()
     assert isinstance(detector.beat(1, 2, 3, 4), int)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    delays=st.lists(st.integers(0, 5 * SECOND), min_size=1, max_size=40),
+    asked=st.integers(0, 10 * SECOND),
+    margin=st.integers(0, SECOND),
+)
+def test_doubt_begins_no_later_than_suspicion_and_after_an_answer_both_lie_ahead(
+    kind: str, delays: list[int], asked: int, margin: int
+) -> None:
+    detector = make_detector(DetectorConfig(kind=kind, margin_ns=margin, mistakes_per_day=100.0))
+    now = suspect_at = 0
+    for i, delay in enumerate(delays):
+        now = max(now, i * SECOND + delay)
+        suspect_at = detector.beat(i * SECOND, SECOND, SECOND, now)
+        assert detector.lead_ns >= 0
+        assert detector.margin_ns >= 0
+    put_off = detector.answered(SECOND, now + asked)
+    assert put_off - detector.lead_ns > now + asked or put_off > suspect_at
+    assert put_off >= suspect_at
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_one_remembers_another_recalls(kind: str) -> None:
+    one, other = made(kind), made(kind)
+    for i in range(100):
+        one.beat(i * SECOND, SECOND, SECOND, i * SECOND + (i % 9) * 20 * MILLISECOND)
+    other.recall(one.remember())
+    other.recall([-1, 5])
+    assert other.remember() == one.remember() or kind == "adaptive"

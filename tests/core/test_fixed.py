@@ -25,3 +25,17 @@ def test_nothing_is_learned() -> None:
     fixed.reset()
     assert fixed.beat(0, SECOND, SECOND, 0) == before
     assert fixed.allowed_ns == MILLISECOND
+    assert fixed.remember() == []
+
+
+def test_doubt_begins_8_ms_after_the_beat_was_due_and_never_after_suspicion() -> None:
+    assert Fixed(150 * MILLISECOND).lead_ns == 142 * MILLISECOND
+    assert Fixed(5 * MILLISECOND).lead_ns == 0
+
+
+def test_an_answer_puts_the_deadline_off_by_whole_intervals() -> None:
+    fixed = Fixed(150 * MILLISECOND)
+    deadline = fixed.beat(0, SECOND, SECOND, 0)
+    assert fixed.answered(SECOND, 1010 * MILLISECOND) == deadline + SECOND
+    assert fixed.answered(SECOND, 4500 * MILLISECOND) == deadline + 4 * SECOND
+    assert fixed.beat(SECOND, SECOND, SECOND, 5 * SECOND) == 5 * SECOND + deadline

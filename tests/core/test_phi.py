@@ -144,3 +144,23 @@ def test_no_numbers_make_the_detector_raise(threshold: float, pause: int, interv
     detector = Phi(threshold, 2, -1, pause)
     for now in nows:
         detector.beat(now, now, interval, now)
+
+
+def test_doubt_begins_where_one_normal_arrival_in_a_thousand_would_be_later() -> None:
+    detector = Phi(8.0, WINDOW, MILLISECOND, 0)
+    regular(detector, 1001, jitter=100 * MILLISECOND)
+    assert detector.margin_ns - detector.lead_ns == pytest.approx(3.09 * 100 * MILLISECOND, rel=0.03)
+
+
+def test_neither_the_pause_nor_the_least_deviation_puts_doubt_off() -> None:
+    detector = Phi(8.0, WINDOW, 100 * MILLISECOND, 3 * SECOND)
+    # The first two samples are made up; a window that is full has forgotten them.
+    regular(detector, WINDOW + 2)
+    assert detector.margin_ns - detector.lead_ns == 8 * MILLISECOND
+
+
+def test_an_answer_puts_the_deadline_off_and_its_gap_is_still_not_learned() -> None:
+    detector = Phi(8.0, WINDOW, DEVIATION_MIN, 0)
+    before = regular(detector, 100)
+    assert detector.answered(SECOND, 100 * SECOND + 50 * MILLISECOND) == 100 * SECOND + before
+    assert detector.beat(0, 0, SECOND, 101 * SECOND) == 101 * SECOND + before
