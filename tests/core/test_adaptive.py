@@ -118,7 +118,10 @@ def test_where_late_beats_come_together_each_is_allowed_for_in_full() -> None:
     lateness = {}
     for name, order in (("wandering", delays), ("mixed", mixed)):
         adaptive = Adaptive(0)
-        deadlines = [adaptive.beat(i * SECOND, SECOND, SECOND, i * SECOND + delay) for i, delay in enumerate(order)]
+        deadlines = []
+        for i, delay in enumerate(order):
+            deadlines.append(adaptive.beat(i * SECOND, SECOND, SECOND, i * SECOND + delay))
+            assert adaptive.allowed_ns >= 0
         late = [(i + 1) * SECOND + delay - deadlines[i] for i, delay in enumerate(order[1:])]
         lateness[name] = sorted(late[1000:])[-5]
     assert lateness["wandering"] < 0.6 * lateness["mixed"]
@@ -170,6 +173,15 @@ def test_pauses_apart_from_one_another_are_no_new_level() -> None:
     for i in range(2000, 2000 + 4 * LEVEL_BEATS, 2):
         adaptive.beat(i * SECOND, SECOND, SECOND, i * SECOND + OFFSET + 10 * SECOND)
         assert calm(adaptive, 1, first=i + 1) < MARGIN + SECOND
+
+
+def test_pauses_apart_from_one_another_leave_the_long_mean() -> None:
+    adaptive = Adaptive(MARGIN)
+    for i in range(2000):
+        calm(adaptive, 1, OFFSET + 200 * MILLISECOND * (i % 2), first=i)
+    for i in range(2000, 2000 + 4 * LEVEL_BEATS, 2):
+        adaptive.beat(i * SECOND, SECOND, SECOND, i * SECOND + OFFSET + 10 * SECOND)
+        assert calm(adaptive, 1, first=i + 1) > MARGIN + 90 * MILLISECOND
 
 
 def test_a_new_incarnation_starts_with_nothing_learned() -> None:

@@ -48,6 +48,18 @@ def test_both_the_share_and_the_number_are_needed(watched: int, enough: int) -> 
     assert made.closed
 
 
+def test_a_rack_in_which_nobody_is_late_is_open_whatever_is_asked_for() -> None:
+    made = Gate(0.25, 0, HOLD)
+    assert made.hold_until(T(1), GRACE) == 0
+
+
+def test_a_grace_longer_than_a_hold_ends_with_the_hold() -> None:
+    made = gate()
+    late(made, 3, T(1))
+    made.heard("node0", T(2))
+    assert made.hold_until(T(2), T(60)) == T(1) + HOLD
+
+
 def test_a_member_late_twice_is_one_member() -> None:
     made = gate()
     for _ in range(5):

@@ -74,11 +74,14 @@ def test_an_old_trouble_is_forgotten_after_two_epochs() -> None:
     epoch = EPOCH_MISTAKES * HOUR // 10
     for number in range(MARKS_MAX):
         tail.add(SECOND, number * SECOND)
-    assert tail.margin_ns(HOUR, START) == SECOND
+    tail.add(SECOND, HOUR)
+    assert tail.floor_ns == tail.margin_ns(HOUR, START) == SECOND
     now = 0
     for now in range(HOUR, 3 * epoch, HOUR // 60):
         tail.add(30 * MILLISECOND, now)
     assert tail.margin_ns(now, START) == 30 * MILLISECOND
+    tail.margin_ns(now + epoch, START)
+    assert tail.floor_ns == 0
 
 
 def test_fewer_late_beats_than_mistakes_accepted_need_no_margin() -> None:
@@ -101,6 +104,20 @@ def test_a_record_without_a_tail_is_hardly_continued() -> None:
     for number in range(20):
         tail.add(400 * MILLISECOND + number, HOUR)
     assert tail.margin_ns(DAY - HOUR, START) == pytest.approx(400 * MILLISECOND, rel=0.03)
+
+
+def test_one_outage_among_small_latenesses_is_not_continued_into_the_absurd() -> None:
+    tail = watched(1.0)
+    for lateness in (*range(10, 30), 10_000):
+        tail.add(lateness * MILLISECOND, HOUR)
+    # Twice as long as was watched; in proportion to the time at most, whatever the largest values are like.
+    assert tail.margin_ns(DAY // 2, START) <= START * (2 * 10 * SECOND / START) ** 0.71
+
+
+def test_an_outage_of_any_length_is_kept_as_a_day() -> None:
+    tail = watched()
+    tail.add(10**30, HOUR)
+    assert tail.dump(HOUR)[4:] == [LATENESS_MAX_NS // MICROSECOND]
 
 
 def test_a_bad_first_minute_hardly_moves_the_margin() -> None:

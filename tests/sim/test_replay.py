@@ -271,3 +271,24 @@ def test_an_answer_given_after_a_lost_beat_puts_off_nothing_for_a_sender_that_di
     figures = replay([delivered._replace(events=events, losses=losses)], CONFIG, INTERVAL, asking=Asking(0, 0.0, "1"))
     # After a beat that came 140 ms; after the first lost one 40; after the second the deadline that an answer put off.
     assert figures.detection_time_mean_ms == pytest.approx((18 * 140 + 40 + 40) / 20)
+
+
+def mistaken_ms(figures: Figures) -> float:
+    assert figures.query_accuracy is not None
+    return (1 - figures.query_accuracy) * figures.node_hours * HOUR / MILLISECOND
+
+
+def test_an_answer_to_an_old_question_proves_that_the_sender_lived_then_and_clears_nothing() -> None:
+    delivered = deliver(sender(blocked={1000: 300}), Way(0, 0.0, "1"))
+    # The beat of the blocked call and the one after it are lost; the next comes 100 ms after the sender runs again.
+    events = [event for event in delivered.events if event.sequence not in (1000, 1001)]
+    figures = replay([delivered._replace(events=events)], CONFIG, INTERVAL, asking=Asking(0, 0.0, "1"))
+    assert mistaken_ms(figures) == pytest.approx(400 - 40, abs=1)
+
+
+def test_after_a_stall_of_its_own_the_observer_listens_for_an_interval_before_it_judges() -> None:
+    stalled = rack(2, (5000, 5600))
+    dead = [event for event in stalled.events if event.node != "n1" or not 50 <= event.sequence <= 90]
+    figures = play(Recording("rack", dead, [], []))
+    # n1 is heard again at 9.102 s; its own deadline and the lag end at 5.642 s.
+    assert mistaken_ms(figures) == pytest.approx(9102 - 5740, abs=1)
