@@ -279,7 +279,8 @@ class Adaptive:
     def _learn(self, lateness_ns: int, now: int) -> None:
         """Something proved life so long after it was expected."""
         tail = self._tail
-        if tail is not None and lateness_ns > tail.floor_ns:
+        # No margin may cover an outage beyond the largest, so one must not lift the margin for the days that follow.
+        if tail is not None and tail.floor_ns < lateness_ns <= self._margin_max_ns:
             tail.add(lateness_ns, now)
         self._learn_margin(now)
 

@@ -399,8 +399,11 @@ class Roster:
         member.doubt.step(now, text)
         self._clear(member, now)
         member.heard_at = member.silent_from = max(proof.at, member.silent_from)
-        missed = max(0, now - (member.suspect_at - member.detector.lead_ns))
-        member.suspect_at += member.interval_ns * (1 + missed // member.interval_ns)
+        # Never heard in this life of the leader, the detector knows of no beat that could be missing.
+        known = silent_ns is not None
+        member.suspect_at = (
+            member.detector.answered(member.interval_ns, now) if known else now + self._silence_allowed(member)
+        )
         self._queue(member, member.suspect_at - member.detector.lead_ns)
         member.answers += 1
         if member.liveness is Liveness.ALIVE:

@@ -309,3 +309,17 @@ def test_a_beat_costs_less_than_a_microsecond() -> None:
     beat, bare = (min(each) / 5000 for each in times)
     # On a machine so slow that this fails, the bare call tells it from a slow rule.
     assert beat < 1e-6 or beat < 10 * bare
+
+
+def test_an_outage_that_no_margin_may_cover_lifts_none() -> None:
+    detector = Adaptive(150 * MILLISECOND, mistakes_per_day=1.0)
+    at = SECOND
+    for _ in range(100):
+        at += SECOND
+        detector.beat(at, SECOND, SECOND, at)
+    margin = detector.margin_ns
+    at += 11 * SECOND
+    detector.beat(at, SECOND, SECOND, at)
+    at += 86_400 * SECOND
+    detector.beat(at, SECOND, SECOND, at)
+    assert detector.margin_ns <= margin
