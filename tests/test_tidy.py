@@ -34,8 +34,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 PURE = ("core", "wire")
 #: What a pure package may import from elsewhere: nothing here has a clock, a file, a thread or a log.
 PURE_IMPORTS = (
-    *("__future__", "abc", "array", "base64", "binascii", "bisect", "collections", "dataclasses", "enum", "functools"),
-    *("_blake2", "hashlib", "heapq", "hmac", "itertools", "json", "math", "msgspec", "operator", "random", "re", "string"),
+    *("_blake2", "__future__", "abc", "array", "base64", "binascii", "bisect", "collections", "dataclasses", "enum"),
+    *("functools", "hashlib", "heapq", "hmac", "itertools", "json", "math", "msgspec", "operator", "random", "re", "string"),
     *("struct", "types", "typing", "zlib"),
 )
 REMEDY = {
