@@ -123,8 +123,8 @@ def test_where_late_beats_come_together_each_is_allowed_for_in_full() -> None:
             deadlines.append(adaptive.beat(i * SECOND, SECOND, SECOND, i * SECOND + delay))
             assert adaptive.allowed_ns >= 0
         late = [(i + 1) * SECOND + delay - deadlines[i] for i, delay in enumerate(order[1:])]
-        lateness[name] = sorted(late[1000:])[-5]
-    assert lateness["wandering"] < 0.6 * lateness["mixed"]
+        lateness[name] = sorted(late[1000:])[-50]
+    assert lateness["wandering"] < 0.35 * lateness["mixed"]
 
 
 def test_a_pause_of_a_minute_lifts_no_later_deadline() -> None:
