@@ -7,6 +7,7 @@ which kernel was there, which way was clear, which question came back with which
     frozen        a process that is held still on a reachable host is not DEAD before `dead_after`
     askable       nobody is suspected whose process runs and could have been asked
     dark          nobody is DEAD alone who fell silent together with most of the rack
+    mass          nor are many of a rack at once, before the rack has been given time
     prompt        what can be known at once is told at once: an end, a host that is gone, a process held still
     asks          questions stay within their budget; TCP and closed ports are asked a few times and no more
 """
@@ -44,6 +45,11 @@ EVIDENCE_NS = 2 * SECOND
 RELAYED_NS = 250 * MILLISECOND
 #: Nodes that fall silent within this fall silent together.
 TOGETHER_NS = 200 * MILLISECOND
+#: Many: more than this share of a rack, and more than so many.
+MASS_SHARE = 0.3
+MASS_MIN = 3
+#: What happened in a rack so long before may have used up the patience that its leader has with it.
+QUIET_NS = 30 * SECOND
 #: TCP questions to one stopped process of one leader: its doubt's, one that a lost connection makes, and a trial
 #: that was under way.
 TCP_ASKS = 3
@@ -281,6 +287,7 @@ class Claims:
         self._askable(at, route, _DEAD)
         self._frozen(at, route, cause)
         self._dark(at, route, cause)
+        self._mass(at, route, cause)
 
     def _gone(self, at: int, route: Route, record: Record) -> None:
         agent, leader = route.client, route.server
@@ -356,6 +363,24 @@ class Claims:
         config = self._scenario.leader
         if begin < at and silent >= config.gate_min and silent > config.dark_share * len(peers) + 1:
             self._wrong(at, "dark", route, f"DEAD({_word(cause)}) together with {silent} of {len(peers)}")
+
+    def _mass(self, at: int, route: Route, cause: Cause | None) -> None:
+        """Many of the rack fell silent with it, after a time of quiet: first the gate holds, and then the brake."""
+        begin = silent_since(route.client, route, at)
+        rack = route.client.name.rpartition("/")[0] + "/"
+        peers = [other for other in route.server.routes_in if other.client.name.startswith(rack)]
+        spans = [span for other in peers for span in _spans(other)]
+        alone = [span for span in spans if abs(span[0] - begin) > TOGETHER_NS]
+        if overlap((*alone, *route.server.pauses, *route.server.outages), begin - QUIET_NS, at):
+            return
+        # This one is the next of them.
+        dead = 1 + sum(other.told == _DEAD for other in peers)
+        config = self._scenario.leader
+        patience = config.gate_hold_ns + self._scenario.dead_after_ns
+        if dead > max(MASS_MIN, MASS_SHARE * len(peers)) and at - begin < patience:
+            self._wrong(
+                at, "mass", route, f"DEAD({_word(cause)}) with {dead - 1} more, {(at - begin) / SECOND:.3f} s on"
+            )
 
     # ---- at the end --------------------------------------------------------------------------------------
 
@@ -438,6 +463,12 @@ def silent_since(agent: Host, route: Route, at: int) -> int:
         if a <= at < b:
             return a
     return at
+
+
+def _spans(route: Route) -> list[list[int]]:
+    """When the leader could not hear the agent."""
+    agent = route.client
+    return [*agent.outages, *agent.pauses, *agent.absences, *route.cut_spans]
 
 
 def _word(cause: Cause | None) -> Any:

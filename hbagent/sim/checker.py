@@ -481,19 +481,14 @@ class Checker:
         due = begin + allowed + SLACK_NS
         if route.excused_at > begin:
             due = max(due, route.excused_at + allowed + SLACK_NS)
-        silent, ran, last = self.claims.crowd(route, begin, due)
-        if silent == scenario.leader.gate_min - 1:
-            # One more is late for a moment now and then, by no more than jitter: the gate closes, and who is late when
-            # it opens gets an interval.
-            due += scenario.interval_ns
-        if silent >= scenario.leader.gate_min and silent >= scenario.leader.gate_share * ran:
-            # Peers that are late together: first the gate holds, then the brake.
-            due += scenario.leader.gate_hold_ns + scenario.dead_after_ns + scenario.interval_ns
-            if silent >= scenario.leader.dark_share * ran:
-                # Nobody of a dark rack dies alone; those that stay away are judged when the others are back.
-                if last == FAR:
-                    return None
-                due = max(due, last + CAUGHT_UP_NS + allowed + scenario.leader.gate_hold_ns)
+        silent, ran, last = self.claims.crowd(route, begin, due + (grace if leader.outages else 0))
+        held = self._held_ns(silent, ran)
+        due, grace = due + held, grace + held
+        if silent >= scenario.leader.gate_min and silent >= scenario.leader.dark_share * ran:
+            # Nobody of a dark rack dies alone; those that stay away are judged when the others are back.
+            if last == FAR:
+                return None
+            due = max(due, last + CAUGHT_UP_NS + allowed + scenario.leader.gate_hold_ns)
         since = begin - scenario.interval_ns
         life = max((b for _, b in leader.outages if b <= begin), default=-1)
         if life >= 0 and not any(life <= t <= begin for t in route.first_heard):
@@ -513,6 +508,18 @@ class Checker:
             # A process that starts while its host stands still begins to listen when that ends.
             due = max(due, b + grace + sum(q - b + scenario.fresh_ns for p, q in leader.pauses if p < b < q))
         return due
+
+    def _held_ns(self, silent: int, ran: int) -> int:
+        """How long verdicts of silence may be held, because `silent` of the `ran` nodes of a rack are late together."""
+        scenario = self._scenario
+        # A neighbour that never reports back is doubted itself, for a moment, at each question that it is to pass on.
+        doubts = "neighbour-liar" in scenario.faults
+        if doubts or (silent >= scenario.leader.gate_min and silent >= scenario.leader.gate_share * ran):
+            # First the gate holds, then the brake.
+            return scenario.leader.gate_hold_ns + scenario.dead_after_ns + scenario.interval_ns
+        # One more is late for a moment now and then, by no more than jitter: the gate closes, and who is late when it
+        # opens gets an interval.
+        return scenario.interval_ns if silent == scenario.leader.gate_min - 1 else 0
 
     def _due_at_root(self, agent: Host, begin: int, told_at: int) -> int | None:
         scenario, root = self._scenario, self._world.root

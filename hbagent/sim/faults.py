@@ -213,8 +213,16 @@ def freeze(plan: Plan) -> None:
 
 
 def link_cut_in(plan: Plan) -> None:
-    """At one leader nothing arrives of some agents, which hear it well."""
+    """At one leader nothing arrives of some agents, which hear it well; one of them dies meanwhile."""
     _cut_one_way(plan, up=True)
+    # What it answered before it died arrives when nobody is there any more. Behind a firewall it is doubted longest;
+    # and a longer cut would cost the connection, with all that waits in it.
+    for host in ([host for host in plan.free if host.firewalled] or plan.free)[:1]:
+        plan.free.remove(host)
+        length = plan.length((1.5, 1.9))
+        at = plan.instant(length)
+        _cut(plan, plan.rng.choice(host.routes_out), at, at + length, True, False)
+        plan.world.push(at + plan.rng.randrange(length * 2 // 3, length), plan.world.crash, host)
 
 
 def link_cut_out(plan: Plan) -> None:
@@ -245,6 +253,18 @@ def rack_dark(plan: Plan) -> None:
     if plan.rng.random() < 0.5 and agents[0] in plan.free:
         plan.free.remove(agents[0])
         plan.world.push(at + length // 2, plan.world.crash, agents[0])
+
+
+def power_strip(plan: Plan) -> None:
+    """Up to half of a rack's machines lose their power at one instant."""
+    agents = [host for host in _rack(plan) if host in plan.free]
+    length = plan.length((2, 5), (5, 12))
+    at = plan.instant(length)
+    for host in agents[: max(1, round(len(agents) * plan.rng.uniform(0.3, 0.5)))]:
+        plan.free.remove(host)
+        _vanish(plan, host, at, at + length)
+        plan.world.push(at, plan.world.crash, host)
+        plan.world.push(at + length + plan.rng.randrange(SECOND), plan.world.start, host)
 
 
 def _rack(plan: Plan) -> list[Host]:
@@ -414,6 +434,7 @@ CATALOG: dict[str, Callable[[Plan], None]] = {
     "link-cut-in": link_cut_in,
     "link-cut-out": link_cut_out,
     "rack-dark": rack_dark,
+    "power-strip": power_strip,
     "neighbour-liar": neighbour_liar,
     "goodbye": goodbye,
     "leader-restart": leader_restart,

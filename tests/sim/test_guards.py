@@ -9,16 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
+from hbagent.core import inquiry
+from hbagent.core.config import LeaderConfig
 from hbagent.core.datacenter import Datacenter
+from hbagent.core.doubt import Doubt
+from hbagent.core.gate import Gate
+from hbagent.core.inquiry import Inquiry, Proof
 from hbagent.core.leader import LeaderCore
 from hbagent.core.leaderrecord import LeaderRecord
 from hbagent.core.lease import Lease
 from hbagent.core.member import Member
+from hbagent.core.messages import Pong
 from hbagent.core.observer import OwnLag
 from hbagent.core.order import Order, Verdict
 from hbagent.core.outbox import Outbox
 from hbagent.core.roster import Roster
+from hbagent.core.states import Path
 from hbagent.sim.run import play
 from hbagent.sim.scenario import Scenario
 from hbagent.sim.world import World
@@ -95,6 +103,68 @@ def no_journal(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LeaderCore, "_restore", lambda self, kept, now: None)
 
 
+# ---- doubt and causes ------------------------------------------------------------------------------------
+
+
+def a_closed_connection_convicts(patch: pytest.MonkeyPatch) -> None:
+    def convict(member: Member, doubt: Doubt) -> None:
+        doubt.exited = doubt.closed
+
+    patch.setattr(inquiry, "_convict", convict)
+
+
+def an_answer_proves_life_when_it_arrives(patch: pytest.MonkeyPatch) -> None:
+    """...and not when it was asked for; nor is a question forgotten to which there was no sign of its delivery."""
+    proved = Roster.proved
+
+    def pong(self: Inquiry, sender: str, pong: Pong) -> Proof | None:
+        member = self._members.get(sender)
+        if member is None or pong.incarnation != member.order.incarnation:
+            return None
+        return Proof(member, 0, pong.incarnation, pong.sequence, Path.CONTROL)
+
+    patch.setattr(Inquiry, "pong", pong)
+    patch.setattr(Roster, "proved", lambda self, proof, now: proved(self, replace(proof, at=now), now))
+
+
+def tcp_is_asked_each_time(patch: pytest.MonkeyPatch) -> None:
+    def ask_udp(self: Inquiry, member: Member, doubt: Doubt, now: int) -> None:
+        self._ask_echo(member, Path.TCP, now)
+
+    patch.setattr(Inquiry, "_ask_udp", ask_udp)
+
+
+def no_neighbours(patch: pytest.MonkeyPatch) -> None:
+    """What neighbours answer is thrown away."""
+    patch.setattr(Doubt, "heard_elsewhere", lambda self, who, at: False)
+
+
+def no_acknowledgements(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Doubt, "acked", lambda self, asked_at: False)
+
+
+def silence_proves_without_proof(patch: pytest.MonkeyPatch) -> None:
+    """Silence on a path that never worked counts like silence on one that did."""
+    patch.setattr(Roster, "_may_be_gone", lambda self, member, doubt: True)
+
+
+def no_gate(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Gate, "hold_until", lambda self, now, grace_ns: 0)
+
+
+def no_brake(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Gate, "brake", lambda self, dying, now, hold_ns: 0)
+
+
+def no_questions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Inquiry, "_round", lambda self, member, doubt, now: None)
+
+
+def no_hurry(patch: pytest.MonkeyPatch) -> None:
+    """A connection that is gone raises no doubt."""
+    patch.setattr(Roster, "disconnected", lambda self, member, now: None)
+
+
 @pytest.mark.parametrize(
     ("off", "fault", "row"),
     [
@@ -109,6 +179,16 @@ def no_journal(patch: pytest.MonkeyPatch) -> None:
         (no_lease, "leader-down", "lease"),
         (lapse_is_silence, "leader-down", "accuracy"),
         (no_lag_at_the_root, "root-pause", "accuracy"),
+        (a_closed_connection_convicts, "partition", "cause"),
+        (an_answer_proves_life_when_it_arrives, "link-cut-in", "ghost"),
+        (tcp_is_asked_each_time, "freeze", "asks"),
+        (no_neighbours, "link-cut-in", "cause"),
+        (no_acknowledgements, "freeze", "frozen"),
+        (silence_proves_without_proof, "host-gone", "cause"),
+        (no_gate, "rack-dark", "dark"),
+        (no_brake, "power-strip", "mass"),
+        (no_questions, "delay", "askable"),
+        (no_hurry, "agent-crash", "prompt"),
     ],
 )
 def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +197,21 @@ def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monke
     assert seed is not None
     monkeypatch.undo()
     assert not red(row, seed, fault)
+
+
+def test_without_a_budget_a_storm_of_doubts_asks_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Sixteen nodes make no storm for five hundred questions, so they get fifty.
+    leader = LeaderConfig(name="", racks={}, ask_burst=50)
+    scenario = Scenario(seed=22, faults=("rack-dark",), leader=leader)
+
+    def asks() -> list[str]:
+        world = World(scenario)
+        play(world)
+        return [line for line in world.checker.violations if line.startswith("asks:")]
+
+    assert not asks()
+    monkeypatch.setattr(Inquiry, "refill", lambda self, beats: setattr(self, "_tokens", 1 << 30))
+    assert asks()
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from hbagent.core.messages import Linked
+from hbagent.core.messages import Disconnected, Linked
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.sim.host import Host
-from hbagent.sim.network import GIVE_UP_NS, Network, Route
+from hbagent.sim.network import GIVE_UP_NS, HANG_UP_NS, LISTENER_GIVES_UP_NS, Network, Route
 
 
 class Line:
@@ -22,6 +22,8 @@ class Line:
         #: (arrival, frame, sent).
         self.arrived: list[tuple[int, bytes, int]] = []
         self.links: list[tuple[int, bool]] = []
+        #: When the listening side was told that the connection of its peer is gone.
+        self.hung_up: list[int] = []
         rng = random.Random(1)
         self.network = Network(self._push, self._tell, rng, loss)
         self.client = Host("agent", "agent", None, rng)
@@ -30,6 +32,7 @@ class Line:
         self.route = Route(self.client, self.server)
         self.client.routes_out.append(self.route)
         self.server.routes_in.append(self.route)
+        self.client.route_to[self.server.name] = self.server.route_to[self.client.name] = self.route
         self.network.connect_soon(0, self.route)
         self.run(SECOND)
 
@@ -38,6 +41,10 @@ class Line:
         heapq.heappush(self._heap, (at, self._made, action, one, two, three))
 
     def _tell(self, at: int, host: Host, message: object) -> None:
+        if isinstance(message, Disconnected):
+            assert host is self.server and message.peer == self.client.name
+            self.hung_up.append(at)
+            return
         assert isinstance(message, Linked)
         self.links.append((at, message.up))
 
@@ -51,6 +58,15 @@ class Line:
         while self._heap and self._heap[0][0] <= until:
             at, _, action, one, two, three = heapq.heappop(self._heap)
             action(at, one, two, three)
+
+    def meet(self) -> None:
+        """The listening process reads a first message of the connection."""
+        self.route.known = self.route.connection
+
+    def die(self, at: int) -> None:
+        """The client's process ends."""
+        self.client.core = None
+        self.network.client_gone(at, self.client)
 
     def publish(self, at: int, data: bytes) -> None:
         """Send one lossy frame at `at`."""
@@ -170,3 +186,92 @@ def test_a_doubled_frame_comes_again_later() -> None:
     line.publish(2 * SECOND, b"beat")
     line.run(7 * SECOND)
     assert line.frames == [b"beat", b"beat"]
+
+
+# ---- the listening side's half ---------------------------------------------------------------------------
+
+
+def test_the_end_of_a_process_is_told_to_the_listener_in_a_millisecond() -> None:
+    line = Line()
+    line.meet()
+    line.die(2 * SECOND)
+    line.run(3 * SECOND)
+    assert line.hung_up == [2 * SECOND + HANG_UP_NS]
+    assert not line.route.server_open
+
+
+def test_the_end_of_a_connection_on_which_nothing_was_read_is_told_of_nobody() -> None:
+    line = Line()
+    line.die(2 * SECOND)
+    line.run(3 * SECOND)
+    assert line.hung_up == []
+    assert not line.route.server_open
+
+
+def test_the_end_of_a_process_in_a_cut_is_told_after_its_last_words() -> None:
+    line = Line()
+    line.meet()
+    line.network.cut(2 * SECOND, line.route, True, True)
+    line.publish(2 * SECOND, b"last words")
+    line.die(2 * SECOND)
+    line.run(3 * SECOND)
+    assert line.hung_up == []
+    line.network.heal(3 * SECOND, line.route, True, True)
+    line.run(5 * SECOND)
+    assert line.frames == [b"last words"]
+    assert line.hung_up and line.arrived[0][0] < line.hung_up[0]
+
+
+def test_a_machine_that_is_away_says_nothing_of_its_end_and_loses_what_its_kernel_had() -> None:
+    line = Line()
+    line.meet()
+    line.client.gone = 1
+    line.network.cut(2 * SECOND, line.route, True, True)
+    line.publish(2 * SECOND, b"lost")
+    line.die(2 * SECOND)
+    line.run(4 * SECOND)
+    assert line.hung_up == [] and line.route.server_open
+    line.client.gone = 0
+    line.network.heal(4 * SECOND, line.route, True, True)
+    line.run(8 * SECOND)
+    assert line.frames == []
+    assert len(line.hung_up) == 1
+
+
+def test_a_long_cut_ends_both_halves_of_a_connection_and_not_at_once() -> None:
+    line = Line()
+    line.meet()
+    line.network.cut(2 * SECOND, line.route, True, False)
+    line.run(10 * SECOND)
+    ((hung_up),) = line.hung_up
+    assert 0 <= hung_up - 2 * SECOND - GIVE_UP_NS < LISTENER_GIVES_UP_NS
+    assert [up for _, up in line.links] == [True, False]
+
+
+def test_the_end_of_an_old_connection_is_told_of_nobody_once_there_is_a_new_one() -> None:
+    line = Line()
+    line.meet()
+    line.client.gone = 1
+    line.network.cut(2 * SECOND, line.route, True, True)
+    line.die(2 * SECOND)
+    line.run(5 * SECOND)
+    line.client.gone = 0
+    line.network.heal(5 * SECOND, line.route, True, True)
+    line.client.core = object()
+    line.run(8 * SECOND)
+    assert line.route.server_open and line.route.connection == 2
+    told = list(line.hung_up)
+    line.meet()
+    line.run(12 * SECOND)
+    assert line.hung_up == told
+
+
+def test_a_datagram_passes_between_neighbours_though_the_way_to_their_leader_is_cut() -> None:
+    line = Line()
+    neighbour = Host("neighbour", "agent", None, random.Random(2))
+    line.network.cut(2 * SECOND, line.route, True, False)
+    assert line.network.passes(line.server, line.client)
+    assert not line.network.passes(line.client, line.server)
+    assert line.network.passes(neighbour, line.client)
+    line.client.gone = 1
+    assert not line.network.passes(neighbour, line.client)

@@ -75,8 +75,8 @@ def test_every_invariant_holds_at_other_intervals(interval_ms: int) -> None:
 def test_every_stopped_node_is_dead_at_its_leader_and_at_the_root() -> None:
     result = assert_holds(Scenario(hosts=64, racks=4, seed=3))
     assert result.stops == result.dead_s.count == result.dead_at_root_s.count == result.kinds["node-dead"] >= 7
-    # Five intervals after the last beat; the stop came up to one interval after it.
-    assert result.dead_at_root_s.max is not None and 4.0 < result.dead_at_root_s.max < 5.2
+    # Their hosts refuse what their agents had answered: that is proof, and needs no silence.
+    assert result.dead_at_root_s.max is not None and result.dead_at_root_s.max < 0.1
 
 
 @pytest.mark.slow
