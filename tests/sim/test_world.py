@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from hbagent.core.agent import AgentCore
+from hbagent.core.messages import Effort, HeardWanted, Hello, LastHeard, Located, Suspended, WallTime
+from hbagent.core.states import Cause
 from hbagent.core.units import SECOND
+from hbagent.sim.host import Host
 from hbagent.sim.run import play
 from hbagent.sim.scenario import Scenario
 from hbagent.sim.world import World
@@ -80,3 +83,87 @@ def test_a_core_that_turns_in_place_is_found_and_does_not_hang_the_run(monkeypat
     world.start_all()
     world.run(3 * SECOND)
     assert "turns in place" in world.checker.violations[0]
+
+
+# ---- what a driver tells its core beside frames ----------------------------------------------------------
+
+
+class Told:
+    """What the cores of a world are told, in order."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, *kinds: type) -> None:
+        self.messages: list[tuple[str, str, object]] = []
+        receive = world._receive
+
+        def taken(at: int, host: Host, sender: str, message: object) -> None:
+            if not kinds or isinstance(message, kinds):
+                self.messages.append((host.name, sender, message))
+            receive(at, host, sender, message)
+
+        monkeypatch.setattr(world, "_receive", taken)
+
+
+def test_a_leader_knows_where_a_peer_is_before_it_reads_its_first_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(Scenario(hosts=4, racks=1))
+    told = Told(world, monkeypatch, Located, Hello)
+    world.start_all()
+    world.run(5 * SECOND)
+    for agent in world.agents:
+        about = [m for _, sender, m in told.messages if sender == agent.name or getattr(m, "peer", "") == agent.name]
+        assert about[0] == Located(agent.name, agent.address)
+        assert isinstance(about[1], Hello)
+
+
+def test_leaders_of_a_rack_ask_and_answer_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(Scenario(hosts=4, racks=1, leaders=2))
+    told = Told(world, monkeypatch, HeardWanted, LastHeard)
+    world.start_all()
+    world.run(5 * SECOND)
+    one, other = world.leaders
+    world.vanish(world.now, world.agents[0])
+    world.run(7 * SECOND)
+    assert (other.name, one.name) in [(to, sender) for to, sender, m in told.messages if isinstance(m, HeardWanted)]
+    assert (one.name, other.name) in [(to, sender) for to, sender, m in told.messages if isinstance(m, LastHeard)]
+
+
+def test_whoever_was_suspended_is_told_so_before_it_reads_what_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = small()
+    agent = world.agents[0]
+    told = Told(world, monkeypatch)
+    world.pause(world.now, agent)
+    clock = agent.local(world.now)
+    world.run(8 * SECOND)
+    world.suspended(world.now, agent, 3 * SECOND)
+    assert agent.local(world.now) - clock < SECOND // 100
+    world.resume(world.now, agent)
+    mine = [message for name, _, message in told.messages if name == agent.name]
+    own = [message for message in mine if isinstance(message, (Suspended, Effort))]
+    assert own == [Effort(0, 0, 3 * SECOND), Suspended(3 * SECOND)]
+    assert [type(message) for message in mine[:3]] == [WallTime, Effort, Suspended]
+
+
+def test_a_machine_that_is_away_hears_nothing_and_is_heard_by_nobody() -> None:
+    world = small()
+    agent = world.agents[0]
+    sequence = world.leaders[0].core.roster.members[agent.name].order.sequence
+    world.vanish(world.now, agent)
+    world.run(7 * SECOND)
+    assert world.leaders[0].core.roster.members[agent.name].order.sequence == sequence
+    assert agent.core.sequence > sequence
+    assert said(world, f"happened sim/root {agent.name} node-dead")
+    world.reappear(world.now, agent)
+    world.run(12 * SECOND)
+    assert said(world, f"happened sim/root {agent.name} node-recovered")
+
+
+@pytest.mark.parametrize("how", ["garbage", "refusal", "silence"])
+def test_a_neighbour_that_lies_can_neither_revive_nor_kill(how: str) -> None:
+    world = small()
+    target, *others = [host for host in world.agents if not host.firewalled]
+    for other in others:
+        other.liar = how
+    (leader,) = world.leaders
+    world.network.cut(world.now, target.routes_out[0], True, False)
+    world.run(8 * SECOND)
+    causes = {cause for _, _, cause in world.checker.claims.record(leader.name, target.name).told}
+    assert causes <= {None, Cause.SILENCE, Cause.HOST_GONE}
