@@ -331,8 +331,9 @@ def masked(text: str) -> list[str]:
     """The words of a picture, without what differs from run to run: times, ages, ids and figures."""
     # Whether a host's facts have come by then differs too.
     text = re.sub(r"(?m)^ *host: .*\n", "", text)
-    # And whether a process that is just ending has still taken a connection.
-    text = re.sub(r"(?m)^.* was taken and closed without an answer\n", "", text)
+    # And how far an ending process has come when it is asked, and whether its beat was due just then.
+    passing = "was expected|closed without an answer|/udp: nobody listens there|about it|has not acknowledged .*"
+    text = re.sub(rf"(?m)^ *[\d.]+ ms  .*(?:{passing})\n", "", text)
     without = re.sub(r"\b[0-9a-f]{8}-\d+|\b\d[\d:.TZ-]*(?:ns|us|ms|s|m)?\b", "#", text)
     return [" ".join(line.split()) for line in without.splitlines()]
 
