@@ -35,8 +35,8 @@ PURE = ("core", "wire")
 #: What a pure package may import from elsewhere: nothing here has a clock, a file, a thread or a log.
 PURE_IMPORTS = (
     *("_blake2", "__future__", "abc", "array", "base64", "binascii", "bisect", "collections", "dataclasses", "enum"),
-    *("functools", "hashlib", "heapq", "hmac", "itertools", "json", "math", "msgspec", "operator", "random", "re", "string"),
-    *("struct", "types", "typing", "zlib"),
+    *("functools", "hashlib", "heapq", "hmac", "itertools", "json", "math", "msgspec", "operator", "random", "re"),
+    *("string", "struct", "types", "typing", "zlib"),
 )
 REMEDY = {
     "time": "take `now` as an argument",
