@@ -1,7 +1,8 @@
 """Whether a rack is dark, as the root tells it: one event for all of its nodes.
 
 Its leaders say of each node that nothing can be said of it, because most of the rack fell silent at once. The root
-counts what is left of that when all leaders have been heard: a node that one of them hears is not dark.
+counts what is left of that when all leaders have been heard: a node that one of them hears is not dark. Leaders may be
+set to call a rack dark by less; what all of them say is told as well, for of its nodes nobody is told one by one.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ class RackRecord:
         #: True while people believe that it is dark.
         self.dark = False
 
-    def look(self, nodes: Iterable[NodeRecord]) -> tuple[int, int] | None:
+    def look(self, nodes: Iterable[NodeRecord], said: bool = False) -> tuple[int, int] | None:
         """When it goes dark, or comes back: (dark nodes, nodes that count), and `dark` is the new value; else None.
+
+        `said`: every leader that may speak for the rack calls it dark.
 
         It is back when less than half of what makes a rack dark is left of it and some of its nodes live: nodes that
         stay silent are then told one by one. Those that died meanwhile are no recovery.
@@ -42,6 +45,8 @@ class RackRecord:
             ended = 2 * 100 * dark < DARK_PERCENT * (dark + alive)
         else:
             ended = dark < DARK_MIN or 100 * dark < DARK_PERCENT * (dark + alive + suspect)
+        if said and dark:
+            ended = False
         if self.dark is not ended:
             return None
         self.dark = not ended

@@ -424,7 +424,9 @@ class RootCore:
         effects: list[Effect] = []
         for name in self._stirred:
             rack = self.datacenter.rack_records.get(name)
-            counts = rack.look(self.rack_nodes[name]) if rack is not None else None
+            speaking = [leader for leader in map(self.leaders.get, self.racks.get(name, ())) if leader is not None]
+            said = [name in leader.dark_ns for leader in speaking if leader.lease.held]
+            counts = rack.look(self.rack_nodes[name], bool(said) and all(said)) if rack is not None else None
             if rack is None or counts is None:
                 continue
             dark, total = counts
@@ -465,6 +467,8 @@ class RootCore:
             leader.dark_ns.pop(summary.rack, None)
         else:
             leader.dark_ns[summary.rack] = summary.dark_ns
+        if summary.rack in leader.dark_ns or self.datacenter.rack_records[summary.rack].dark:
+            self._stirred[summary.rack] = None
         complete = leader.taken(summary.epoch) >= summary.newest
         for row in summary.nodes:
             if not is_part(row.node):

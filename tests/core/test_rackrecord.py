@@ -76,3 +76,12 @@ def test_looking_twice_says_nothing_new(dark: int, alive: int, suspect: int, dea
     rack.dark = was
     rack.look(nodes(dark, alive, suspect, dead))
     assert rack.look(nodes(dark, alive, suspect, dead)) is None
+
+
+def test_what_all_leaders_call_dark_is_told_whatever_their_share() -> None:
+    rack = RackRecord(RACK)
+    assert rack.look(nodes(dark=2)) is None
+    assert rack.look(nodes(dark=2), said=True) == (2, 2)
+    assert rack.look(nodes(dark=1, alive=9), said=True) is None and rack.dark
+    assert rack.look(nodes(dark=1, alive=9)) == (1, 10)
+    assert RackRecord(RACK).look(nodes(alive=9), said=True) is None
