@@ -32,6 +32,7 @@ class Doubt:
         "_steps",
         "acked_at",
         "closed",
+        "closed_at",
         "elsewhere",
         "elsewhere_at",
         "elsewhere_failed_at",
@@ -70,6 +71,7 @@ class Doubt:
         self.refused_udp = 0
         #: The control connection is gone.
         self.closed = False
+        self.closed_at = 0
         #: ...and nobody listens where the agent's echo answered before: proof.
         self.exited = False
         #: Newest question whose delivery the node's kernel acknowledged.

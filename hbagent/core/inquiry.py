@@ -164,6 +164,7 @@ class Inquiry:
         if doubt.closed:
             return
         doubt.closed = True
+        doubt.closed_at = now
         doubt.step(now, "its control connection was closed")
         _convict(member, doubt)
         if self._config.doubt:

@@ -228,7 +228,10 @@ class Roster:
             return Heard.OLD
         self._adopt_interval(member, interval_ns)
         member.answers = 0
-        if member.doubt is not None:
+        doubt = member.doubt
+        # Beats have a connection of their own: the last one may arrive after the kernel told that the other is gone.
+        last_words = doubt is not None and doubt.closed and not other_clock and now - max(age, 0) <= doubt.closed_at
+        if doubt is not None and not last_words:
             self.inquiry.cleared += member.liveness is Liveness.ALIVE
             self._clear(member, now)
         member.judge_from = 0
@@ -242,7 +245,7 @@ class Roster:
         member.loop_gap_now = max(member.loop_gap_now, loop_gap_ns)
         member.suspect_at = member.detector.beat(sent_ns, due_in_ns, interval_ns, now)
         self._queue(member, member.suspect_at - member.detector.lead_ns)
-        if now < member.duplicate_until:
+        if now < member.duplicate_until or last_words:
             return Heard.TAKEN
         return self._alive(member, restarted, silent_ns, now)
 

@@ -102,6 +102,23 @@ def test_what_an_ended_agent_had_sent_revives_nobody_when_its_kernel_delivers_it
     assert rack.told("node1")[-1] == ("ALIVE", None)
 
 
+def test_a_last_beat_that_arrives_after_the_end_of_the_connection_puts_the_verdict_off_by_nothing() -> None:
+    rack = settled()
+    node = rack.nodes["node1"]
+    rack.run(0.5)
+    sent = rack.now
+    numbers = (node.incarnation, node.sequence + 1, sent, node.interval_ns, node.interval_ns, 0, 0, 0, False)
+    rack.become("node1", Condition.EXITED)
+    # The connection's end has been told, and the refusal is still on its way.
+    rack.run(0.0003)
+    doubt = rack.core.roster.members[NODE].doubt
+    assert doubt is not None and doubt.closed and not doubt.refused_tcp
+    rack.take(rack.core.beat(node.name, *numbers, rack.now))
+    assert rack.core.roster.members[NODE].order.sequence == node.sequence + 1
+    rack.run(0.02)
+    assert rack.told("node1") == [("DEAD", "process-exit")]
+
+
 def test_an_ended_agent_whose_echo_never_answered_is_not_called_ended() -> None:
     rack = Rack(*FIVE)
     for node in rack.nodes.values():
