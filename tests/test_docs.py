@@ -167,6 +167,8 @@ def bounds_in_code() -> Iterator[tuple[str, str]]:
         for file in sorted((PACKAGE / package).rglob("*.py")):
             for node in ast.parse(file.read_text()).body:
                 targets = node.targets if isinstance(node, ast.Assign) else []
+                if isinstance(node, ast.AnnAssign):
+                    targets = [node.target]
                 for name in (target.id for target in targets if isinstance(target, ast.Name)):
                     if re.fullmatch(r"[A-Z]\w*_MAX(_NS|_MS)?", name) and name not in RANGES:
                         yield str(file.relative_to(PACKAGE)), name

@@ -17,7 +17,8 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: adaptive | phi | fixed
     kind: str = "adaptive"
     #: adaptive, fixed: how much later than expected a beat may come. A scheduler pause or one TCP retransmission
-    #: (200 ms at least) is longer than a small margin; a large one only delays SUSPECT, never DEAD.
+    #: (200 ms at least) is longer than a small margin; a large one delays SUSPECT, and
+    #: where no second path is known to work DEAD as well.
     margin_ns: int = 150 * MILLISECOND
     #: adaptive: wrong suspicions a day that are accepted of one node. The margin is learned from the node's own
     #: lateness so that there are as many, between `margin_min_ns` and `margin_max_ns`; until enough is known it is
