@@ -53,7 +53,8 @@ QUIET_NS = 30 * SECOND
 #: TCP questions to one stopped process of one leader: its doubt's, one that a lost connection makes, and a trial
 #: that was under way.
 TCP_ASKS = 3
-#: Refusals of UDP that one ended process makes to one leader: three are asked for, one may be a trial.
+#: Refusals of UDP that one ended process makes to one leader in `EVIDENCE_NS`, fewer than its kernel grants: three
+#: are asked for, one may be a trial.
 UDP_REFUSALS = 4
 #: Questions a second that the budget gives to leaders of a few nodes, whatever their beats.
 REFILL = 6
@@ -92,7 +93,7 @@ class Record:
         self.tcp_proved_life = -1
         #: When the leader last got an acknowledgement, an answer, or somebody else's word.
         self.acked_at = self.answered_at = self.vouched_at = -FAR
-        #: (span, count) of TCP questions within a pause, and of refusals within an outage.
+        #: (begin, count) of TCP questions within a pause, and of refusals of late.
         self.tcp_asked = (-1, 0)
         self.refused = (-1, 0)
 
@@ -175,9 +176,8 @@ class Claims:
             if answered.path is Path.TCP:
                 record.tcp_proved_life = agent.life
         elif outcome is Outcome.REFUSED and answered.path is Path.UDP:
-            begin = agent.outages[-1][0] if agent.outages else -1
-            span, count = record.refused
-            count = count + 1 if span == begin else 1
+            begin, count = record.refused
+            begin, count = (begin, count + 1) if at - begin < EVIDENCE_NS else (at, 1)
             record.refused = (begin, count)
             if count > UDP_REFUSALS:
                 self._violate(at, "asks", f"{host.name}: {answered.peer} refused UDP {count} times and is asked again")
@@ -358,11 +358,16 @@ class Claims:
             if other.client.core is not None or other.client.gone
             if abs(silent_since(other.client, other, at) - begin) <= TOGETHER_NS
         ]
-        frozen = [other for other in together if other.client.paused and not other.client.gone]
-        silent = len(together) - len(frozen)
+        silent = sum(self._mute(other, at) for other in together)
         config = self._scenario.leader
         if begin < at and silent >= config.gate_min and silent > config.dark_share * len(peers) + 1:
             self._wrong(at, "dark", route, f"DEAD({_word(cause)}) together with {silent} of {len(peers)}")
+
+    def _mute(self, route: Route, at: int) -> bool:
+        """True when nobody has a sign of the node: no kernel that acknowledges, nobody else who hears it."""
+        frozen = route.client.paused and not route.client.gone
+        record = self.record(route.server.name, route.client.name)
+        return not frozen and record.vouched_at < at - EVIDENCE_NS - self._scenario.interval_ns
 
     def _mass(self, at: int, route: Route, cause: Cause | None) -> None:
         """Many of the rack fell silent with it, after a time of quiet: first the gate holds, and then the brake."""
