@@ -30,6 +30,7 @@ from .member import Member
 from .messages import Evidence
 from .observer import CREDIT_MAX_NS, OwnLag
 from .order import Verdict
+from .patience import Patience
 from .states import Cause, Kind, Liveness, Path
 from .units import MILLISECOND, SECOND, show_duration
 from .wheel import Wheel
@@ -48,8 +49,6 @@ DUPLICATE_SPACING = 2
 _UNCLEAR = (Cause.DUPLICATE_ID, Cause.INCOMPATIBLE, Cause.RACK_DARK)
 #: A doubled identity is forgotten after this many intervals without the retired one.
 DUPLICATE_HOLD = 10
-#: Questions to the node itself that must have stayed without any sign before its host is called gone.
-ASKED_MIN = 3
 #: A silent node about which too little was asked is looked at again after this.
 ASKED_AGAIN_NS = 100 * MILLISECOND
 #: A node whose cause is known, or whose rack is dark, is looked at again after this, also when nothing comes in.
@@ -92,6 +91,7 @@ class Roster:
         self._config = config
         self._lag = lag
         self._started = now
+        self._patience = Patience(config, lag)
         self._gates: dict[str, Gate] = {}
         #: Racks that are dark, and since when.
         self._dark: dict[str, int] = {}
@@ -135,6 +135,7 @@ class Roster:
     def reconfigure(self, config: LeaderConfig) -> None:
         """Judge by other settings from now on; a detector of another kind starts without a memory."""
         old, self._config = self._config, config
+        self._patience.config = config
         self.inquiry.reconfigure(config)
         for rack in [rack for rack in self._dark if rack not in config.racks]:
             del self._dark[rack]
@@ -174,7 +175,7 @@ class Roster:
         gate.watched += self._watches(member)
         if member.liveness is Liveness.ALIVE or member.cause in _UNCLEAR:
             member.silent_from = now
-            member.suspect_at = now + self._dead_after(member) - self._silence_allowed(member)
+            member.suspect_at = now + self._patience.dead_after(member) - self._patience.silence_allowed(member)
             self._queue(member, member.suspect_at - member.detector.lead_ns)
 
     # ---- something was heard -----------------------------------------------------------------------------
@@ -319,7 +320,7 @@ class Roster:
             return None
         member.duplicate_until = now + hold
         # One of the two is heard, so this is no silence.
-        member.suspect_at = max(member.suspect_at, now + self._dead_after(member))
+        member.suspect_at = max(member.suspect_at, now + self._patience.dead_after(member))
         if member.cause is Cause.DUPLICATE_ID:
             return Heard.RETIRED
         text = "two agents beat with this node's key: its key was copied to a second host"
@@ -330,7 +331,7 @@ class Roster:
         member.incompatible = True
         self._clear(member, now)
         member.silent_from = now
-        member.suspect_at = now + self._dead_after(member)
+        member.suspect_at = now + self._patience.dead_after(member)
         self._queue(member, member.suspect_at)
         if member.cause is Cause.INCOMPATIBLE:
             return None
@@ -405,7 +406,7 @@ class Roster:
         # Never heard in this life of the leader, the detector knows of no beat that could be missing.
         known = silent_ns is not None
         member.suspect_at = (
-            member.detector.answered(member.interval_ns, now) if known else now + self._silence_allowed(member)
+            member.detector.answered(member.interval_ns, now) if known else now + self._patience.silence_allowed(member)
         )
         self._queue(member, member.suspect_at - member.detector.lead_ns)
         member.answers += 1
@@ -426,7 +427,7 @@ class Roster:
         doubt = member.doubt
         if doubt is None or not self._watches(member):
             return
-        cause = doubt.cause(self._fresh(member))
+        cause = doubt.cause(self._patience.fresh(member))
         if cause is Cause.PROCESS_EXIT:
             text = (
                 f"its connection was closed and its host refuses port {member.echo_port}, where this life of it"
@@ -454,22 +455,22 @@ class Roster:
             self.inquiry.begin(member, self._doubt(member, now), now)
         doubt = member.doubt
         assert doubt is not None
-        if self._may_be_gone(member, doubt):
+        if self._patience.may_be_gone(member, doubt):
             # Whoever was asked on paths that work need not be given the margin, which is for beats alone.
-            at = min(at, max(self._gone_at(member), self._lag.hold_until, member.judge_from))
+            at = min(at, max(self._patience.gone_at(member), self._lag.hold_until, member.judge_from))
         if self._config.detector.mistakes_per_day:
             # Nor may a margin that was learned put off what an operator has set.
-            at = min(at, max(self._silence_at(member), self._lag.hold_until, member.judge_from))
+            at = min(at, max(self._patience.silence_at(member), self._lag.hold_until, member.judge_from))
         if now < at:
-            signless_at = self._signless_at(member)
+            signless_at = self._patience.signless_at(member)
             self._queue(member, min(at, signless_at if now < signless_at else now + ASKED_AGAIN_NS))
             return
         gate = self._gates[member.rack]
         held = gate.hold_until(now, member.interval_ns)
         dark = self._dark.get(member.rack)
-        cause = doubt.cause(self._fresh(member))
+        cause = doubt.cause(self._patience.fresh(member))
         if held or (dark is not None and cause is Cause.SILENCE):
-            gone_at = self._gone_at(member)
+            gone_at = self._patience.gone_at(member)
             if now >= gone_at:
                 yield from self._darken(member.rack, now)
             if member.cause is Cause.RACK_DARK:
@@ -479,7 +480,7 @@ class Roster:
                 self._queue(member, min(held or gone_at, gone_at) if now < gone_at else held)
                 return
         yield self._suspect(member, cause, now, credit)
-        self._queue(member, min(self._gone_at(member), self._silence_at(member)))
+        self._queue(member, min(self._patience.gone_at(member), self._patience.silence_at(member)))
 
     def _doubt(self, member: Member, now: int) -> Doubt:
         doubt = member.doubt = Doubt(now, member.silent_from)
@@ -498,9 +499,6 @@ class Roster:
         self.inquiry.end(member)
         member.doubt = None
         self._gates[member.rack].heard(member.name, now)
-
-    def _fresh(self, member: Member) -> int:
-        return member.interval_ns + self._config.host_gone_slack_ns
 
     def _suspect(self, member: Member, cause: Cause, now: int, credit: int | None) -> Change:
         doubt = member.doubt
@@ -528,7 +526,7 @@ class Roster:
     def _maybe_dead(self, member: Member, now: int) -> Iterable[Change]:
         doubt = member.doubt
         assert doubt is not None
-        cause = doubt.cause(self._fresh(member))
+        cause = doubt.cause(self._patience.fresh(member))
         if cause is not member.cause and doubt.told < TOLD_MAX:
             yield self._suspect(member, cause, now, None)
         if cause is Cause.LINK_CUT:
@@ -546,9 +544,9 @@ class Roster:
 
     def _maybe_silent(self, member: Member, doubt: Doubt, now: int) -> Iterable[Change]:
         """Nobody has a sign of the node any more."""
-        gone_at, silence_at = self._gone_at(member), self._silence_at(member)
+        gone_at, silence_at = self._patience.gone_at(member), self._patience.silence_at(member)
         at = max(self._lag.hold_until, min(gone_at, silence_at))
-        gone = now >= gone_at and self._may_be_gone(member, doubt)
+        gone = now >= gone_at and self._patience.may_be_gone(member, doubt)
         if doubt.neighbours and not doubt.replies and now < gone_at + member.interval_ns:
             # Neighbours that do not even report back are perhaps in the same trouble; they are being asked.
             gone = False
@@ -562,7 +560,7 @@ class Roster:
         if member.liveness is not Liveness.SUSPECT:
             self._queue(member, now + LOOK_AGAIN_NS)
             return
-        held = held or gate.brake(self._silent_in(member.rack, now), now, self._silence_allowed(member))
+        held = held or gate.brake(self._silent_in(member.rack, now), now, self._patience.silence_allowed(member))
         if held:
             self._queue(member, held)
             return
@@ -574,9 +572,9 @@ class Roster:
             )
             yield self._dead(member, Cause.HOST_GONE, text, now)
             return
-        text = f"no beat for {silent}, {show_duration(self._dead_after(member))} are allowed"
+        text = f"no beat for {silent}, {show_duration(self._patience.dead_after(member))} are allowed"
         if self._config.doubt:
-            text += f"; {self._why_silence(member, doubt)}"
+            text += f"; {self._patience.why_silence(member, doubt)}"
         yield self._dead(member, Cause.SILENCE, text, now)
 
     def _dead(self, member: Member, cause: Cause, text: str, now: int) -> Change:
@@ -584,53 +582,6 @@ class Roster:
         change = self._change(member, Kind.NODE_DEAD, Liveness.DEAD, cause, text, silent, now, credit)
         self._clear(member, now)
         return change
-
-    def _may_be_gone(self, member: Member, doubt: Doubt) -> bool:
-        """Silence on a path proves something only if that path worked before, and was tried often enough now.
-
-        A connection that its host's kernel has closed shows that the host was there.
-        """
-        proved = member.order.incarnation is not None and member.order.incarnation in (
-            member.tcp_proved,
-            member.udp_proved,
-        )
-        return proved and not doubt.closed and doubt.unanswered >= ASKED_MIN and member.heard_at is not None
-
-    def _why_silence(self, member: Member, doubt: Doubt) -> str:
-        if member.heard_at is None:
-            return "it was not heard since this leader's start"
-        if doubt.closed:
-            return "its connection was closed, and why is not known"
-        if not self._may_be_gone(member, doubt) and doubt.unanswered >= ASKED_MIN:
-            return "no second path to it was known to work, so no more can be said"
-        return "it could not be asked often enough to say more"
-
-    def _gone_at(self, member: Member) -> int:
-        """When silence on all paths is enough. Where no other path is known to work, the margin of the beats counts."""
-        at = self._signless_at(member)
-        if not self._config.detector.mistakes_per_day:
-            at = max(at, member.suspect_at)
-        return max(at, member.judge_from + member.interval_ns) if member.judge_from else at
-
-    def _signless_at(self, member: Member) -> int:
-        """An interval and half a second after the last sign from anybody."""
-        doubt = member.doubt
-        last = member.silent_from if doubt is None else max(member.silent_from, doubt.last_evidence())
-        return last + self._fresh(member) + self._lag.since(last)
-
-    def _silence_at(self, member: Member) -> int:
-        """When silence alone is enough."""
-        doubt = member.doubt
-        last = member.silent_from if doubt is None else max(member.silent_from, doubt.last_evidence())
-        return max(last + self._dead_after(member) + self._lag.since(last), self._gone_at(member))
-
-    def _silence_allowed(self, member: Member) -> int:
-        return max(self._config.dead_after_intervals * member.interval_ns, self._config.dead_after_min_ns)
-
-    def _dead_after(self, member: Member) -> int:
-        """Silence that ends in DEAD: a node not yet heard in this life also gets the time to find this observer."""
-        allowed = self._silence_allowed(member)
-        return allowed if member.heard_at is not None else max(allowed, self._config.join_grace_ns)
 
     # ---- the rack ----------------------------------------------------------------------------------------
 
@@ -680,7 +631,7 @@ class Roster:
         doubt = member.doubt
         if doubt is None or not self._watches(member):
             return False
-        return doubt.cause(self._fresh(member)) is Cause.SILENCE and now >= self._gone_at(member)
+        return doubt.cause(self._patience.fresh(member)) is Cause.SILENCE and now >= self._patience.gone_at(member)
 
     def _watches(self, member: Member) -> bool:
         """True for a node whose silence is news."""

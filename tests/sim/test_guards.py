@@ -25,6 +25,7 @@ from hbagent.core.messages import Pong
 from hbagent.core.observer import OwnLag
 from hbagent.core.order import Order, Verdict
 from hbagent.core.outbox import Outbox
+from hbagent.core.patience import Patience
 from hbagent.core.roster import Roster
 from hbagent.core.states import Path
 from hbagent.sim.run import play
@@ -145,7 +146,7 @@ def no_acknowledgements(patch: pytest.MonkeyPatch) -> None:
 
 def silence_proves_without_proof(patch: pytest.MonkeyPatch) -> None:
     """Silence on a path that never worked counts like silence on one that did."""
-    patch.setattr(Roster, "_may_be_gone", lambda self, member, doubt: True)
+    patch.setattr(Patience, "may_be_gone", lambda self, member, doubt: True)
 
 
 def no_gate(patch: pytest.MonkeyPatch) -> None:
