@@ -97,8 +97,8 @@ class LeaderConfig(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[str, ...] = ()
     #: Questions may be this share of the beats taken in, over time...
     ask_share: float = 0.003
-    #: ...and so many in a burst: three hosts in doubt at once need about forty.
-    ask_burst: int = 500
+    #: ...and so many in a burst: thirty hosts that vanish at once need about a thousand.
+    ask_burst: int = 1000
     summary_interval_ns: int = SECOND
     #: Each report is passed on when it changes and at least this often.
     report_interval_ns: int = 30 * SECOND

@@ -50,8 +50,9 @@ CHECK_AFTER_NS = 100 * MILLISECOND
 CHECK_RETRY_NS = 500 * MILLISECOND
 #: UDP questions to a closed port: Linux stops refusing after six.
 REFUSED_UDP_MAX = 3
-#: Questions refilled each second whatever the beats, so that a rack of four can be asked about at all.
-REFILL_MIN = 5
+#: Questions refilled each second whatever the beats, so that a rack of four can be asked about at all: a vanished
+#: host takes some thirty.
+REFILL_MIN = 20
 #: Questions under way. Each ends within a second but for pings, which end with their doubt.
 QUESTIONS_MAX = 4096
 #: ...and about one node: a doubt may last for days, and whoever never answers must not fill the table.
@@ -194,7 +195,7 @@ class Inquiry:
         wait = config.ping_spacing_ns
         if number + 1 >= config.pings:
             wait = min(AGAIN_MIN_NS << min(number + 1 - config.pings, 8), AGAIN_MAX_NS)
-            if cause is not Cause.SILENCE:
+            if cause is not Cause.SILENCE or member.cause is Cause.RACK_DARK:
                 wait = max(wait, SETTLED_NS)
         member.ask_at = now + wait
         self._tie += 1

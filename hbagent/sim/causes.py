@@ -57,7 +57,7 @@ TCP_ASKS = 3
 #: are asked for, one may be a trial.
 UDP_REFUSALS = 4
 #: Questions a second that the budget gives to leaders of a few nodes, whatever their beats.
-REFILL = 6
+REFILL = 21
 
 Violate = Callable[[int, str, str], None]
 Spans = Iterable[list[int]]
@@ -138,7 +138,9 @@ class Claims:
             return
         self._pay(at, host)
         agent = self._world.by_name[order.peer]
-        if order.path is not Path.TCP or not agent.pauses or agent.pauses[-1][1] != FAR:
+        # A node that is DEAD is in no doubt; its path is tried again at doubling distances.
+        doubted = host.route_to[order.peer].told in (_ALIVE, _SUSPECT)
+        if order.path is not Path.TCP or not doubted or not agent.pauses or agent.pauses[-1][1] != FAR:
             return
         record = self.record(host.name, order.peer)
         span, count = record.tcp_asked
@@ -364,7 +366,9 @@ class Claims:
             self._wrong(at, "dark", route, f"DEAD({_word(cause)}) together with {silent} of {len(peers)}")
 
     def _mute(self, route: Route, at: int) -> bool:
-        """True when nobody has a sign of the node: no kernel that acknowledges, nobody else who hears it."""
+        """True when nobody has a sign of the node: no beat, no kernel that acknowledges, nobody else who hears it."""
+        if route.newest_sent > at - self._scenario.interval_ns - TOGETHER_NS:
+            return False
         frozen = route.client.paused and not route.client.gone
         record = self.record(route.server.name, route.client.name)
         return not frozen and record.vouched_at < at - EVIDENCE_NS - self._scenario.interval_ns

@@ -425,7 +425,7 @@ def test_a_storm_of_doubts_stays_within_its_budget() -> None:
         rack.become(name, Condition.GONE)
     rack.run(3.0)
     assert rack.core.inquiry.unasked > 0
-    assert rack.core.inquiry.asked - before <= 500 + 4 * 6
+    assert rack.core.inquiry.asked - before <= 500 + 4 * 21
 
 
 def test_a_node_that_could_not_be_asked_is_judged_by_its_silence_alone() -> None:

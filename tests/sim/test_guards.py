@@ -201,9 +201,9 @@ def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monke
 
 
 def test_without_a_budget_a_storm_of_doubts_asks_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Sixteen nodes make no storm for five hundred questions, so they get fifty.
+    # So few nodes make no storm for a thousand questions, so they get fifty.
     leader = LeaderConfig(name="", racks={}, ask_burst=50)
-    scenario = Scenario(seed=22, faults=("rack-dark",), leader=leader)
+    scenario = Scenario(hosts=80, seed=22, faults=("rack-dark",), leader=leader)
 
     def asks() -> list[str]:
         world = World(scenario)
