@@ -302,7 +302,12 @@ class Claims:
             self._wrong(at, "cause", route, "DEAD(host-gone), and its kernel could be reached all the time")
 
     def _no_sign(self, at: int, route: Route, record: Record, window: int, cause: Cause | None) -> None:
-        """Nobody is called dead for silence who gave a sign of life within the time that silence takes."""
+        """Nobody is called dead for silence who gave a sign of life within the time that silence takes.
+
+        What a new process answers is no sign of the one before, of which the verdict speaks.
+        """
+        if route.client.started_at > route.newest_sent:
+            return
         if record.vouched_at > window:
             self._wrong(at, "cause", route, f"DEAD({_word(cause)}), and a neighbour had an answer from it")
         if record.answered_at > window:

@@ -201,18 +201,19 @@ def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monke
 
 
 def test_without_a_budget_a_storm_of_doubts_asks_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    # So few nodes make no storm for a thousand questions, so they get fifty.
+    # Thirty-two nodes make no storm for a thousand questions, so they get fifty.
     leader = LeaderConfig(name="", racks={}, ask_burst=50)
-    scenario = Scenario(hosts=80, seed=22, faults=("rack-dark",), leader=leader)
 
-    def asks() -> list[str]:
-        world = World(scenario)
+    def asks(seed: int) -> list[str]:
+        world = World(Scenario(hosts=64, seed=seed, faults=("rack-dark",), leader=leader))
         play(world)
         return [line for line in world.checker.violations if line.startswith("asks:")]
 
-    assert not asks()
     monkeypatch.setattr(Inquiry, "refill", lambda self, beats: setattr(self, "_tokens", 1 << 30))
-    assert asks()
+    seed = next((seed for seed in range(SEEDS) if asks(seed)), None)
+    assert seed is not None
+    monkeypatch.undo()
+    assert not asks(seed)
 
 
 @pytest.mark.slow
