@@ -461,6 +461,9 @@ class Roster:
         if self._config.detector.mistakes_per_day:
             # Nor may a margin that was learned put off what an operator has set.
             at = min(at, max(self._patience.silence_at(member), self._lag.hold_until, member.judge_from))
+        if self._config.doubt:
+            # After a burst of lateness the doubt may begin late; there is no suspicion without a chance to answer.
+            at = max(at, doubt.started_at + self._config.pings * self._config.ping_spacing_ns)
         if now < at:
             signless_at = self._patience.signless_at(member)
             self._queue(member, min(at, signless_at if now < signless_at else now + ASKED_AGAIN_NS))

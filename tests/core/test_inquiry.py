@@ -59,6 +59,19 @@ def test_a_lost_beat_is_asked_about_once_and_nobody_is_told() -> None:
     assert rack.asked(Ping, 5.0) == 1
 
 
+def test_nobody_is_suspected_without_a_chance_to_answer_also_when_his_doubt_begins_late() -> None:
+    rack = settled()
+    rack.run(0.5)
+    roster, member = rack.core.roster, rack.core.roster.members[NODE]
+    # Ordinary beats bring no look nearer, so after a burst of lateness it may come when the margin is over already.
+    member.queued_for = 0
+    roster._queue(member, member.suspect_at + 10 * MILLISECOND)
+    rack.nodes["node1"].lose = 1
+    rack.run(3.0)
+    assert rack.told("node1") == []
+    assert rack.core.inquiry.cleared == 1
+
+
 def test_a_node_whose_beats_are_lost_for_long_is_never_suspected_while_it_answers() -> None:
     rack = settled()
     rack.nodes["node1"].lose = 30
