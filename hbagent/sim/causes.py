@@ -53,9 +53,9 @@ QUIET_NS = 30 * SECOND
 #: TCP questions to one stopped process of one leader: its doubt's, one that a lost connection makes, and a trial
 #: that was under way.
 TCP_ASKS = 3
-#: Refusals of UDP that one ended process makes to one leader in `EVIDENCE_NS`, fewer than its kernel grants: three
-#: are asked for, one may be a trial.
-UDP_REFUSALS = 4
+#: Refusals of UDP that one ended process makes to one leader in `EVIDENCE_NS`, no more than its kernel grants: three
+#: for each doubt, and trials.
+UDP_REFUSALS = 6
 #: Questions a second that the budget gives to leaders of a few nodes, whatever their beats.
 REFILL = 21
 
@@ -324,7 +324,8 @@ class Claims:
             since = at - patience - 2 * self._scenario.interval_ns
             if any(a < since and b > at for a, b in (*agent.outages, *agent.pauses, *agent.absences)):
                 self._wrong(at, "cause", route, "SUSPECT(link-cut), and nobody can have heard it")
-        if verdict.before == _ALIVE:
+        # Whoever others hear is asked once a second, and SUSPECT(link-cut) is no suspicion of him.
+        if verdict.before == _ALIVE and cause is not Cause.LINK_CUT:
             self._askable(at, route, _SUSPECT)
 
     def _askable(self, at: int, route: Route, what: str) -> None:
@@ -371,8 +372,11 @@ class Claims:
             self._wrong(at, "dark", route, f"DEAD({_word(cause)}) together with {silent} of {len(peers)}")
 
     def _mute(self, route: Route, at: int) -> bool:
-        """True when nobody has a sign of the node: no beat, no kernel that acknowledges, nobody else who hears it."""
-        if route.newest_sent > at - self._scenario.interval_ns - TOGETHER_NS:
+        """True when nobody has a sign of the node: no beat, no kernel that acknowledges, nobody else who hears it.
+
+        A leader whose present life has not heard it yet cannot miss it either.
+        """
+        if not route.heard or route.newest_sent > at - self._scenario.interval_ns - TOGETHER_NS:
             return False
         frozen = route.client.paused and not route.client.gone
         record = self.record(route.server.name, route.client.name)
