@@ -391,14 +391,18 @@ class Claims:
         alone = [span for span in spans if abs(span[0] - begin) > TOGETHER_NS]
         if overlap((*alone, *route.server.pauses, *route.server.outages), begin - QUIET_NS, at):
             return
-        # This one is the next of them.
-        dead = 1 + sum(other.told == _DEAD for other in peers)
+        # This one is the next of them. A proved end is held by nothing.
+        dead = 1 + sum(self._died_of_silence(other) for other in peers)
         config = self._scenario.leader
         patience = config.gate_hold_ns + self._scenario.dead_after_ns
         if dead > max(MASS_MIN, MASS_SHARE * len(peers)) and at - begin < patience:
             self._wrong(
                 at, "mass", route, f"DEAD({_word(cause)}) with {dead - 1} more, {(at - begin) / SECOND:.3f} s on"
             )
+
+    def _died_of_silence(self, route: Route) -> bool:
+        told = self.record(route.server.name, route.client.name).told
+        return route.told == _DEAD and bool(told) and told[-1][2] is not Cause.PROCESS_EXIT
 
     # ---- at the end --------------------------------------------------------------------------------------
 

@@ -38,18 +38,18 @@ SEEDS = 40
 Off = Callable[[pytest.MonkeyPatch], None]
 
 
-def red(row: str, seed: int, fault: str, *, drains: bool = True) -> list[str]:
+def red(row: str, seed: int, fault: str, *, drains: bool = True, doubt: bool = True) -> list[str]:
     """The lines of one of the checker's rows after a run."""
-    world = World(Scenario(seed=seed, faults=(fault,)))
+    world = World(Scenario(seed=seed, faults=(fault,), leader=LeaderConfig(name="", racks={}, doubt=doubt)))
     world.drains = drains
     play(world)
     return [line for line in world.checker.violations if line.startswith(f"{row}:")]
 
 
-def first_red(row: str, fault: str, *, says: str = "", drains: bool = True) -> int | None:
+def first_red(row: str, fault: str, *, says: str = "", drains: bool = True, doubt: bool = True) -> int | None:
     """The first seed for which `row` turns red with a line that holds `says`; None when it stays green."""
     for seed in range(SEEDS):
-        if any(says in line for line in red(row, seed, fault, drains=drains)):
+        if any(says in line for line in red(row, seed, fault, drains=drains, doubt=doubt)):
             return seed
     return None
 
@@ -170,7 +170,6 @@ def no_hurry(patch: pytest.MonkeyPatch) -> None:
     ("off", "fault", "row"),
     [
         (no_credit, "observer-pause", "accuracy"),
-        (no_hold, "observer-pause", "accuracy"),
         (no_ages, "partition", "ghost"),
         (no_order, "duplicate", "monotone"),
         (no_resend, "partition", "bounded"),
@@ -198,6 +197,15 @@ def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monke
     assert seed is not None
     monkeypatch.undo()
     assert not red(row, seed, fault)
+
+
+def test_where_nobody_is_asked_a_stalled_leader_must_listen_before_it_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where somebody is, his answer makes up for it.
+    no_hold(monkeypatch)
+    seed = first_red("accuracy", "observer-pause", doubt=False)
+    assert seed is not None
+    monkeypatch.undo()
+    assert not red("accuracy", seed, "observer-pause", doubt=False)
 
 
 def test_without_a_budget_a_storm_of_doubts_asks_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
