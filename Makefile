@@ -2,7 +2,7 @@
 #
 #   make demo        a whole datacenter on loopback (ARGS="--for 10" and so on go to the command)
 #   make test        all checks and the fast tests; with CI=true the slow ones too
-#   make test-slow   the slow tests and those with real processes
+#   make test-slow   the slow tests and those with real processes (ARGS=tests/FILE: those of a file)
 #   make lint        ruff and mypy alone
 #   make bench       the figures; bench-full: the long ones
 #   make deps        system packages that some tests need (apt, as root); without them those tests are skipped
@@ -64,12 +64,14 @@ bench: $(VENV)/installed
 	@for name in intake agent sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done
 	@$(BIN)/hbagent bench detect --quick $(ARGS)
 
-# Seeds of the simulator for each fault, and runs of each fault on real processes; the tests make fewer.
+# Seeds of the simulator for each fault, runs of each fault on real processes, the longest pause of a leader; the tests
+# make fewer and shorter ones.
 bench-full: $(VENV)/installed
 	HBAGENT_SEEDS=1000 $(PYTEST) -m "slow and not e2e" $(ARGS)
 	HBAGENT_RUNS=20 HBAGENT_LOSS_SECONDS=60 $(PYTEST) tests/e2e/test_causes.py tests/e2e/test_links.py -m e2e $(ARGS)
+	HBAGENT_NIGHTLY=1 timeout 600 $(PYTEST) tests/e2e/test_pauses.py -m e2e $(ARGS)
 	$(BIN)/hbagent bench detect
-	@$(MAKE) bench
+	@$(MAKE) bench ARGS=
 
 # gcc builds small libraries that bend a clock or leak a lock; the rest cuts, slows and watches real processes.
 deps: TMPDIR = /tmp
