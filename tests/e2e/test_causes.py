@@ -26,6 +26,7 @@ RUNS = int(os.environ.get("HBAGENT_RUNS", "3"))
 STANDS_SECONDS = 1.2
 #: Against hanging: a lease lapses after 2.5 s and everything else is sooner.
 VERDICT_SECONDS = 12.0
+#: Of the runs of each fault: one that is never recognised must not hide behind seven that always are.
 SHARE = 0.99
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 60 * RUNS), *NEEDS]
@@ -167,10 +168,11 @@ def test_each_fault_is_called_by_its_name_and_no_living_node_dead(lab: Lab, figu
         print(line)
     for done in halves:
         done.result()
-    right = sum(trial.said[fault.name][words(fault.verdict)] for fault in FAULTS)
-    runs = RUNS * len(FAULTS)
+    right = {fault.name: trial.said[fault.name][words(fault.verdict)] for fault in FAULTS}
     figures(
-        "causes", f"{right} of {runs} right, {len(trial.wronged)} living called dead, {time.monotonic() - begun:.0f} s"
+        "causes",
+        f"{sum(right.values())} of {RUNS * len(FAULTS)} right, {len(trial.wronged)} living called dead, "
+        f"{time.monotonic() - begun:.0f} s",
     )
     assert trial.wronged == []
-    assert right >= SHARE * runs
+    assert {name: count for name, count in right.items() if count < SHARE * RUNS} == {}, f"of {RUNS} runs each"
