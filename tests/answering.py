@@ -74,6 +74,8 @@ class Node:
         self.key = b""
         #: The echo port can be reached at all.
         self.echo = True
+        #: Something before it answers for it: TCP is reset, and nothing else passes to it or from it on this way.
+        self.resets = False
         #: The next so many beats are lost on the way.
         self.lose = 0
         #: The agent runs, and its loop is too busy to answer before this.
@@ -167,7 +169,7 @@ class Rack:
         if node.condition not in (Condition.WELL, Condition.CUT) or self.now < node.busy_until:
             return
         node.sequence += 1
-        if node.lose or node.condition is Condition.CUT:
+        if node.lose or node.resets or node.condition is Condition.CUT:
             node.lose = max(0, node.lose - 1)
             return
         sent, sequence, incarnation = self.now, node.sequence, node.incarnation
@@ -209,7 +211,9 @@ class Rack:
     def _witness(self, effect: Witness) -> None:
         node = self._node(effect.peer)
         assert node is not None
-        if not node.reachable:
+        if node.resets:
+            self._back(WAY_NS, effect.peer, effect.number, Path.KERNEL, Outcome.CLOSED)
+        elif not node.reachable:
             self._back(WITNESS_NS, effect.peer, effect.number, Path.KERNEL, Outcome.SILENT)
         elif node.condition is Condition.EXITED:
             self._back(WAY_NS, effect.peer, effect.number, Path.KERNEL, Outcome.CLOSED)
@@ -220,7 +224,9 @@ class Rack:
     def _ask(self, effect: Ask) -> None:
         node = self._node(effect.peer)
         assert node is not None
-        outcome, data = self._echo(node, effect.request, node.reachable)
+        outcome, data = self._echo(node, effect.request, node.reachable and not node.resets)
+        if node.resets and effect.path is Path.TCP:
+            outcome = Outcome.REFUSED
         if effect.path is Path.UDP and outcome is Outcome.CLOSED:
             outcome = Outcome.SILENT
         wait = ASK_NS if outcome is Outcome.SILENT else 2 * WAY_NS
@@ -247,6 +253,8 @@ class Rack:
             return
         node = self._node(effect.peer)
         if node is None or not node.reachable or node.condition is not Condition.WELL or self.now < node.busy_until:
+            return
+        if node.resets:
             return
         self._delivered(node, effect.message)
 

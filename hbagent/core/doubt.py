@@ -33,6 +33,7 @@ class Doubt:
         "acked_at",
         "closed",
         "closed_at",
+        "confirmed",
         "elsewhere",
         "elsewhere_at",
         "elsewhere_failed_at",
@@ -64,6 +65,8 @@ class Doubt:
         #: Of these, how many went to neighbours, and how many neighbours reported back, whatever they found.
         self.neighbours = 0
         self.replies = 0
+        #: Others that looked and found nothing either.
+        self.confirmed = 0
         #: TCP may be asked (again), and how often it was.
         self.tcp_open = True
         self.tcp_tries = 0

@@ -22,6 +22,8 @@ from .states import Cause, Health, Kind, Liveness
 _RANK = {Liveness.ALIVE: 0, Liveness.LEFT: 1, Liveness.SUSPECT: 2, Liveness.UNKNOWN: 3, Liveness.DEAD: 4}
 #: What a node comes back from when nobody had called it anything: its rack was silent, or nobody could be asked.
 _OUTAGES = (Cause.RACK_DARK, Cause.ROOT_ISOLATED, Cause.LEADER_LOST, Cause.OBSERVER_STALLED)
+#: Among observers that say DEAD: the cause of whoever knows more.
+_TELLING = {Cause.PROCESS_EXIT: 3, Cause.HOST_GONE: 2, Cause.PROCESS_FROZEN: 1}
 _TROUBLE = {Liveness.SUSPECT: Kind.NODE_SUSPECT, Liveness.DEAD: Kind.NODE_DEAD, Liveness.LEFT: Kind.NODE_LEFT}
 
 
@@ -265,7 +267,8 @@ def merge(views: Iterable[Seen]) -> Merged | None:
         others = [view for view in others if view.liveness is not Liveness.UNKNOWN]
         later = [view for view in others if all(is_later(view, one) for one in dead)]
         if not later:
-            latest = _latest(dead)
+            # What one observer has proved is not unsaid by another that knows only of silence.
+            latest = _latest([view for view in dead if _telling(view) == max(map(_telling, dead))])
             proved = any(view.cause is Cause.PROCESS_EXIT for view in dead)
             doubters = () if proved else tuple(view for view in others if view.hears)
             return Merged(Liveness.DEAD, latest.cause, latest, doubters)
@@ -276,6 +279,11 @@ def merge(views: Iterable[Seen]) -> Merged | None:
         return Merged(best.liveness, best.cause, best)
     deaf = any(view.liveness in (Liveness.SUSPECT, Liveness.DEAD) for view in speaking)
     return Merged(Liveness.ALIVE, Cause.LINK_CUT if deaf else best.cause, best)
+
+
+def _telling(view: Seen) -> int:
+    """How much is known of why a node is DEAD."""
+    return _TELLING.get(view.cause, 0) if view.cause is not None else 0
 
 
 def _rank(view: Seen) -> int:

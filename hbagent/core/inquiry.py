@@ -398,6 +398,7 @@ class Inquiry:
                 _convict(member, doubt)
             else:
                 doubt.refused_udp += 1
+                _convict(member, doubt)
                 self._ask_tcp(member, doubt, now)
         elif tcp and outcome is Outcome.CLOSED:
             doubt.step(now, f"{where} was taken and closed without an answer")
@@ -437,6 +438,8 @@ class Inquiry:
         short = sender.rpartition("/")[2]
         if relayed.outcome is not Outcome.ANSWERED or self._proof(question, relayed.answer) is None:
             doubt.step(now, f"{short} got nothing from it: {relayed.outcome.value}")
+            if relayed.outcome not in (Outcome.UNSENT, Outcome.ANSWERED):
+                doubt.confirmed += 1
             if relayed.outcome is not Outcome.UNSENT:
                 doubt.elsewhere_failed_at = max(doubt.elsewhere_failed_at, question.asked_at)
             return None
@@ -457,6 +460,8 @@ class Inquiry:
             doubt.step(now, f"{sender} has never heard it")
             return None
         later = heard.incarnation == member.order.incarnation and (heard.sequence or 0) > member.order.sequence
+        # A leader that has never heard the node could say nothing of it.
+        doubt.confirmed += not later
         if not later or heard.age_ns > member.interval_ns + self._config.host_gone_slack_ns:
             doubt.elsewhere_failed_at = max(doubt.elsewhere_failed_at, question.asked_at)
         if later and doubt.heard_elsewhere(sender, max(question.asked_at - heard.age_ns, doubt.since + 1)):
@@ -467,6 +472,10 @@ class Inquiry:
 
 
 def _convict(member: Member, doubt: Doubt) -> None:
-    """A closed connection, and nobody who listens where this very life of the agent once answered: it has ended."""
+    """A closed connection, and nobody who listens where this very life of the agent once answered: it has ended.
+
+    By UDP as well, where that worked: a firewall that answers for a host with resets does so for TCP.
+    """
     proved = member.tcp_proved is not None and member.tcp_proved == member.order.incarnation
-    doubt.exited = doubt.closed and doubt.refused_tcp and proved
+    refused = doubt.refused_tcp and (doubt.refused_udp > 0 or member.udp_proved != member.order.incarnation)
+    doubt.exited = doubt.closed and refused and proved

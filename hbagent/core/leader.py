@@ -207,7 +207,7 @@ class LeaderCore:
     def _tick(self, now: int, effects: list[Effect]) -> None:
         lag = self._lag.tick(self._tick_at, now)
         self._tick_at = now + self._config.tick_ns
-        longest = max((m.interval_ns for m in self._members.values()), default=SECOND) if lag > SECOND // 20 else 0
+        longest = self._longest() if lag > SECOND // 20 else 0
         if longest and lag > longest // 2:
             self._stalls += 1
             self._lag.hold(now + longest + self._config.detector.margin_ns)
@@ -215,11 +215,13 @@ class LeaderCore:
                 Note("warning", "stalled", {"lag": show_duration(lag), "judging_in": show_duration(longest)})
             )
 
+    def _longest(self) -> int:
+        return max((member.interval_ns for member in self._members.values()), default=SECOND)
+
     def _suspended(self, sender: str, message: Suspended, now: int) -> Effects:
         """This host was suspended. No lag shows it, and yet nobody could be heard: connections may be gone as well."""
         self._suspended_ns += message.suspended_ns
-        longest = max((m.interval_ns for m in self._members.values()), default=SECOND)
-        self._lag.hold(now + longest + self._config.detector.margin_ns)
+        self._lag.hold(now + self._longest() + self._config.detector.margin_ns)
         return (Note("warning", "suspended", {"for": show_duration(message.suspended_ns)}),)
 
     # ---- asking ------------------------------------------------------------------------------------------
@@ -332,7 +334,8 @@ class LeaderCore:
     def _tell(self, changes: Iterable[Change], now: int) -> Effects:
         effects: list[Effect] = []
         entries: list[Entry] = []
-        for change in changes:
+        told = tuple(changes)
+        for change in told:
             transition = self._transition(change, now)
             self._want_account(change)
             self._outbox.add(self.epoch, transition)
@@ -347,6 +350,8 @@ class LeaderCore:
             return ()
         effects.append(self.memory.keep(entries))
         effects.extend(self._send_outbox(now))
+        if any(change.kind is Kind.NODE_RECOVERED for change in told):
+            effects.extend(self._ask_accounts())
         return tuple(effects)
 
     def _transition(self, change: Change, now: int) -> Transition:
@@ -389,6 +394,10 @@ class LeaderCore:
         if link.peer != self._config.root:
             return ()
         was, self._root_linked = self._root_linked, link.up
+        if link.up and self.roster.alone:
+            # Cut off together with its root, perhaps: what the nodes say by now comes first.
+            self._lag.hold(now + self._longest() + self._config.detector.margin_ns)
+        self.roster.alone = not link.up
         if link.refused:
             return (Note("error", "root-refused-our-key", {"root": link.peer}),)
         if not link.up:

@@ -27,10 +27,13 @@ class Patience:
         return member.interval_ns + self.config.host_gone_slack_ns
 
     def may_be_gone(self, member: Member, doubt: Doubt) -> bool:
-        """Silence on a path proves something only if that path worked before, and was tried often enough now.
+        """Silence on a path proves something only if that path worked before, was tried often enough now, and somebody
+        else found the same: alone, an observer cannot tell a host that is gone from its own way to it.
 
         A connection that its host's kernel has closed shows that the host was there.
         """
+        if not doubt.confirmed:
+            return False
         proved = member.order.incarnation is not None and member.order.incarnation in (
             member.tcp_proved,
             member.udp_proved,
@@ -43,8 +46,10 @@ class Patience:
             return "it was not heard since this leader's start"
         if doubt.closed:
             return "its connection was closed, and why is not known"
-        if not self.may_be_gone(member, doubt) and doubt.unanswered >= ASKED_MIN:
+        if member.order.incarnation not in (member.tcp_proved, member.udp_proved):
             return "no second path to it was known to work, so no more can be said"
+        if not doubt.confirmed:
+            return "nobody else could look, so it may be the way from here"
         return "it could not be asked often enough to say more"
 
     def gone_at(self, member: Member) -> int:

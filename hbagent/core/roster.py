@@ -93,6 +93,8 @@ class Roster:
         self._started = now
         self._patience = Patience(config, lag)
         self._gates: dict[str, Gate] = {}
+        #: The root cannot be reached: then silence of all may be this observer's own.
+        self.alone = False
         #: Racks that are dark, and since when.
         self._dark: dict[str, int] = {}
         #: Silent members of each rack, as counted in this look.
@@ -557,6 +559,9 @@ class Roster:
             self._queue(member, at if now < at else min(silence_at, now + ASKED_AGAIN_NS))
             return
         gate = self._gates[member.rack]
+        if self.alone and gate.late_count >= gate.watched:
+            self._queue(member, now + LOOK_AGAIN_NS)
+            return
         held = gate.hold_until(now, member.interval_ns)
         if held or member.rack in self._dark:
             yield from self._darken(member.rack, now)

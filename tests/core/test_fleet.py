@@ -302,3 +302,10 @@ def test_a_next_life_of_the_root_knows_what_was_told() -> None:
     again.restore(record.state())
     assert again.state() == record.state()
     assert (again.told, again.open) == (DEAD, "node-dead")
+
+
+@pytest.mark.parametrize("sequences", [(10, 10), (10, 12), (12, 10)])
+def test_of_several_dead_the_cause_of_who_knows_more_is_told(sequences: tuple[int, int]) -> None:
+    proved = seen(DEAD, sequence=sequences[0], cause=Cause.PROCESS_EXIT)
+    guessed = seen(DEAD, sequence=sequences[1], cause=Cause.SILENCE, leader=LEADER2)
+    assert merged(proved, guessed) == merged(guessed, proved) == (DEAD, Cause.PROCESS_EXIT)

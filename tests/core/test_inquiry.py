@@ -16,6 +16,7 @@ from hbagent.core.messages import (
     Answered,
     Disconnected,
     LastHeard,
+    Linked,
     Located,
     Ping,
     Pong,
@@ -292,6 +293,46 @@ def test_what_the_other_leader_heard_before_proves_nothing() -> None:
     assert rack.told("node1")[-1] == ("DEAD", "host-gone")
 
 
+def test_a_host_that_nobody_else_could_look_for_is_dead_by_silence_only() -> None:
+    # Two nodes that vanish together, or a leader that was cut off: from here it looks the same.
+    rack = settled("node1", "node2")
+    for name in ("node1", "node2"):
+        rack.become(name, Condition.GONE)
+    rack.run(10.0)
+    for name in ("node1", "node2"):
+        assert rack.told(name)[-1] == ("DEAD", "silence")
+    verdict = rack.core.roster.members[NODE].verdict
+    assert verdict is not None and "nobody else could look" in verdict.text
+
+
+def test_a_leader_without_its_root_that_hears_nobody_calls_nobody_dead() -> None:
+    rack = settled("node1", "node2")
+    rack.tell("", Linked("dc1/root", True))
+    for name in ("node1", "node2"):
+        rack.become(name, Condition.CUT)
+    rack.mute = {NODE, NODE2}
+    rack.run(1.0)
+    rack.tell("", Linked("dc1/root", False))
+    rack.run(30.0)
+    assert not [v for v in rack.verdicts if v[3] == "DEAD"]
+    for name in ("node1", "node2"):
+        rack.become(name, Condition.WELL)
+    rack.tell("", Linked("dc1/root", True))
+    rack.run(5.0)
+    assert [rack.told(name)[-1] for name in ("node1", "node2")] == [("ALIVE", None)] * 2
+    rack.become("node1", Condition.EXITED)
+    rack.run(1.0)
+    assert rack.told("node1")[-1] == ("DEAD", "process-exit")
+
+
+def test_a_firewall_that_resets_tcp_ends_no_agent() -> None:
+    rack = settled()
+    rack.nodes["node1"].resets = True
+    rack.tell("", Disconnected(NODE))
+    rack.run(10.0)
+    assert not [v for v in rack.verdicts if v[3] == "DEAD"]
+
+
 # ---- what an answer proves -------------------------------------------------------------------------------
 
 
@@ -336,7 +377,7 @@ def test_a_neighbour_that_makes_up_an_answer_is_not_believed() -> None:
     for helper, relay in relays:
         rack.tell(helper, Relayed(number=relay.number, outcome=Outcome.ANSWERED, answer=bytes(48)))
     rack.run(5.0)
-    assert rack.told("node1")[-1] == ("DEAD", "host-gone")
+    assert rack.told("node1")[-1] == ("DEAD", "silence")
 
 
 def test_what_a_stranger_says_it_heard_is_refused() -> None:

@@ -23,6 +23,7 @@ def silent(since: float = 10.0) -> tuple[Member, Doubt]:
     member.tcp_proved = INCARNATION
     member.doubt = Doubt(T(since + 1.01), T(since))
     member.doubt.unanswered = ASKED_MIN
+    member.doubt.confirmed = 1
     return member, member.doubt
 
 
@@ -79,7 +80,7 @@ def test_who_is_back_with_its_rack_is_judged_no_sooner_than_an_interval_after_it
     assert patience().gone_at(member) == T(21)
 
 
-@pytest.mark.parametrize("spoil", ["path", "closed", "asked", "unheard"])
+@pytest.mark.parametrize("spoil", ["path", "closed", "asked", "unheard", "alone"])
 def test_a_host_is_called_gone_only_after_enough_questions_on_a_path_that_worked(spoil: str) -> None:
     member, doubt = silent()
     assert patience().may_be_gone(member, doubt)
@@ -89,6 +90,8 @@ def test_a_host_is_called_gone_only_after_enough_questions_on_a_path_that_worked
         doubt.closed = True
     elif spoil == "asked":
         doubt.unanswered = ASKED_MIN - 1
+    elif spoil == "alone":
+        doubt.confirmed = 0
     else:
         member.heard_at = None
     assert not patience().may_be_gone(member, doubt)
