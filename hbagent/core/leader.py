@@ -15,6 +15,8 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+import msgspec
+
 from .account import reason
 from .config import LeaderConfig
 from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Send
@@ -370,6 +372,7 @@ class LeaderCore:
             incarnation=member.order.incarnation,
             sequence=member.order.sequence,
             at_wall_ns=self.wall.at(now),
+            at_mono_ns=now,
             health_before=member.health,
             health_after=member.health,
         )
@@ -380,7 +383,8 @@ class LeaderCore:
         messages = self._outbox.take()
         if messages or self._outbox.waiting():
             self._resend_at = self._resend_at or now + self._config.resend_ns
-        return tuple(Send(self._config.root, message) for message in messages)
+        sent = (msgspec.structs.replace(message, sent_mono_ns=now) for message in messages)
+        return tuple(Send(self._config.root, message) for message in sent)
 
     def _acknowledged(self, sender: str, ack: TransitionsAck, now: int) -> Effects:
         if sender != self._config.root:

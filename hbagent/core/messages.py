@@ -363,6 +363,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
     #: Leader's wall clock, Unix ns, for display only.
     at_wall_ns: int = 0
+    #: Leader's monotonic clock; to be compared with `Transitions.sent_mono_ns` of the same life only. 0: not told.
+    at_mono_ns: int = 0
     #: Health before and after; equal unless kind is health-changed.
     health_before: Health = Health.UNKNOWN
     health_after: Health = Health.UNKNOWN
@@ -380,6 +382,8 @@ class Transitions(msgspec.Struct, frozen=True, kw_only=True):
     items: tuple[Transition, ...] = ()
     #: Transitions that a full outbox had to coalesce away since the leader started.
     dropped: int = 0
+    #: Leader's monotonic clock when this was sent; 0: not told.
+    sent_mono_ns: int = 0
     #: Epoch of the leader's present life; another than `epoch` for what an earlier life left behind. 0: not told.
     present: int = 0
 

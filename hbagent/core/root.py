@@ -166,7 +166,8 @@ class RootCore:
         for node in [node for node, until in self._doubted.items() if until <= now]:
             effects.extend(self._judge(self.nodes[node], None, None, now))
         if now >= self._tally_at and self.accuracy.watched_ns:
-            self._write_tally(now)
+            self._tally_at = now + WRITE_NS
+            self._write_tally()
         if self._stirred:
             effects.extend(self._look_at_racks(now))
         again = self.ledger.retry(now)
@@ -556,7 +557,7 @@ class RootCore:
             self._accounted(leader, record, transition, now)
             return ()
         seen = record.seen_by(leader.name, now)
-        if not seen.apply(transition, batch.epoch, batch.present, now):
+        if not seen.apply(transition, batch.epoch, batch.present, now - _age_of(transition, batch)):
             self.chronicle.add(
                 transition.kind,
                 transition.at_wall_ns or self.wall.at(now),
@@ -740,7 +741,7 @@ class RootCore:
             for event_id in self.accuracy.convict(conviction):
                 self.ledger.fold(event_id)
             self.ledger.conviction(conviction)
-            self.ledger.tally(self.accuracy.tally())
+            self._write_tally()
         elif value.liveness in (Liveness.ALIVE, Liveness.LEFT):
             wrong = self.accuracy.back(record.name, record.incarnation, event.at_wall_ns)
             if wrong is not None:
@@ -754,8 +755,7 @@ class RootCore:
         if wrong is not None:
             self.ledger.conviction(wrong)
 
-    def _write_tally(self, now: int) -> None:
-        self._tally_at = now + WRITE_NS
+    def _write_tally(self) -> None:
         if not self.accuracy.since_wall_ns:
             self.accuracy.since_wall_ns = self.wall.at(self.started)
         self.ledger.tally(self.accuracy.tally())
@@ -801,7 +801,7 @@ class RootCore:
     def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:
         self._done = True
         if self.accuracy.watched_ns:
-            self._write_tally(now)
+            self._write_tally()
         writing = self.ledger.write(now)
         return (Exit(),) if writing is None else (writing, Exit())
 
@@ -814,7 +814,7 @@ class RootCore:
         if query.what == "events":
             return (Fetch(asker, query.id, min(query.limit, 10_000), query.after, query.node),)
         if query.what == "accuracy":
-            return (Answer(asker, query.id, accuracy_view(self.accuracy, self.wall.at(now))),)
+            return (Answer(asker, query.id, accuracy_view(self, now)),)
         if query.what == "explain":
             record = self.nodes.get(query.node)
             if record is None:
@@ -840,3 +840,13 @@ class RootCore:
         Terminate: _terminate,
         Query: _query,
     }
+
+
+def _age_of(transition: Transition, batch: Transitions) -> int:
+    """How long the leader had kept a transition when it sent it; 0 when that is not known.
+
+    What waited for this root to be reached again must not pass for news beside what another leader has heard since.
+    """
+    if batch.epoch != batch.present or not transition.at_mono_ns or not batch.sent_mono_ns:
+        return 0
+    return max(0, batch.sent_mono_ns - transition.at_mono_ns)

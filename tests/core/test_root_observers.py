@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from hbagent.core.datacenter import FORGET_NS, NODES_MAX
@@ -10,6 +11,7 @@ from hbagent.core.messages import Evidence, Kept, Reconfigured
 from hbagent.core.records import NodeState, Restored
 from hbagent.core.root import RootCore
 from hbagent.core.states import Cause, Health, Kind, Liveness
+from hbagent.core.units import SECOND
 from tests.build import (
     EPOCH,
     INCARNATION,
@@ -314,3 +316,19 @@ def test_a_leader_that_is_taken_out_of_the_config_speaks_no_more() -> None:
     assert two.shown() == (ALIVE, None)
     assert list(two.core.nodes[NODE].seen) == [LEADER]
     assert two.core.nodes[NODE].incarnation == INCARNATION
+
+
+@pytest.mark.parametrize(("age_s", "told"), [(8, False), (0, True)])
+def test_a_verdict_that_waited_for_the_root_is_no_news_beside_what_another_leader_has_heard_since(
+    age_s: int, told: bool
+) -> None:
+    two = rack(*BOTH)
+    two.seconds(3, *BOTH)
+    two.rows[LEADER2] = (row(incarnation=INCARNATION + 1, sequence=1),)
+    two.seconds(3, LEADER2)
+    stale = transition(2, DEAD, ALIVE, sequence=10, cause=Cause.PROCESS_EXIT, at_mono_ns=5 * SECOND)
+    sent = msgspec.structs.replace(transitions(stale), present=EPOCH, sent_mono_ns=(5 + age_s) * SECOND)
+    begun = len(two.book.effects)
+    two.book = two.book >> (LEADER, sent)
+    kinds = [effect.kind for effect in two.book.effects[begun:] if isinstance(effect, Happened)]
+    assert (Kind.NODE_DEAD in kinds) is told
