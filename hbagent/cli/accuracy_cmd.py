@@ -9,6 +9,9 @@ from .answers import Row, number, row, rows, seconds_between, word
 from .grid import Cell, Column, Grid, Screen, clean
 from .render import age, as_json
 
+#: Node-hours below which no rate is told: one mistake in an hour would read as 8,766 in a year.
+_ENOUGH_HOURS = 24.0
+
 _COLUMNS = (
     Column("CAUSE"),
     Column("DEAD", right=True),
@@ -42,8 +45,12 @@ def accuracy_lines(document: Row, screen: Screen) -> list[str]:
     length = seconds_between(word(document, "since"), word(document, "at"))
     since = f" in {age(length)}, since {clean(word(document, 'since'), screen)}" if length else ""
     lines = [f"living nodes were watched for {watched}{since}", ""]
-    causes = rows(document, "causes")
-    lines += Grid(_COLUMNS, screen).lines([_cause_cells(cause, screen) for cause in (*causes, row(document, "all"))])
+    causes = (*rows(document, "causes"), row(document, "all"))
+    enough = hours >= _ENOUGH_HOURS
+    lines += Grid(_COLUMNS, screen).lines([_cause_cells(cause, enough, screen) for cause in causes])
+    lines += ["", "P50, P99: from the last proof of life to the verdict, of verdicts that were right"]
+    if not enough:
+        lines.append(f"WRONG/NODE-YEAR: told once {_ENOUGH_HOURS:.0f} node-hours were watched")
     mistakes = rows(document, "mistakes")
     if mistakes:
         lines += ["", "Called dead, and back in the same life; newest first"]
@@ -51,13 +58,13 @@ def accuracy_lines(document: Row, screen: Screen) -> list[str]:
     return lines
 
 
-def _cause_cells(cause: Row, screen: Screen) -> list[Cell]:
+def _cause_cells(cause: Row, enough: bool, screen: Screen) -> list[Cell]:
     rate, wrong = number(cause, "false_positives_per_node_year"), number(cause, "wrong") or 0
     return [
         Cell(clean(word(cause, "cause"), screen) or "-"),
         Cell(f"{number(cause, 'verdicts') or 0:.0f}"),
         Cell(f"{wrong:.0f}", "warn" if wrong else ""),
-        Cell("-" if rate is None else f"{rate:.4g}"),
+        Cell(f"{rate:.4g}" if enough and rate is not None else "-"),
         Cell(_milliseconds(number(cause, "detection_p50_ms"))),
         Cell(_milliseconds(number(cause, "detection_p99_ms"))),
     ]

@@ -168,11 +168,12 @@ def explain_view(root: RootCore, record: NodeRecord, now: int) -> ExplainView:
     return ExplainView(node=node_view(root, record, now), rack=rack_view(root, record.rack, now), story=story)
 
 
-def accuracy_view(accuracy: Accuracy, at_wall_ns: int) -> AccuracyView:
-    """How often the verdicts were right."""
+def accuracy_view(root: RootCore, now: int) -> AccuracyView:
+    """How often the verdicts were right, since the first life of the root whose sums are kept."""
+    accuracy = root.accuracy
     return AccuracyView(
-        at=rfc3339(at_wall_ns),
-        since=rfc3339(accuracy.since_wall_ns or at_wall_ns),
+        at=rfc3339(root.wall.at(now)),
+        since=rfc3339(accuracy.since_wall_ns or root.wall.at(root.started)),
         node_years=round(accuracy.watched_ns / NODE_YEAR_NS, 6),
         node_hours=round(accuracy.watched_ns / HOUR, 3),
         all=_cause_view(accuracy, None),

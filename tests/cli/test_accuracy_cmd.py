@@ -78,7 +78,21 @@ def test_the_table_has_a_line_for_each_cause_and_one_for_all() -> None:
         "CAUSE      DEAD  WRONG  WRONG/NODE-YEAR       P50       P99",
         "host-gone    40      1             0.25  1512.2ms  1689.0ms",
         "all          40      1             0.25         -         -",
+        "",
+        "P50, P99: from the last proof of life to the verdict, of verdicts that were right",
     ]
+
+
+def test_a_rate_is_told_only_once_a_node_day_was_watched() -> None:
+    one = {"cause": "all", "verdicts": 1, "wrong": 1, "false_positives_per_node_year": 365.25}
+
+    def shown(hours: float) -> list[str]:
+        return accuracy_lines({"node_hours": hours, "all": one}, Screen())
+
+    assert shown(23.9)[3].split() == ["all", "1", "1", "-", "-", "-"]
+    assert shown(23.9)[-1] == "WRONG/NODE-YEAR: told once 24 node-hours were watched"
+    assert shown(24.0)[3].split() == ["all", "1", "1", "365.2", "-", "-"]
+    assert "WRONG/NODE-YEAR:" not in "\n".join(shown(24.0))
 
 
 def test_nothing_that_was_sent_reaches_the_terminal_as_a_command() -> None:

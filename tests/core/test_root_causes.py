@@ -31,6 +31,7 @@ from hbagent.core.rootviews import status_view
 from hbagent.core.states import Cause, Kind, Liveness, Outcome, Path, RackState
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.core.views import AccuracyView
+from hbagent.core.wallclock import rfc3339
 from tests.build import EPOCH, INCARNATION, T, hook, root_config, root_core, transition
 
 ALIVE, SUSPECT, DEAD, LEFT, UNKNOWN = (
@@ -691,6 +692,19 @@ def test_time_watched_is_on_disk_now_and_then_and_goes_on_in_the_next_life() -> 
     assert tallies[-1].watched_ns == pytest.approx(4 * T(600), rel=0.02)
     again = Site(restored=Restored(tallies=(tallies[-1],)))
     assert again.core.accuracy.watched_ns == tallies[-1].watched_ns
+
+
+def test_the_book_begins_with_the_life_that_began_it_whether_or_not_it_was_written() -> None:
+    site = Site()
+    begun = rfc3339(site.core.wall.at(site.core.started))
+    site.settle().run(100)
+    assert accuracy(site).since == begun
+    site.judge(L1, DEAD, Cause.PROCESS_EXIT, "n1")
+    (tally,) = [batch.tally for batch in site.disk if batch.tally is not None]
+    assert rfc3339(tally.since_wall_ns) == begun, "a death writes it as well"
+    again = Site(restored=Restored(tallies=(tally,)))
+    again.settle().run(100)
+    assert accuracy(again).since == begun
 
 
 def test_what_a_node_said_of_its_silence_is_in_its_explanation() -> None:
