@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from hbagent.core.account import reason
+from hbagent.core.inquiry import REPORT_NS
 from hbagent.core.messages import RELAY_TIME_NS, Account, AccountWanted, Farewell, Ping, Pong
 from hbagent.core.states import Outcome
 from hbagent.core.units import MILLISECOND, SECOND
@@ -93,12 +94,17 @@ def test_an_agent_says_of_its_neighbour_that_nobody_listens_there(inquirer: Inqu
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        begun = time.monotonic_ns()
-        told, _ = inquirer.relayed(NODE, OTHER, 1, port)
-        assert told.outcome is Outcome.SILENT
-        assert RELAY_TIME_NS <= time.monotonic_ns() - begun < RELAY_TIME_NS + SECOND
-        assert len({taken.recvfrom(100) for _ in range(3)}) == 3, "from three sockets"
-    assert inquirer.relayed(NODE, OTHER, 2, port)[0].outcome is Outcome.REFUSED
+        took = []
+        for number in range(1, 6):
+            begun = time.monotonic_ns()
+            told, _ = inquirer.relayed(NODE, OTHER, number, port)
+            took.append(time.monotonic_ns() - begun)
+            assert told.outcome is Outcome.SILENT
+            assert len({taken.recvfrom(100) for _ in range(3)}) == 3, "from three sockets"
+    assert min(took) >= RELAY_TIME_NS
+    # Any single one may have met a busy machine.
+    assert sorted(took)[2] < REPORT_NS, "its leader has taken it for mute by then"
+    assert inquirer.relayed(NODE, OTHER, 9, port)[0].outcome is Outcome.REFUSED
 
 
 def test_a_stopped_neighbour_is_silent_and_answers_when_it_goes_on(fleet: Fleet, inquirer: Inquirer) -> None:
