@@ -21,6 +21,8 @@ from __future__ import annotations
 from .messages import Account
 from .units import show_duration
 
+#: Words for a node that could send nothing: its beats were not late.
+STOOD_STILL = ("suspended", "throttled", "starved", "stopped")
 #: Less than this part of the silence explains nothing, and is not mentioned.
 _MENTIONED = 10
 

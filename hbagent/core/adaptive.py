@@ -30,7 +30,7 @@ Most beats are neither late nor early: `beat` checks that with one comparison fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from .tail import Tail
@@ -89,6 +89,8 @@ class Adaptive:
         "_margin_max_ns",
         "_margin_min_ns",
         "_mean",
+        "_newest_mark",
+        "_own_lag",
         "_rest",
         "_slack_ns",
         "_slow_at",
@@ -109,7 +111,12 @@ class Adaptive:
         mistakes_per_day: float = 0.0,
         margin_min_ns: int = 20 * MILLISECOND,
         margin_max_ns: int = 3 * SECOND,
+        own_lag: Callable[[int], int] | None = None,
     ) -> None:
+        """`own_lag` says for how long the observer itself did not listen since an instant."""
+        self._own_lag = own_lag
+        #: The last lateness that was learned, until it is accounted for.
+        self._newest_mark = 0
         self._start_ns = margin_ns
         self._margin_min_ns = margin_min_ns
         self._margin_max_ns = max(margin_min_ns, margin_max_ns)
@@ -170,6 +177,13 @@ class Adaptive:
             self._learn(now - self._doubt_at + self._slack_ns, now)
         self._doubt_at += put_off(self._doubt_at, interval_ns, now)
         return self._doubt_at + self.lead_ns
+
+    def forgive(self, silent_ns: int) -> None:
+        """The node has accounted for a silence of `silent_ns`: it stood still, and its beats were not late."""
+        if self._tail is not None and 0 < self._newest_mark <= silent_ns:
+            self._tail.drop(self._newest_mark)
+            self._newest_mark = 0
+            self._learn_margin(self._doubt_at)
 
     def reset(self) -> None:
         """Another incarnation may run on another clock: forget the delays. Lateness is the node's, and is kept."""
@@ -267,6 +281,10 @@ class Adaptive:
     def _late(self, now: int, interval_ns: int) -> None:
         """A beat came after doubt had begun: learn slack and margin."""
         lateness = now - self._doubt_at + self._slack_ns
+        if self._own_lag is not None:
+            lateness -= self._own_lag(self._doubt_at)
+            if lateness <= self._slack_ns:
+                return
         # Half an interval and more is a lost beat or an outage. No slack is to hide these: asking is for them.
         if lateness < interval_ns // 2:
             apart = (now - self._slow_at) // max(interval_ns, 1) if self._slow_at else SLACK_BEATS
@@ -282,6 +300,7 @@ class Adaptive:
         # No margin may cover an outage beyond the largest, so one must not lift the margin for the days that follow.
         if tail is not None and tail.floor_ns < lateness_ns <= self._margin_max_ns:
             tail.add(lateness_ns, now)
+            self._newest_mark = lateness_ns
         self._learn_margin(now)
 
     def _learn_margin(self, now: int) -> None:

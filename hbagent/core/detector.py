@@ -19,7 +19,7 @@ of its window: it is offered because people know it, and it is not the default.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .adaptive import Adaptive
@@ -65,6 +65,9 @@ class Detector(Protocol):
         would have begun already.
         """
 
+    def forgive(self, silent_ns: int) -> None:
+        """The node has accounted for a silence of `silent_ns` that ended just now: learn no lateness from it."""
+
     def reset(self) -> None:
         """Forget what was learned: the sender is another incarnation."""
 
@@ -79,10 +82,14 @@ class Detector(Protocol):
 KINDS = (Adaptive.name, Phi.name, Fixed.name)
 
 
-def make_detector(config: DetectorConfig) -> Detector:
-    """A new detector for one sender. Raises ValueError when `config.kind` is not one of `KINDS`."""
+def make_detector(config: DetectorConfig, own_lag: Callable[[int], int] | None = None) -> Detector:
+    """A new detector for one sender. Raises ValueError when `config.kind` is not one of `KINDS`.
+
+    `own_lag` says for how long the observer itself did not listen since an instant (`OwnLag.since`).
+    """
     if config.kind == Adaptive.name:
-        return Adaptive(config.margin_ns, config.mistakes_per_day, config.margin_min_ns, config.margin_max_ns)
+        margins = (config.margin_ns, config.mistakes_per_day, config.margin_min_ns, config.margin_max_ns)
+        return Adaptive(*margins, own_lag)
     if config.kind == Fixed.name:
         return Fixed(config.margin_ns)
     if config.kind == Phi.name:

@@ -35,6 +35,9 @@ class Fixed:
         self._suspect_at += put_off(self._suspect_at - self.lead_ns, interval_ns, now)
         return self._suspect_at
 
+    def forgive(self, silent_ns: int) -> None:
+        """Nothing was learned."""
+
     def reset(self) -> None:
         """Nothing was learned, so there is nothing to forget."""
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from .account import reason
+from .account import STOOD_STILL, reason
 from .config import LeaderConfig
 from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Send
 from .inquiry import Proof
@@ -64,11 +64,13 @@ from .outbox import Outbox
 from .refusals import Refusals
 from .roster import Change, Heard, Roster
 from .states import Kind, Liveness
-from .units import MINUTE, SECOND, show_duration
+from .units import MILLISECOND, MINUTE, SECOND, show_duration
 from .wallclock import WallClock
 
 #: Verdicts remembered per node for `explain`.
 STORY_LENGTH = 10
+#: A lag of the own loop beyond ordinary scheduling.
+PAUSE_MIN_NS = 50 * MILLISECOND
 #: A node that is back is asked this often, once a second, why it was silent; then nobody will know.
 ACCOUNT_TRIES = 10
 #: What was learned of each node's lateness is written down this often, and when the leader ends.
@@ -204,12 +206,19 @@ class LeaderCore:
             at = self._resend_at
         return at
 
+    def lagged(self, now: int) -> Effects:
+        """The loop comes back from a pause, and nothing is drained yet: what waits there is not late by itself."""
+        effects: list[Effect] = []
+        if now - self._tick_at > PAUSE_MIN_NS:
+            self._tick(now, effects)
+        return tuple(effects)
+
     # ---- own lag -----------------------------------------------------------------------------------------
 
     def _tick(self, now: int, effects: list[Effect]) -> None:
         lag = self._lag.tick(self._tick_at, now)
         self._tick_at = now + self._config.tick_ns
-        longest = self._longest() if lag > SECOND // 20 else 0
+        longest = self._longest() if lag > PAUSE_MIN_NS else 0
         if longest and lag > longest // 2:
             self._stalls += 1
             self._lag.hold(now + longest + self._config.detector.margin_ns)
@@ -314,6 +323,8 @@ class LeaderCore:
             return ()
         del self._owed[sender]
         word, text = reason(account, owed[1], member.interval_ns)
+        if word in STOOD_STILL:
+            member.detector.forgive(owed[1])
         evidence = Evidence(
             text=f"{word}: {text}",
             incarnation=account.incarnation,

@@ -141,6 +141,9 @@ class Phi:
         self._deadline += put_off(self._deadline - self.lead_ns, interval_ns, now)
         return self._deadline
 
+    def forgive(self, silent_ns: int) -> None:
+        """Nothing was learned."""
+
     def reset(self) -> None:
         """Forget the arrivals."""
         self._window.clear()

@@ -113,7 +113,7 @@ class Roster:
 
     def add(self, node: str, now: int) -> Member:
         """Expect `node`; it is UNKNOWN(never-seen) until heard."""
-        member = Member(node, make_detector(self._config.detector), INTERVAL_ASSUMED_NS, now)
+        member = Member(node, make_detector(self._config.detector, self._lag.since), INTERVAL_ASSUMED_NS, now)
         member.fresh_ns = INTERVAL_ASSUMED_NS + self._config.detector.margin_ns
         self.members[node] = member
         self.takers[node] = member.beat
@@ -144,7 +144,7 @@ class Roster:
         for member in self.members.values():
             member.fresh_ns = member.interval_ns + config.detector.margin_ns
             if config.detector != old.detector:
-                member.detector = make_detector(config.detector)
+                member.detector = make_detector(config.detector, self._lag.since)
 
     def recall(
         self,

@@ -79,6 +79,12 @@ class Tail:
             del marks[0]
             self.floor_ns = marks[0]
 
+    def drop(self, lateness_ns: int) -> None:
+        """Forget one lateness of the running epoch that turned out to be none."""
+        if lateness_ns in self._marks:
+            self._marks.remove(lateness_ns)
+            self.floor_ns = 0
+
     def margin_ns(self, now: int, start_ns: int) -> int:
         """The margin for the accepted number of mistakes, as far as is known; `start_ns` when nothing is."""
         if self._since is None:

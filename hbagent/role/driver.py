@@ -52,6 +52,8 @@ WALL_SLACK_NS = SECOND
 SOON_MAX = 1_000
 #: A host that was suspended for less is told by nobody: it counts as lag of the loop, which cores forgive anyway.
 SUSPENDED_MIN_NS = 100 * MILLISECOND
+#: A loop that comes back so much later than it planned was kept from running.
+LATE_NS = 50 * MILLISECOND
 #: Without any deadline the loop still looks at itself this often.
 IDLE_NS = SECOND
 
@@ -102,6 +104,9 @@ class Driver:
         self._watchdog_at = 0
         self._status_at = 0
         self._turned_at = 0
+        self._planned = 0
+        #: Called with the time when the loop comes back more than `LATE_NS` after its plan, before anything is drained.
+        self.on_late: Callable[[int], None] | None = None
         self._done = False
         #: Called on SIGHUP; `reload_done` must follow, then or later.
         self.on_reload: Callable[[], None] = self.reload_done
@@ -231,6 +236,11 @@ class Driver:
         """Once round."""
         ready = self._poller.poll(self._timeout_ms())
         self._look_for_suspension()
+        if self.on_late is not None:
+            now = time.monotonic_ns()
+            if now - self._planned > LATE_NS:
+                late = self.on_late
+                self._attempt("late", lambda: late(now))
         taken = self._drain(ready)
         now = time.monotonic_ns()
         deadline = self.core.deadline()
@@ -292,6 +302,7 @@ class Driver:
             at = self._timers[0][0]
         if self._notifier.watchdog_ns and self._watchdog_at < at:
             at = self._watchdog_at
+        self._planned = at
         # Rounded up: rounded down, the last millisecond before a deadline would be spent spinning.
         return max(0, min(at - now, IDLE_NS) + MILLISECOND - 1) // MILLISECOND
 

@@ -120,6 +120,7 @@ class Leader:
         if failure:
             self._driver.post(KeepFailed(0, failure))
         self._driver.status = self._status
+        self._driver.on_late = lambda now: self._driver.perform(self.core.lagged(now))
         self._driver.on_reload = self._start_reload
         self._worker = Worker("journal", self._failed)
         self._keeper = Keeper(self._driver, self._worker, JournalError)

@@ -319,6 +319,8 @@ class World:
             self._receive(at, host, "", Effort(host.run_delay_ns, 0, host.suspended_ns))
         if not self.drains:
             self._turn(at, host)
+        elif host.role == "leader":
+            self._perform(at, host, host.core.lagged(host.local(at)))
         for action, one, two, three in inbox:
             action(at, one, two, three)
         self._plan(at, host)

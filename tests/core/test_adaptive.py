@@ -323,3 +323,30 @@ def test_an_outage_that_no_margin_may_cover_lifts_none() -> None:
     at += 86_400 * SECOND
     detector.beat(at, SECOND, SECOND, at)
     assert detector.margin_ns <= margin
+
+
+def test_a_pause_of_the_observer_is_no_lateness_of_the_node() -> None:
+    lag = {"since": 0, "lag": 0}
+    detector = Adaptive(150 * MILLISECOND, 1.0, own_lag=lambda instant: lag["lag"] if instant < lag["since"] else 0)
+    at = SECOND
+    for _ in range(100):
+        at += SECOND
+        detector.beat(at, SECOND, SECOND, at)
+    margin, slack = detector.margin_ns, detector.lead_ns
+    lag.update(since=at + 2 * SECOND, lag=900 * MILLISECOND)
+    detector.beat(at + SECOND, SECOND, SECOND, at + 1900 * MILLISECOND)
+    assert (detector.margin_ns, detector.lead_ns) == (margin, slack)
+
+
+def test_a_silence_that_the_node_accounts_for_lifts_no_margin() -> None:
+    detector = Adaptive(150 * MILLISECOND, 1.0)
+    at = SECOND
+    for _ in range(20_000):
+        at += SECOND
+        detector.beat(at, SECOND, SECOND, at)
+    margin = detector.margin_ns
+    at += 3 * SECOND
+    detector.beat(at, SECOND, SECOND, at)
+    assert detector.margin_ns > margin
+    detector.forgive(3 * SECOND)
+    assert detector.margin_ns <= margin

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from hbagent.core.config import LeaderConfig
 from hbagent.core.effects import Effects, Send
 from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import Linked, RackSummary, Report, ReportWanted, Transitions, TransitionsAck
 from hbagent.core.states import Liveness
-from hbagent.core.units import SECOND
+from hbagent.core.units import MILLISECOND, SECOND
+from tests.build import NODE, leader_core
 
 RACK = "dc1/rack1"
 NODES = (f"{RACK}/node1", f"{RACK}/node2")
@@ -98,3 +101,19 @@ def test_a_root_that_is_linked_is_given_the_lease_before_the_news() -> None:
     beat(leader, NODES[0], 1, SECOND)
     sent = [e.message for e in leader.receive("", Linked(ROOT, True), 2 * SECOND) if isinstance(e, Send)]
     assert [type(message) for message in sent] == [RackSummary, Transitions]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_pause_of_the_leaders_loop_is_learned_of_no_node_when_it_is_told_before_draining(told: bool) -> None:
+    core = leader_core("node1")
+    for number in range(1, 20_000):
+        now = number * SECOND
+        core.wake(now)
+        beat(core, NODE, number, now)
+    detector = core.roster.members[NODE].detector
+    before = detector.margin_ns
+    now = 20_000 * SECOND + 900 * MILLISECOND
+    if told:
+        core.lagged(now)
+    core.beat(NODE, 77, 20_000, 20_000 * SECOND, SECOND, SECOND, 0, 0, 0, False, now)
+    assert (detector.margin_ns == before) is told
