@@ -574,6 +574,9 @@ class LeaderCore:
         if not member.echo_key:
             member.echo_key = self._rng.getrandbits(256).to_bytes(32, "big")
         if hello.echo_port != member.echo_port or hello.incarnation not in (member.tcp_proved, member.udp_proved):
+            if hello.echo_port != member.echo_port:
+                # Another port: that the old one answered says nothing of a refusal there.
+                member.tcp_proved = member.udp_proved = None
             member.echo_port = hello.echo_port
             self.inquiry.check_soon(member, now)
         return (Send(sender, Admission(accepted=True, epoch=self.epoch, echo_key=member.echo_key)),)

@@ -15,6 +15,7 @@ from hbagent.core.messages import (
     AccountWanted,
     Answered,
     Disconnected,
+    Hello,
     LastHeard,
     Linked,
     Located,
@@ -178,6 +179,19 @@ def test_a_restarted_agent_is_tried_before_its_first_beat() -> None:
     rack.become("node1", Condition.EXITED)
     rack.run(0.1)
     assert rack.told("node1")[-2:] == [("ALIVE", None), ("DEAD", "process-exit")]
+
+
+def test_a_port_that_was_told_since_and_refuses_ends_no_agent() -> None:
+    # Two with one key: the one greets with a port of its own, and goes.
+    rack = settled()
+    hello = Hello(incarnation=4711, interval_ns=SECOND, version="1", echo_port=7001)
+    rack.tell(NODE, hello)
+    rack.nodes["node1"].resets = True
+    rack.tell("", Disconnected(NODE))
+    asked = [e for at, e in rack.effects if isinstance(e, Ask) and at == rack.now]
+    for ask in asked:
+        rack.tell("", Answered(peer=NODE, number=ask.number, path=ask.path, outcome=Outcome.REFUSED))
+    assert asked and not [v for v in rack.verdicts if v[3] == "DEAD"]
 
 
 def test_an_exit_proved_in_an_earlier_life_proves_nothing_about_this_one() -> None:
