@@ -224,7 +224,7 @@ def test_a_disk_that_hangs_is_shown_stops_no_verdict_and_heals_by_itself(hanging
 
 def test_a_disk_that_hangs_does_not_hold_up_the_end(hanging: HangingDisk) -> None:
     hanging.kill(NODE)
-    hanging.until_liveness(NODE, "SUSPECT", of=LEADER)
+    hanging.until_liveness(NODE, "DEAD", of=LEADER)
     code, seconds = hanging.end(LEADER)
     assert code == 0
     assert seconds < END_SECONDS
