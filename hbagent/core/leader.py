@@ -409,7 +409,7 @@ class LeaderCore:
         if link.peer != self._config.root:
             return ()
         was, self._root_linked = self._root_linked, link.up
-        if link.up and self.roster.alone:
+        if link.up and self.roster.alone and self.roster.hears_nobody():
             # Cut off together with its root, perhaps: what the nodes say by now comes first.
             self._lag.hold(now + self._longest() + self._config.detector.margin_ns)
         self.roster.alone = not link.up

@@ -377,6 +377,10 @@ class Roster:
         else:
             self.inquiry.closed(member, member.doubt, now)
 
+    def hears_nobody(self) -> bool:
+        """True when every watched node of some rack is silent."""
+        return any(gate.late_count >= gate.watched > 0 for gate in self._gates.values())
+
     def mute(self, node: str, now: int) -> None:
         """A neighbour did not report back about another node: is it well itself?"""
         member = self.members.get(node)
