@@ -73,7 +73,7 @@ def test_it_says_what_it_is(fleet: Fleet) -> None:
     assert "node=demo/rack1/node1" in line
     assert f"leaders=demo/{LEADER}" in line
     assert f"version={__version__}" in line
-    assert fleet.lines(NODE, "admitted", f"leader=demo/{LEADER}")
+    fleet.until(lambda: fleet.lines(NODE, "admitted", f"leader=demo/{LEADER}"), "it says who admitted it")
 
 
 def test_a_good_config_is_taken_over_and_no_beat_is_lost(fleet: Fleet) -> None:
