@@ -47,7 +47,6 @@ class Doubt:
         "replies",
         "since",
         "started_at",
-        "suspected_at",
         "tcp_open",
         "tcp_tries",
         "told",
@@ -86,8 +85,6 @@ class Doubt:
         self.elsewhere = ""
         #: Newest question to somebody else that found nothing.
         self.elsewhere_failed_at = 0
-        #: When it became a suspicion; None before.
-        self.suspected_at: int | None = None
         #: Causes told while it was suspected; a wavering network must not tell without end.
         self.told = 0
         self._steps: list[tuple[int, str]] = []

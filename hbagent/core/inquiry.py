@@ -233,7 +233,7 @@ class Inquiry:
     def _ask_echo(self, member: Member, path: Path, now: int, check: bool = False) -> bool:
         if not member.address:
             return False
-        nonce = self._rng.getrandbits(8 * NONCE_SIZE).to_bytes(NONCE_SIZE, "big")
+        nonce = self._nonce()
         number = self._question(_Question(member, path, now, nonce, "", check))
         if number:
             data = request(member.echo_key, nonce)
@@ -255,7 +255,7 @@ class Inquiry:
         return number > 0
 
     def _ask_neighbour(self, member: Member, neighbour: Member, now: int) -> bool:
-        nonce = self._rng.getrandbits(8 * NONCE_SIZE).to_bytes(NONCE_SIZE, "big")
+        nonce = self._nonce()
         number = self._question(_Question(member, Path.NEIGHBOUR, now, nonce, neighbour.name))
         if number:
             data = request(member.echo_key, nonce)
@@ -280,6 +280,9 @@ class Inquiry:
             if other.address:
                 found.append(other)
         return found
+
+    def _nonce(self) -> bytes:
+        return self._rng.getrandbits(8 * NONCE_SIZE).to_bytes(NONCE_SIZE, "big")
 
     def _question(self, question: _Question) -> int:
         """Its number; 0 when the budget does not allow it. Trials pay nothing: they are two in half an hour."""
@@ -393,12 +396,10 @@ class Inquiry:
         if outcome is Outcome.REFUSED:
             if tcp or not doubt.refused_udp:
                 doubt.step(now, f"its host is up and refuses {where}: nobody listens there")
-            if tcp:
-                doubt.refused_tcp = True
-                _convict(member, doubt)
-            else:
-                doubt.refused_udp += 1
-                _convict(member, doubt)
+            doubt.refused_tcp |= tcp
+            doubt.refused_udp += not tcp
+            _convict(member, doubt)
+            if not tcp:
                 self._ask_tcp(member, doubt, now)
         elif tcp and outcome is Outcome.CLOSED:
             doubt.step(now, f"{where} was taken and closed without an answer")

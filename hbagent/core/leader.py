@@ -59,18 +59,16 @@ from .messages import (
     TransitionsAck,
     WallTime,
 )
-from .observer import OwnLag
+from .observer import PAUSE_MIN_NS, OwnLag
 from .outbox import Outbox
 from .refusals import Refusals
 from .roster import Change, Heard, Roster
 from .states import Kind, Liveness
-from .units import MILLISECOND, MINUTE, SECOND, show_duration
+from .units import MINUTE, SECOND, show_duration
 from .wallclock import WallClock
 
 #: Verdicts remembered per node for `explain`.
 STORY_LENGTH = 10
-#: A lag of the own loop beyond ordinary scheduling.
-PAUSE_MIN_NS = 50 * MILLISECOND
 #: A node that is back is asked this often, once a second, why it was silent; then nobody will know.
 ACCOUNT_TRIES = 10
 #: What was learned of each node's lateness is written down this often, and when the leader ends.

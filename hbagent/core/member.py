@@ -200,6 +200,12 @@ class Member:
         floor = self.floor_now if self.floor_now < self.floor_before else self.floor_before
         return offset - floor
 
+    @property
+    def echo_proved(self) -> bool:
+        """True when the echo port answered this leader in the node's present incarnation."""
+        incarnation = self.order.incarnation
+        return incarnation is not None and incarnation in (self.tcp_proved, self.udp_proved)
+
     def forget_offsets(self) -> None:
         """Another clock sends from now on: a new incarnation, or a host that slept."""
         self.floor_now = self.floor_before = _FAR

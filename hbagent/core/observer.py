@@ -14,6 +14,8 @@ from .units import MILLISECOND, SECOND
 
 #: Below this a late wake-up is ordinary scheduling and already part of the observed delay.
 LAG_MIN_NS = 5 * MILLISECOND
+#: A lag beyond ordinary scheduling: the loop was kept from running, and what waits for it is not late by itself.
+PAUSE_MIN_NS = 50 * MILLISECOND
 #: Most that a suspicion is put off; beyond, the loop waits for one interval of good hearing instead (`hold_until`).
 CREDIT_MAX_NS = 3 * SECOND
 #: Lags remembered. At one a tick (20 ms) this is the last five seconds; older ones are summed into the oldest.

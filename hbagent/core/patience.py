@@ -34,11 +34,7 @@ class Patience:
         """
         if not doubt.confirmed:
             return False
-        proved = member.order.incarnation is not None and member.order.incarnation in (
-            member.tcp_proved,
-            member.udp_proved,
-        )
-        return proved and not doubt.closed and doubt.unanswered >= ASKED_MIN and member.heard_at is not None
+        return member.echo_proved and not doubt.closed and doubt.unanswered >= ASKED_MIN and member.heard_at is not None
 
     def why_silence(self, member: Member, doubt: Doubt) -> str:
         """Why no more than silence can be said, for people."""
@@ -46,7 +42,7 @@ class Patience:
             return "it was not heard since this leader's start"
         if doubt.closed:
             return "its connection was closed, and why is not known"
-        if member.order.incarnation not in (member.tcp_proved, member.udp_proved):
+        if not member.echo_proved:
             return "no second path to it was known to work, so no more can be said"
         if not doubt.confirmed:
             return "nobody else could look, so it may be the way from here"

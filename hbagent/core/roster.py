@@ -513,8 +513,6 @@ class Roster:
         doubt = member.doubt
         assert doubt is not None
         doubt.told += 1
-        if doubt.suspected_at is None:
-            doubt.suspected_at = now
         silent = now - member.silent_from
         if cause is Cause.PROCESS_FROZEN:
             text = f"no beat for {show_duration(silent)}; its kernel acknowledges questions, its agent does not answer"

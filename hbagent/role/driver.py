@@ -32,6 +32,7 @@ import zmq
 
 from hbagent.core.effects import Effect, Exit
 from hbagent.core.messages import Query, Refused, Suspended, Terminate, WallTime
+from hbagent.core.observer import PAUSE_MIN_NS
 from hbagent.core.units import MILLISECOND, SECOND
 
 from .defects import Defects, Hopeless, Tell
@@ -52,8 +53,6 @@ WALL_SLACK_NS = SECOND
 SOON_MAX = 1_000
 #: A host that was suspended for less is told by nobody: it counts as lag of the loop, which cores forgive anyway.
 SUSPENDED_MIN_NS = 100 * MILLISECOND
-#: A loop that comes back so much later than it planned was kept from running.
-LATE_NS = 50 * MILLISECOND
 #: Without any deadline the loop still looks at itself this often.
 IDLE_NS = SECOND
 
@@ -105,7 +104,7 @@ class Driver:
         self._status_at = 0
         self._turned_at = 0
         self._planned = 0
-        #: Called with the time when the loop comes back more than `LATE_NS` after its plan, before anything is drained.
+        #: Called with the time when the loop comes back `PAUSE_MIN_NS` after its plan, before anything is drained.
         self.on_late: Callable[[int], None] | None = None
         self._done = False
         #: Called on SIGHUP; `reload_done` must follow, then or later.
@@ -238,7 +237,7 @@ class Driver:
         self._look_for_suspension()
         if self.on_late is not None:
             now = time.monotonic_ns()
-            if now - self._planned > LATE_NS:
+            if now - self._planned > PAUSE_MIN_NS:
                 late = self.on_late
                 self._attempt("late", lambda: late(now))
         taken = self._drain(ready)

@@ -30,7 +30,7 @@ from hbagent.core.config import DetectorConfig, LeaderConfig
 from hbagent.core.detector import make_detector
 from hbagent.core.gate import Gate
 from hbagent.core.member import Member
-from hbagent.core.observer import CREDIT_MAX_NS, OwnLag
+from hbagent.core.observer import CREDIT_MAX_NS, PAUSE_MIN_NS, OwnLag
 from hbagent.core.order import Order, Verdict
 from hbagent.core.units import HOUR, MILLISECOND
 
@@ -43,8 +43,6 @@ Deadlines = Callable[[str, int, int], None]
 _INCARNATION = 1
 #: Later than any instant of a recording.
 _FAR = 1 << 63
-#: What a leader takes for a stall of its own, unless half an interval is more: from then on it listens first.
-STALL_MIN_NS = 50 * MILLISECOND
 #: The policy as it ships.
 _LEADER = LeaderConfig(name="replay", racks={})
 
@@ -210,7 +208,7 @@ class _Observer:
     def _tick(self, planned: int, now: int) -> None:
         # A recorder may make up for ticks that it missed. Their time is away only once.
         planned, self._ticked_at = max(planned, self._ticked_at), now
-        if self._lag.tick(planned, now) > max(STALL_MIN_NS, self._interval_ns // 2):
+        if self._lag.tick(planned, now) > max(PAUSE_MIN_NS, self._interval_ns // 2):
             self._lag.hold(now + self._interval_ns + self._config.margin_ns)
 
     def _hear(self, event: Event, deadlines: Deadlines | None) -> None:
