@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-EDGES = ("transport", "probes", "hooks", "store")
+EDGES = ("transport", "probes", "diagnosis", "hooks", "store")
 #: What each package may import of hbagent, itself apart.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "core": (),
@@ -30,6 +30,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "cli": ("core", "wire", *EDGES, "role", "sim", "demo", "bench"),
     "__main__": ("cli",),
     "__init__": (),
+    # For other people's programs: it needs nothing of ours.
+    "progress": (),
 }
 PURE = ("core", "wire")
 #: What a pure package may import from elsewhere: nothing here has a clock, a file, a thread or a log.
@@ -65,7 +67,7 @@ DANGEROUS_IMPORTS = ("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpic
 #: Calls that turn text into code or commands.
 DANGEROUS_CALLS = {"eval", "exec", "yaml.load", "os.system", "os.popen", "subprocess.getoutput", "commands.getoutput"}
 #: Packages each of whose files has a test file at the mirrored path.
-MIRRORED = ("core", "wire", "transport", "store", "hooks", "probes")
+MIRRORED = ("core", "wire", "transport", "store", "hooks", "probes", "diagnosis")
 
 LEFTOVERS = re.compile(r"\b(FIXME|TODO|XXX|HACK)\b")
 #: Absolute paths of somebody's machine: the first directory alone is enough to tell.

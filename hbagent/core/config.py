@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from .states import Kind
+from .checks import Check
+from .states import Health, Kind
 from .units import HOUR, MILLISECOND, MINUTE, SECOND
 
 
@@ -37,6 +38,81 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     pause_ns: int = 0
 
 
+class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One probe: what it looks at, how often, and how much it takes to believe it."""
+
+    name: str
+    check: Check
+    interval_ns: int = 10 * SECOND
+    timeout_ns: int = 5 * SECOND
+    #: Distance of the runs while the last one disagrees with the hard state.
+    retry_interval_ns: int = 2 * SECOND
+    #: Good runs in a row that make it OK, and failed ones that make it fail.
+    rise: int = 2
+    fall: int = 3
+    #: After the prober's start, failures do not count for this long, unless the probe was good before.
+    start_grace_ns: int = 0
+    #: CRITICAL: what does not answer in time is broken. UNKNOWN: as other systems have it.
+    on_timeout: Health = Health.CRITICAL
+    #: The application that it looks at: when it fails, that one is stuck, and is examined.
+    app: str = ""
+    #: With `ProberConfig.quorum`: how much it counts; 0: it is shown and counts nothing.
+    weight: float = 1.0
+    #: On without being configured; left out where there is nothing to look at.
+    default: bool = False
+
+
+class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One application that is expected, and how it is recognised. Others may report themselves as well."""
+
+    name: str
+    #: Recognised by its systemd unit, or by the process id in a file; "" for both: by `hbagent run-app NAME`.
+    unit: str = ""
+    pidfile: str = ""
+    #: Users, beside root, that may speak for it; empty: the one that spoke first.
+    users: tuple[int, ...] = ()
+    #: It must say WATCHDOG=1 within this; 0: only when it asks for it itself (WATCHDOG_USEC).
+    watchdog_ns: int = 0
+    #: A progress mark must move within this while work is queued, where the mark does not say.
+    window_ns: int = 30 * SECOND
+    #: READY=1 must come within this.
+    start_timeout_ns: int = 90 * SECOND
+    #: A job must report success within this, also across restarts; 0: it is no job.
+    ttl_ns: int = 0
+    #: Health of a job that is overdue.
+    overdue: Health = Health.CRITICAL
+    #: Restart `unit` when it is found in one of `restart_on`, after evidence was taken. Off by default.
+    restart: bool = False
+    restart_on: tuple[Health, ...] = (Health.DEADLOCKED, Health.STALLED)
+    weight: float = 1.0
+
+
+class ProberConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of `core.prober.ProberCore`, and of its process."""
+
+    probes: tuple[ProbeConfig, ...] = ()
+    apps: tuple[AppConfig, ...] = ()
+    #: Checks at once.
+    concurrency: int = 8
+    facts_interval_ns: int = 10 * SECOND
+    #: Share of all weight at which a state counts as it is; below, anything bad is a WARNING. 0: the worst part decides.
+    quorum: float = 0.0
+    #: Applications that were not configured and report themselves.
+    guests_max: int = 64
+    #: Restarts of one unit within `restart_window_ns`, then no more, loudly.
+    restarts_max: int = 3
+    restart_window_ns: int = 10 * MINUTE
+    #: Where applications report; "" for nowhere.
+    notify: str = ""
+    #: Where evidence and what must survive a restart are kept; "" for nowhere.
+    state_dir: str = ""
+    #: Bundles kept, and for how long.
+    bundles_max: int = 20
+    bundles_age_ns: int = 14 * 24 * HOUR
+    #: Socket of the privileged helper; "" for none.
+    helper: str = ""
+
+
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of `core.agent.AgentCore`."""
 
@@ -44,10 +120,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     leaders: tuple[str, ...]
     version: str = ""
     interval_ns: int = SECOND
-    #: Facts are sent when they change and at least this often.
+    #: A report is sent when something changes and at least this often.
     report_interval_ns: int = 30 * SECOND
-    #: How often facts are read, so that a change is noticed.
-    facts_interval_ns: int = 10 * SECOND
+    #: Run the prober: without it there are beats and nothing else.
+    prober: bool = True
+    #: The prober's mark moves each second; when it stands still for this long, the leader calls the prober STALLED.
+    prober_window_ns: int = 10 * SECOND
+    #: When it stands still for this long, the prober is killed and started again.
+    prober_patience_ns: int = 30 * SECOND
     #: Hello is repeated from this on, doubling with jitter up to `hello_max_ns`, until admitted.
     hello_min_ns: int = SECOND
     hello_max_ns: int = 60 * SECOND

@@ -10,7 +10,8 @@ from typing import Any, Union
 
 import msgspec
 
-from .messages import Beat, RackReports, RackSummary, Report, WireMessage
+from .checks import Check
+from .messages import Beat, Mark, RackReports, RackSummary, Recalled, Report, Vitals, WireMessage
 from .states import Cause, Kind, Path
 from .units import MILLISECOND
 
@@ -61,8 +62,84 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     request: bytes
 
 
+class StartProber(msgspec.Struct, frozen=True, gc=False):
+    """Agent: start the prober's process. Comes back as `ProberEnded` when it has ended, or could not be started."""
+
+
+class KillProber(msgspec.Struct, frozen=True, gc=False):
+    """Agent: kill the prober's process, which is stuck; comes back as `ProberEnded`, also when it does not die."""
+
+
+class Recall(msgspec.Struct, frozen=True, gc=False, tag="recall"):
+    """Agent to prober: read an evidence bundle; comes back as `Recalled`."""
+
+    number: int
+    app: str = ""
+    bundle: str = ""
+
+
 class TakeFacts(msgspec.Struct, frozen=True, gc=False):
-    """Agent: read the host's facts in a worker; comes back as `FactsTaken`."""
+    """Prober: read the host's facts; comes back as `FactsTaken`."""
+
+
+class RunCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """Prober: run one check in a process of its own; comes back as `CheckFinished`, a grace after `timeout_ns` at the
+    latest, whatever the check does."""
+
+    run: int
+    name: str
+    check: Check
+    timeout_ns: int
+    #: What the last run left behind.
+    memory: dict[str, Any] = {}
+
+
+class Examine(msgspec.Struct, frozen=True, kw_only=True):
+    """Prober: find out what a process is doing, and store an evidence bundle; comes back as `Examined`."""
+
+    run: int
+    app: str
+    pid: int
+    #: Its start time, so that nobody else is looked at; 0: not known.
+    start: int = 0
+    #: A probe or mark says that nothing moves.
+    stuck: bool = True
+    #: Which, for the bundle.
+    why: str = ""
+    #: Number of the memory file with its own stacks; 0: none.
+    stacks: int = 0
+
+
+class Watch(msgspec.Struct, frozen=True, gc=False):
+    """Prober: tell by `ProcessGone` when this process ends."""
+
+    pid: int
+    start: int
+
+
+class Drop(msgspec.Struct, frozen=True, gc=False):
+    """Prober: this memory file for stacks is not needed any more."""
+
+    stacks: int
+
+
+class Remember(msgspec.Struct, frozen=True):
+    """Prober: keep `state` on disk, in place of what was kept before; comes back as `Restored` in the next life."""
+
+    state: dict[str, Any]
+
+
+class RestartUnit(msgspec.Struct, frozen=True, kw_only=True):
+    """Prober: have systemd restart a unit; comes back as `Acted`."""
+
+    run: int
+    unit: str
+
+
+class Tell(msgspec.Struct, frozen=True, gc=False):
+    """Prober: say this to the agent's process."""
+
+    message: Mark | Vitals | Recalled
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -152,7 +229,17 @@ Effect = Union[
     Send,
     Witness,
     Ask,
+    StartProber,
+    KillProber,
+    Recall,
     TakeFacts,
+    RunCheck,
+    Examine,
+    Watch,
+    Drop,
+    Remember,
+    RestartUnit,
+    Tell,
     Keep,
     Rewrite,
     Persist,

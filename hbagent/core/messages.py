@@ -16,7 +16,7 @@ from typing import Any, Union
 
 import msgspec
 
-from .states import Cause, Health, Kind, Liveness, Outcome, Path
+from .states import AppState, Cause, Health, Kind, Liveness, Outcome, Path, Stall
 from .units import MILLISECOND
 
 #: A neighbour answers a `Relay` within this, also when nothing came back: the leader that asked decides half a second
@@ -24,6 +24,10 @@ from .units import MILLISECOND
 RELAY_TIME_NS = 200 * MILLISECOND
 #: Steps in the story of a verdict; those in the middle are left out. At 100 bytes each this is 3 kB.
 STEPS_MAX = 30
+#: Lines of a proof that travel with a report; the bundle on the node has all of it.
+DETAILS_MAX = 20
+#: Parts named in one health-changed: a host of which everything fails must not fill a frame.
+CHANGES_MAX = 20
 
 
 class Beat(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -209,18 +213,78 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[str, ...] = ()
 
 
+class Measure(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One number that a probe measured: performance data of the Nagios plugin contract."""
+
+    label: str
+    #: None: the plugin could not tell ("U").
+    value: float | None
+    unit: str = ""
+    #: Ranges as the plugin wrote them: "10", "10:", "~:10", "10:20", "@10:20"; "" for none.
+    warning: str = ""
+    critical: str = ""
+    least: float | None = None
+    most: float | None = None
+
+
 class ProbeResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One probe's newest outcome."""
 
     name: str
+    #: Hard state: it changes for the worse after `fall` failed runs in a row, for the better after `rise` good ones.
     health: Health
     text: str = ""
     #: Age of the result when the report was sent.
     age_ns: int = 0
+    #: exec, http, tcp, unix, process, unit, file, log or host.
+    kind: str = ""
+    #: What the last run said, while that is not yet the hard state, and how many runs in a row have said so.
+    soft: Health | None = None
+    attempts: int = 0
+    #: How long the hard state has had this value.
+    since_ns: int = 0
+    #: The application that it looks at; "" for none.
+    app: str = ""
+    measures: tuple[Measure, ...] = ()
+
+
+class MarkRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One progress mark of an application: a number that its thread raises while it works."""
+
+    name: str
+    count: int
+    #: Work that waits for this thread; None: it does not say, and is taken to have some.
+    queued: int | None = None
+    #: Since the mark last moved.
+    age_ns: int = 0
+    #: It must move within this while work is queued.
+    window_ns: int = 0
+
+
+class AppRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One application that reports itself, or that a probe looks at."""
+
+    name: str
+    health: Health
+    state: AppState
+    #: Why the health is what it is, in one sentence.
+    text: str = ""
+    #: What the application said of itself (`STATUS=`).
+    status: str = ""
+    #: What its process was found to be doing when it was looked at last; None: never looked at.
+    stall: Stall | None = None
+    #: The proof, or what was seen, a line each; at most `DETAILS_MAX`.
+    details: tuple[str, ...] = ()
+    pid: int = 0
+    #: How long the health has had this value.
+    since_ns: int = 0
+    #: Name of the newest evidence bundle on the node; "" for none.
+    bundle: str = ""
+    marks: tuple[MarkRow, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Agent to leader over PUB, beside the beats: facts and probe results, on change and every `report_interval`."""
+    """Agent to leader over PUB, beside the beats: facts, probes and apps, on change and every `report_interval`."""
 
     incarnation: int
     #: Counts the reports of this incarnation, from 1.
@@ -228,8 +292,50 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     facts: HostFacts | None = None
     health: Health = Health.OK
     probes: tuple[ProbeResult, ...] = ()
+    apps: tuple[AppRow, ...] = ()
+    #: The progress mark in the beats moves within this, or the agent's prober is stuck; 0: it is not watched.
+    window_ns: int = 0
     #: Equal to `Beat.health_digest` of beats sent after this report.
     digest: int = 0
+
+
+class EvidenceWanted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Root to leader to agent on the control path: send an evidence bundle."""
+
+    #: Chosen by the asker, never twice in its life.
+    number: int
+    #: Full node name.
+    node: str
+    #: The newest bundle about this application; "" for the newest of all.
+    app: str = ""
+    #: This bundle; "" for the newest.
+    bundle: str = ""
+
+
+class EvidencePage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Agent to leader to root: a slice of an evidence bundle (JSON), in order, at most 32 KiB each."""
+
+    number: int
+    node: str
+    page: int
+    last: bool
+    body: bytes = b""
+    #: Not empty: there is none, and this is why.
+    error: str = ""
+
+
+class HealthChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The hard state of one part of a node's health changed."""
+
+    #: app, probe, or agent: the agent's own prober.
+    subject: str
+    name: str
+    before: Health
+    after: Health
+    text: str = ""
+    stall: Stall | None = None
+    bundle: str = ""
+    details: tuple[str, ...] = ()
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -264,6 +370,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     #: What the node said of its silence, once it was back.
     account: Account | None = None
+    #: Of a health-changed: what changed; the worst `CHANGES_MAX` of it.
+    changes: tuple[HealthChange, ...] = ()
 
 
 class NodeRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -365,9 +473,12 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     at_wall_ns: int = 0
     #: Leader's monotonic clock; to be compared with `Transitions.sent_mono_ns` of the same life only. 0: not told.
     at_mono_ns: int = 0
-    #: Health before and after; equal unless kind is health-changed.
+    #: The node's health before and after: the worst of its parts. Kind health-changed also tells of a part that changed
+    #: without changing it; for all other kinds they are equal.
     health_before: Health = Health.UNKNOWN
     health_after: Health = Health.UNKNOWN
+    #: Of a health-changed: number of the report that it was derived from.
+    report: int = 0
 
 
 class Transitions(msgspec.Struct, frozen=True, kw_only=True):
@@ -400,9 +511,12 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Chosen by the asker; comes back on every page of the answer.
     id: int
-    #: status | nodes | racks | events | explain | accuracy | ping
+    #: status | nodes | racks | events | explain | accuracy | evidence | ping
     what: str
     node: str = ""
+    #: For evidence: of which application, and which bundle; "" for the newest.
+    app: str = ""
+    bundle: str = ""
     rack: str = ""
     #: For events: newest first, at most this many, and only those with a sequence above `after`.
     limit: int = 100
@@ -435,6 +549,8 @@ WireMessage = Union[
     FarewellAck,
     Report,
     ReportWanted,
+    EvidenceWanted,
+    EvidencePage,
     RackSummary,
     RackReports,
     Transitions,
@@ -510,10 +626,114 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
 
 
+# ---- local: between an agent and its prober, and within the prober ---------------------------------------
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False, tag="mark"):
+    """Prober to agent, each second: its loop goes round. Counts from 1 in each life of the prober."""
+
+    count: int
+
+
+class Vitals(msgspec.Struct, frozen=True, kw_only=True, tag="vitals"):
+    """Prober to agent: all that it knows, when it changes and every `facts_interval`."""
+
+    health: Health
+    facts: HostFacts | None = None
+    probes: tuple[ProbeResult, ...] = ()
+    apps: tuple[AppRow, ...] = ()
+
+
+class Recalled(msgspec.Struct, frozen=True, kw_only=True, tag="recalled"):
+    """Prober to agent: the bundle that a `Recall` asked for, as JSON; at most 64 KiB."""
+
+    number: int
+    body: bytes = b""
+    error: str = ""
+
+
+class ProberEnded(msgspec.Struct, frozen=True, gc=False):
+    """Agent: the prober's process is gone; `reason` is for people."""
+
+    reason: str
+
+
 class FactsTaken(msgspec.Struct, frozen=True):
-    """The worker read the host's facts."""
+    """The host's facts were read."""
 
     facts: HostFacts
+
+
+class CheckFinished(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a `RunCheck`; exactly one for each."""
+
+    run: int
+    health: Health
+    #: One line for people, cleaned and capped.
+    text: str = ""
+    measures: tuple[Measure, ...] = ()
+    #: Handed to the next run of the same probe: where it stopped reading, what it counted.
+    memory: dict[str, Any] = {}
+    #: False: there is nothing on this host that it could look at (no systemd, no swap).
+    applies: bool = True
+    #: It ran out of time. The time limit makes it CRITICAL or UNKNOWN (`ProbeConfig.on_timeout`), not the check.
+    timed_out: bool = False
+    #: Processes that did not die of SIGKILL (stuck in the kernel) and were left behind.
+    abandoned: int = 0
+    duration_ns: int = 0
+
+
+class Notified(msgspec.Struct, frozen=True, kw_only=True):
+    """A datagram came to the notify socket; who sent it is what the kernel says, not what it says itself."""
+
+    pid: int
+    uid: int
+    gid: int
+    #: The sender's ancestors, nearest first, as far as they could be read.
+    ancestors: tuple[int, ...] = ()
+    #: Start time of the sender in clock ticks (`/proc/PID/stat`, field 22), so that its id is known to be its own.
+    start: int = 0
+    #: systemd unit of the sender; "" when it has none.
+    unit: str = ""
+    #: In the order of the datagram; a key may come again (`X_HBAGENT_PROGRESS`).
+    fields: tuple[tuple[str, str], ...] = ()
+    #: Key of a memory file for stacks that came with it, held by the driver under this number; 0: none.
+    stacks: int = 0
+
+
+class ProcessGone(msgspec.Struct, frozen=True, gc=False):
+    """A process that the prober watches (`Watch`) has ended."""
+
+    pid: int
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of an `Examine`; exactly one for each."""
+
+    run: int
+    stall: Stall
+    text: str = ""
+    details: tuple[str, ...] = ()
+    #: Name of the bundle that was stored; "" when none could be.
+    bundle: str = ""
+    #: For how long the process was stopped to be looked at.
+    pause_ns: int = 0
+    error: str = ""
+
+
+class Acted(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a `RestartUnit`."""
+
+    run: int
+    error: str = ""
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What the prober kept on disk in its last life (`Remember`); first of all messages. Empty when there is none."""
+
+    state: dict[str, Any] = {}
+    #: Processes named in `state` that still live, with their start time.
+    alive: dict[int, int] = {}
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):

@@ -30,6 +30,47 @@ class Health(str, enum.Enum):
     UNKNOWN = "UNKNOWN"
 
 
+class Stall(str, enum.Enum):
+    """What a process is doing, found from outside by `hbagent diagnose`. `HEALTH_OF` says what each means for health."""
+
+    #: A cycle of lock owners, proved.
+    DEADLOCKED = "DEADLOCKED"
+    #: It waits for a lock or a condition, nothing moves, and no cycle is proved.
+    LOCK_WAIT = "LOCK-WAIT"
+    #: It burns CPU and nothing moves.
+    BUSY_LOOP = "BUSY-LOOP"
+    #: It wants to run and gets no CPU, or is held back by a quota.
+    STARVED = "STARVED"
+    #: It waits in the kernel for a disk or a filesystem.
+    IO_BLOCKED = "IO-BLOCKED"
+    #: It was stopped or frozen by somebody.
+    PAUSED = "PAUSED"
+    #: It waits for work.
+    IDLE = "IDLE"
+    #: It moves, and too slowly.
+    SLOW = "SLOW"
+    RUNNING = "RUNNING"
+    #: This host does not let us look, or the process is gone.
+    UNKNOWN = "UNKNOWN"
+
+
+class AppState(str, enum.Enum):
+    """Where an application that reports itself stands; the words of systemd."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RELOADING = "reloading"
+    STOPPING = "stopping"
+    #: Ended on purpose or with exit status 0.
+    STOPPED = "stopped"
+    #: Ended otherwise.
+    FAILED = "failed"
+    #: Work is queued and nothing moves, or its watchdog was not fed.
+    STUCK = "stuck"
+    #: A job that should have reported by now and has not.
+    EXPIRED = "expired"
+
+
 class Cause(str, enum.Enum):
     """Why a liveness value is not a plain ALIVE."""
 
@@ -129,3 +170,18 @@ NEXT: dict[Liveness, tuple[Liveness, ...]] = {
 #: Worst first: the order in which problems are listed.
 LIVENESS_ORDER = (Liveness.DEAD, Liveness.UNKNOWN, Liveness.SUSPECT, Liveness.LEFT, Liveness.ALIVE)
 HEALTH_ORDER = (Health.DEADLOCKED, Health.CRITICAL, Health.STALLED, Health.UNKNOWN, Health.WARNING, Health.OK)
+
+#: What a diagnosis means for the health of an application of which a probe or mark says that it is stuck. Of one that
+#: is looked at for another reason IDLE and RUNNING are no trouble.
+HEALTH_OF: dict[Stall, Health] = {
+    Stall.DEADLOCKED: Health.DEADLOCKED,
+    Stall.LOCK_WAIT: Health.STALLED,
+    Stall.BUSY_LOOP: Health.STALLED,
+    Stall.IO_BLOCKED: Health.STALLED,
+    Stall.PAUSED: Health.STALLED,
+    Stall.STARVED: Health.WARNING,
+    Stall.SLOW: Health.WARNING,
+    Stall.IDLE: Health.STALLED,
+    Stall.RUNNING: Health.STALLED,
+    Stall.UNKNOWN: Health.STALLED,
+}
