@@ -15,7 +15,7 @@ import msgspec
 from .allowance import Allowance
 from .config import AgentConfig
 from .diary import Diary
-from .effects import Effect, Effects, Exit, Note, Publish, PublishBeat, Send, TakeFacts
+from .effects import Effect, Effects, Exit, Note, Publish, PublishBeat, Recall, Send
 from .messages import (
     Account,
     AccountWanted,
@@ -23,14 +23,18 @@ from .messages import (
     Answered,
     Beat,
     Effort,
-    FactsTaken,
+    EvidencePage,
+    EvidenceWanted,
     Farewell,
     FarewellAck,
     Hello,
     HostFacts,
     Linked,
+    Mark,
     Ping,
     Pong,
+    ProberEnded,
+    Recalled,
     Reconfigured,
     Refused,
     Relay,
@@ -38,12 +42,14 @@ from .messages import (
     ReportWanted,
     Suspended,
     Terminate,
+    Vitals,
     WallTime,
 )
 from .refusals import Refusals
 from .relays import Relays
 from .states import Health
-from .units import MILLISECOND, MINUTE, show_duration
+from .tending import Tending
+from .units import MILLISECOND, MINUTE, SECOND, show_duration
 from .wallclock import WallClock
 
 #: A leaving agent repeats its farewell this often until it is acknowledged.
@@ -54,6 +60,15 @@ HELLO_AGAIN_FACTOR = 5
 ACCOUNTS_PER_MINUTE = 10
 #: Lost connections remembered of each leader; a connection that is lost more often within one silence is as bad.
 LINKS_LOST_MAX = 8
+#: Between two reports: an application that changes its mind a thousand times a second is told ten times.
+REPORT_GAP_NS = 100 * MILLISECOND
+#: Evidence bundles under way to leaders, and for how long.
+RECALLS_MAX = 4
+RECALL_NS = 5 * SECOND
+#: Slice of a bundle in one frame.
+EVIDENCE_PAGE_SIZE = 32 * 1024
+#: A loop this late was stopped, and whoever was stopped with it is forgiven.
+_STOPPED_NS = SECOND
 _U32 = 0xFFFF_FFFF
 
 #: Changes smaller than these are noise and do not make a new report before its time (per cent; load: absolute).
@@ -116,14 +131,21 @@ class AgentCore:
         self._relays = Relays()
         self._sequence = 0
         self._next_beat = now + rng.randrange(config.interval_ns)
-        self._facts: HostFacts | None = None
-        self._facts_at = now
-        self._taking_since: int | None = None
-        self._progress = 0
-        self._report: Report | None = None
+        self._prober = Tending(config, now)
+        #: The newest that the prober told, and when.
+        self._vitals: Vitals | None = None if config.prober else Vitals(health=Health.OK)
+        self._vitals_at = now
+        #: Facts of the report that went out last: what is only noise beside these makes no new report.
+        self._facts_told: HostFacts | None = None
+        self._digest = 0
         self._report_number = 0
-        self._report_at: int | None = None
-        self._report_soon = False
+        self._report_told: Vitals | None = None
+        self._reported_at = now - REPORT_GAP_NS
+        #: When a report is due; None until there is anything to report.
+        self._report_at: int | None = None if config.prober else now
+        #: Who wants a bundle, by the number of the `Recall`: leader, its own number, and when it is given up.
+        self._recalls: dict[int, tuple[str, int, int]] = {}
+        self._recalls_made = 0
         self._greetings = {
             leader: _Greeting(leader, now + rng.randrange(config.hello_min_ns), config.hello_min_ns)
             for leader in config.leaders
@@ -139,14 +161,23 @@ class AgentCore:
 
     def receive(self, sender: str, message: object, now: int) -> Effects:
         """Something arrived from `sender`, an authenticated leader or "" for the driver itself."""
-        if isinstance(message, FactsTaken):
-            return self._facts_taken(message.facts, now)
+        if isinstance(message, Mark):
+            self._prober.mark(message, now)
+            return ()
+        if isinstance(message, Vitals):
+            return self._vitals_told(message, now)
         if isinstance(message, Admission):
             return self._admission(sender, message, now)
         if isinstance(message, FarewellAck):
             return self._farewell_ack(sender, message)
         if isinstance(message, ReportWanted):
-            return (Publish(self._report),) if self._report is not None else ()
+            return self._report_now(now) if self._vitals is not None else ()
+        if isinstance(message, EvidenceWanted):
+            return self._evidence_wanted(sender, message, now)
+        if isinstance(message, Recalled):
+            return self._recalled(message)
+        if isinstance(message, ProberEnded):
+            return self._prober.ended_by(message, now)
         if isinstance(message, Ping):
             return self._ping(sender, message)
         if isinstance(message, Relay):
@@ -180,15 +211,13 @@ class AgentCore:
             return self._wake_leaving(now)
         effects: list[Effect] = []
         if now >= self._next_beat:
+            if now - self._next_beat > _STOPPED_NS:
+                self._prober.forgive(now - self._next_beat)
             effects.append(PublishBeat(self._beat(now)))
         effects += self._relays.wake(now)
-        if self._taking_since is None and now >= self._facts_at:
-            self._taking_since = now
-            effects.append(TakeFacts())
-        if self._report is not None and (self._report_soon or now >= (self._report_at or 0)):
-            self._report_soon = False
-            self._report_at = now + self._config.report_interval_ns
-            effects.append(Publish(self._report))
+        effects += self._prober.wake(now)
+        if self._report_at is not None and now >= self._report_at:
+            effects += self._report_now(now)
         for greeting in self._greetings.values():
             if now >= greeting.hello_at:
                 effects.append(self._hello(greeting, now))
@@ -201,10 +230,11 @@ class AgentCore:
         if self._leaving_until is not None:
             return min(self._farewell_at, self._leaving_until)
         at = self._next_beat
-        if self._taking_since is None and self._facts_at < at:
-            at = self._facts_at
-        if self._report is not None and self._report_at is not None and self._report_at < at:
+        if self._report_at is not None and self._report_at < at:
             at = self._report_at
+        prober_at = self._prober.deadline()
+        if prober_at is not None and prober_at < at:
+            at = prober_at
         for greeting in self._greetings.values():
             if greeting.hello_at < at:
                 at = greeting.hello_at
@@ -226,26 +256,86 @@ class AgentCore:
             due_in_ns=self._next_beat - now,
             interval_ns=interval,
             loop_gap_ns=gap,
-            progress=self._progress & _U32,
-            health_digest=self._report.digest if self._report is not None else 0,
+            progress=self._prober.moved & _U32,
+            health_digest=self._digest,
             leaving=leaving,
         )
 
     # ---- reports -----------------------------------------------------------------------------------------
 
-    def _facts_taken(self, facts: HostFacts, now: int) -> Effects:
-        self._taking_since = None
-        self._facts_at = now + self._config.facts_interval_ns
-        self._progress += 1
-        if self._facts is not None and not _differs(self._facts, facts):
-            return ()
-        self._facts = facts
-        self._report_number += 1
-        report = Report(incarnation=self.incarnation, number=self._report_number, facts=facts, health=Health.OK)
-        digest = crc32(msgspec.msgpack.encode((report.health, report.probes)))
-        self._report = msgspec.structs.replace(report, digest=digest)
+    def _vitals_told(self, vitals: Vitals, now: int) -> Effects:
+        """A change of health goes out at once, all else with the next report."""
+        before, self._vitals, self._vitals_at = self._vitals, vitals, now
+        if before is None or _gist(before) != _gist(vitals) or _differs(self._facts_told, vitals.facts):
+            return self._report_soon(now)
+        return ()
+
+    def _report_soon(self, now: int) -> Effects:
+        at = self._reported_at + REPORT_GAP_NS
+        if now >= at:
+            return self._report_now(now)
+        self._report_at = at if self._report_at is None else min(self._report_at, at)
+        return ()
+
+    def _report_now(self, now: int) -> Effects:
+        vitals = self._vitals
+        assert vitals is not None
+        if vitals is not self._report_told:
+            self._report_told = vitals
+            self._report_number += 1
+            self._digest = crc32(msgspec.msgpack.encode(_gist(vitals)))
+            self._facts_told = vitals.facts
+        self._reported_at = now
         self._report_at = now + self._config.report_interval_ns
-        return (Publish(self._report),)
+        return (Publish(self._report(vitals, now)),)
+
+    def _report(self, vitals: Vitals, now: int) -> Report:
+        """What the prober told, as old as it is by now."""
+        older = now - self._vitals_at
+        return Report(
+            incarnation=self.incarnation,
+            number=self._report_number,
+            facts=vitals.facts,
+            health=vitals.health,
+            probes=tuple(
+                msgspec.structs.replace(probe, age_ns=probe.age_ns + older, since_ns=probe.since_ns + older)
+                for probe in vitals.probes
+            ),
+            apps=tuple(msgspec.structs.replace(app, since_ns=app.since_ns + older) for app in vitals.apps),
+            window_ns=self._config.prober_window_ns if self._config.prober else 0,
+            digest=self._digest,
+        )
+
+    # ---- evidence ----------------------------------------------------------------------------------------
+
+    def _evidence_wanted(self, sender: str, wanted: EvidenceWanted, now: int) -> Effects:
+        if sender not in self._greetings:
+            return ()
+        self._recalls = {number: recall for number, recall in self._recalls.items() if recall[2] > now}
+        if len(self._recalls) >= RECALLS_MAX:
+            return (self._evidence_page(sender, wanted.number, 0, True, error="busy: ask again"),)
+        if not self._config.prober:
+            return (self._evidence_page(sender, wanted.number, 0, True, error="this agent runs no prober"),)
+        self._recalls_made += 1
+        self._recalls[self._recalls_made] = sender, wanted.number, now + RECALL_NS
+        return (Recall(self._recalls_made, wanted.app, wanted.bundle),)
+
+    def _recalled(self, recalled: Recalled) -> Effects:
+        leader, number, _ = self._recalls.pop(recalled.number, ("", 0, 0))
+        if leader not in self._greetings:
+            return ()
+        if recalled.error:
+            return (self._evidence_page(leader, number, 0, True, error=recalled.error),)
+        body, size = recalled.body, EVIDENCE_PAGE_SIZE
+        slices = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
+        last = len(slices) - 1
+        return tuple(self._evidence_page(leader, number, at, at == last, part) for at, part in enumerate(slices))
+
+    def _evidence_page(
+        self, leader: str, number: int, page: int, last: bool, body: bytes = b"", error: str = ""
+    ) -> Send:
+        page_of = EvidencePage(number=number, node=self._config.node, page=page, last=last, body=body, error=error)
+        return Send(leader, page_of)
 
     # ---- greeting ----------------------------------------------------------------------------------------
 
@@ -277,7 +367,8 @@ class AgentCore:
             greeting.backoff_ns = self._config.hello_min_ns
             greeting.hello_at = now
             greeting.admitted = None
-            self._report_soon = self._report is not None
+            if self._vitals is not None:
+                self._report_at = now
             return (Note("info", "leader-linked", {"leader": link.peer}),)
         was, greeting.admitted = greeting.admitted, None
         if link.refused:
@@ -298,7 +389,7 @@ class AgentCore:
         if known:
             return ()
         note = Note("info", "admitted", {"leader": sender})
-        return (note, Publish(self._report)) if self._report is not None else (note,)
+        return (note, *self._report_now(now)) if self._vitals is not None else (note,)
 
     @property
     def admitted_by(self) -> tuple[str, ...]:
@@ -371,7 +462,7 @@ class AgentCore:
         """Go on with other settings; incarnation and sequence stay, so no leader takes it for a restart."""
         self._config = config
         self._next_beat = min(self._next_beat, now + config.interval_ns)
-        self._facts_at = min(self._facts_at, now + config.facts_interval_ns)
+        self._prober.reconfigure(config)
         kept = {leader: g for leader, g in self._greetings.items() if leader in config.leaders}
         self._greetings = {
             leader: kept.get(leader) or _Greeting(leader, now, config.hello_min_ns) for leader in config.leaders
@@ -411,8 +502,17 @@ class AgentCore:
         return ()
 
 
-def _differs(before: HostFacts, after: HostFacts) -> bool:
+def _gist(vitals: Vitals) -> tuple[object, ...]:
+    """The part of the vitals whose change is news: verdicts, not sentences, numbers and ages."""
+    probes = [(probe.name, probe.health, probe.app) for probe in vitals.probes]
+    apps = [(app.name, app.health, app.state, app.stall, app.bundle) for app in vitals.apps]
+    return vitals.health, probes, apps
+
+
+def _differs(before: HostFacts | None, after: HostFacts | None) -> bool:
     """True when `after` says something new, beyond the noise of its numbers; uptime alone is no news."""
+    if before is None or after is None:
+        return before is not after
     for name, noise in _NOISE.items():
         old, new = getattr(before, name), getattr(after, name)
         if (old is None) != (new is None) or (old is not None and abs(new - old) > noise):
