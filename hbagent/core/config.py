@@ -75,7 +75,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     watchdog_ns: int = 0
     #: A progress mark must move within this while work is queued, where the mark does not say.
     window_ns: int = 30 * SECOND
-    #: READY=1 must come within this.
+    #: One with a watchdog must say READY=1 or WATCHDOG=1 within this of its start.
     start_timeout_ns: int = 90 * SECOND
     #: A job must report success within this, also across restarts; 0: it is no job.
     ttl_ns: int = 0

@@ -102,6 +102,9 @@ class Examine(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     #: Its start time, so that nobody else is looked at; 0: not known.
     start: int = 0
+    #: Where its process is found when `pid` is 0: the main process of a systemd unit, or the one named in a file.
+    unit: str = ""
+    pidfile: str = ""
     #: A probe or mark says that nothing moves.
     stuck: bool = True
     #: Which, for the bundle.
@@ -124,7 +127,7 @@ class Drop(msgspec.Struct, frozen=True, gc=False):
 
 
 class Remember(msgspec.Struct, frozen=True):
-    """Prober: keep `state` on disk, in place of what was kept before; comes back as `Restored` in the next life."""
+    """Prober: keep `state` on disk, in place of what was kept before; comes back as `Remembered` in the next life."""
 
     state: dict[str, Any]
 

@@ -695,6 +695,9 @@ class Notified(msgspec.Struct, frozen=True, kw_only=True):
     start: int = 0
     #: systemd unit of the sender; "" when it has none.
     unit: str = ""
+    #: Of the process that it names by `MAINPID` or `X_HBAGENT_MAIN`: user and start time; -1 and 0 when it is not there.
+    main_uid: int = -1
+    main_start: int = 0
     #: In the order of the datagram; a key may come again (`X_HBAGENT_PROGRESS`).
     fields: tuple[tuple[str, str], ...] = ()
     #: Key of a memory file for stacks that came with it, held by the driver under this number; 0: none.
@@ -728,7 +731,7 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class Restored(msgspec.Struct, frozen=True, kw_only=True):
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     """What the prober kept on disk in its last life (`Remember`); first of all messages. Empty when there is none."""
 
     state: dict[str, Any] = {}
