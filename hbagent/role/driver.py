@@ -9,6 +9,9 @@ It never waits for anything else: disks, `/proc` and hooks live in workers, and 
 mailbox like messages. Draining comes before judging, always: what has arrived must be known before its absence is
 held against anybody.
 
+It knows no library of sockets: whoever has ZeroMQ sockets gives it a poller that knows them, and a process that has
+only file descriptors (the prober) never loads one.
+
 Nor does it die of one thing that went wrong: an exception in a core, a performer, a port or a timer is told and
 counted (`defects`), costs what raised it, and the loop goes round. Only when that does not stop the process ends.
 """
@@ -20,6 +23,7 @@ import functools
 import gc
 import heapq
 import os
+import select
 import signal
 import sys
 import time
@@ -27,8 +31,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any, Protocol
-
-import zmq
 
 from hbagent.core.effects import Effect, Exit
 from hbagent.core.messages import Query, Refused, Suspended, Terminate, WallTime
@@ -78,8 +80,21 @@ class Port(Protocol):
         """Take in what waits, up to a bound; returns how many messages there were."""
 
 
+class Poller(Protocol):
+    """Waits for any of several sources: `zmq.Poller`, or `select.poll` where all of them are file descriptors."""
+
+    def register(self, source: Any, events: int, /) -> object: ...
+
+    def unregister(self, source: Any, /) -> object: ...
+
+    def poll(self, timeout_ms: int, /) -> list[tuple[Any, int]]: ...
+
+
 class Driver:
-    """Turns the crank of one core. `tell` writes log lines of the loop itself, to standard error when not given."""
+    """Turns the crank of one core. `tell` writes log lines of the loop itself, to standard error when not given.
+
+    `poller` is a `zmq.Poller` when none is given.
+    """
 
     def __init__(
         self,
@@ -87,6 +102,7 @@ class Driver:
         performers: Mapping[type, Callable[[Any], None]],
         notifier: Notifier,
         tell: Tell | None = None,
+        poller: Poller | None = None,
     ) -> None:
         self.core = core
         self._tell = tell if tell is not None else _to_standard_error
@@ -95,10 +111,10 @@ class Driver:
         self._performers = dict(performers)
         self._performers[Exit] = self._exit
         self._notifier = notifier
-        self._poller = zmq.Poller()
+        self._poller = poller if poller is not None else _zmq_poller()
         self._ports: dict[Any, Port] = {}
         self.mailbox = Mailbox()
-        self._poller.register(self.mailbox.fileno(), zmq.POLLIN)
+        self._poller.register(self.mailbox.fileno(), select.POLLIN)
         self._wall_at = 0
         self._watchdog_at = 0
         self._status_at = 0
@@ -109,6 +125,8 @@ class Driver:
         self._done = False
         #: Called on SIGHUP; `reload_done` must follow, then or later.
         self.on_reload: Callable[[], None] = self.reload_done
+        #: Called on SIGTERM and SIGINT.
+        self.on_terminate: Callable[[], object] = lambda: self.feed("", Terminate())
         #: Called right before the core is told the wall clock.
         self.on_wall: Callable[[], object] = lambda: None
         #: One line for `systemctl status`.
@@ -126,7 +144,7 @@ class Driver:
     def add(self, port: Port) -> None:
         """Poll one more port."""
         self._ports[port.source] = port
-        self._poller.register(port.source, zmq.POLLIN)
+        self._poller.register(port.source, select.POLLIN)
 
     def remove(self, port: Port) -> None:
         """Poll this port no longer."""
@@ -212,7 +230,7 @@ class Driver:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _ignore)
         self._signals = (read_fd, write_fd)
-        self._poller.register(read_fd, zmq.POLLIN)
+        self._poller.register(read_fd, select.POLLIN)
 
     # ---- the loop ----------------------------------------------------------------------------------------
 
@@ -329,7 +347,7 @@ class Driver:
             if signal.SIGTERM in numbers or signal.SIGINT in numbers:
                 self._notifier.stopping()
                 self._tell("info", "terminating", {})
-                self.feed("", Terminate())
+                self._attempt("terminate", self.on_terminate)
             if signal.SIGHUP in numbers:
                 self._notifier.reloading()
                 self._attempt("reload", self.on_reload)
@@ -338,8 +356,12 @@ class Driver:
         """The config was read again, and taken over or refused."""
         self._notifier.ready(self.status())
 
-    def _exit(self, effect: Exit) -> None:
+    def stop(self) -> None:
+        """In the loop's thread: have `run` return after this turn."""
         self._done = True
+
+    def _exit(self, effect: Exit) -> None:
+        self.stop()
 
     def close(self) -> None:
         """Close what the driver itself opened."""
@@ -349,6 +371,12 @@ class Driver:
             for fd in self._signals:
                 os.close(fd)
             self._signals = None
+
+
+def _zmq_poller() -> Poller:
+    import zmq  # 5 MiB that a process without such sockets never loads
+
+    return zmq.Poller()
 
 
 def _asleep_ns() -> int:
