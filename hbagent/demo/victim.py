@@ -1,0 +1,191 @@
+"""A program that does no harm and can really deadlock: `python -m hbagent.demo.victim`.
+
+Two native threads, `clerk-buy` and `clerk-sell`, serve customers; each needs two pthread mutexes, the stock's and the
+till's, and takes them in the same order. Told so by SIGUSR1, each takes one of the two and then asks for the other,
+and neither comes back. The main thread lives on: customers keep coming and queue up, and the marks are still sent,
+which is what an application looks like that is up and yet stuck.
+
+It needs no compiler and nothing of hbagent. When `NOTIFY_SOCKET` is set it reports there: READY=1, and for each clerk a
+mark with the customers served and those that wait. It ends when whoever started it ends, or after `--for` seconds.
+
+Standard output tells, one line each: `READY pid=… clerk-buy=… clerk-sell=…` (thread ids) and, once both clerks are
+about to ask for the second mutex, `DEADLOCK stock=0x… till=0x…` (addresses).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+
+#: pthread_mutex_t takes 40 bytes on x86-64 and 48 on aarch64 (glibc); musl's is no larger.
+_MUTEX_BYTES = 64
+_PR_SET_NAME = 15
+#: A customer for each clerk.
+PACE_SECONDS = 0.05
+MARKS_SECONDS = 0.2
+#: Whoever comes then goes elsewhere.
+QUEUE_MAX = 1_000
+FOR_SECONDS = 3600.0
+#: A stack of 8 MiB (glibc's default) is only address space, but some limits count it.
+_STACK_BYTES = 256 * 1024
+
+#: The calls let go of the interpreter's lock, so a thread that waits in one of them holds up no other.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Mutex:
+    """A plain pthread mutex in this process's heap."""
+
+    def __init__(self) -> None:
+        self._memory = ctypes.create_string_buffer(_MUTEX_BYTES)
+        self.address = ctypes.addressof(self._memory)
+        _libc.pthread_mutex_init(ctypes.c_void_p(self.address), None)
+
+    def lock(self) -> None:
+        """Wait until it is ours; without end in a deadlock."""
+        _libc.pthread_mutex_lock(ctypes.c_void_p(self.address))
+
+    def unlock(self) -> None:
+        """Give it back."""
+        _libc.pthread_mutex_unlock(ctypes.c_void_p(self.address))
+
+
+class Clerk(threading.Thread):
+    """Serves one customer after the other, and holds both mutexes meanwhile.
+
+    `fatal` is the order in which it takes them when it is told to deadlock.
+    """
+
+    def __init__(self, name: str, healthy: tuple[Mutex, Mutex], fatal: tuple[Mutex, Mutex], both: threading.Barrier):
+        super().__init__(name=name, daemon=True)
+        self.served = 0
+        #: True: a customer. False: the order to deadlock.
+        self.customers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._healthy = healthy
+        self._fatal = fatal
+        self._both = both
+
+    def run(self) -> None:
+        """Serve; told so, deadlock."""
+        name_thread(self.name)
+        while self.customers.get():
+            first, second = self._healthy
+            first.lock()
+            second.lock()
+            self.served += 1
+            second.unlock()
+            first.unlock()
+        first, second = self._fatal
+        self._both.wait()  # the other serves nobody any more, so it gives the first one up to nobody
+        first.lock()
+        self._both.wait()
+        second.lock()
+
+
+class Shop:
+    """Two clerks, their mutexes, and threads that only wait."""
+
+    def __init__(self, idle: int = 0) -> None:
+        self.stock, self.till = Mutex(), Mutex()
+        both = threading.Barrier(3)
+        healthy = (self.stock, self.till)
+        self.clerks = (
+            Clerk("clerk-buy", healthy, (self.stock, self.till), both),
+            Clerk("clerk-sell", healthy, (self.till, self.stock), both),
+        )
+        self._both = both
+        self._never = threading.Event()
+        self._idle = [threading.Thread(target=self._wait, args=(f"idle-{n}",), daemon=True) for n in range(idle)]
+
+    def open(self) -> None:
+        """Start all threads."""
+        threading.stack_size(_STACK_BYTES)
+        for thread in (*self.clerks, *self._idle):
+            thread.start()
+
+    def _wait(self, name: str) -> None:
+        name_thread(name)
+        self._never.wait()
+
+    def customers_come(self) -> None:
+        """One to each clerk."""
+        for clerk in self.clerks:
+            if clerk.customers.qsize() < QUEUE_MAX:
+                clerk.customers.put(True)
+
+    def deadlock(self) -> None:
+        """Return when each clerk holds the mutex that the other is about to ask for. Call it once."""
+        for clerk in self.clerks:
+            clerk.customers.put(False)
+        self._both.wait()
+        self._both.wait()
+
+    def marks(self) -> str:
+        """Customers served and waiting, as a datagram for the notify socket."""
+        marks = (f"X_HBAGENT_PROGRESS={c.name} {c.served} queued={c.customers.qsize()}" for c in self.clerks)
+        return "\n".join(marks)
+
+
+def name_thread(name: str) -> None:
+    """Give the calling thread a name that the kernel shows; 15 bytes of it are kept."""
+    _libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0)
+
+
+def tell(text: str) -> None:
+    """One datagram to the socket in `NOTIFY_SOCKET`, if there is one. Nobody there is no trouble of ours."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        with contextlib.suppress(OSError):
+            sender.sendto(text.encode(), "\0" + path[1:] if path.startswith("@") else path)
+
+
+def serve(shop: Shop, seconds: float) -> None:
+    """Let customers come until SIGTERM, the end of the parent, or of the time; SIGUSR1 deadlocks the clerks."""
+    parent, until, marks_at, told = os.getppid(), time.monotonic() + seconds, 0.0, False
+    while time.monotonic() < until and os.getppid() == parent:
+        shop.customers_come()
+        if time.monotonic() >= marks_at:
+            marks_at = time.monotonic() + MARKS_SECONDS
+            tell(shop.marks())
+        caught = signal.sigtimedwait((signal.SIGUSR1, signal.SIGTERM, signal.SIGINT), PACE_SECONDS)
+        if caught is None:
+            continue
+        if caught.si_signo != signal.SIGUSR1:
+            return
+        if told:
+            continue
+        told = True
+        shop.deadlock()
+        print(f"DEADLOCK stock={shop.stock.address:#x} till={shop.till.address:#x}", flush=True)
+
+
+def main() -> None:
+    """Read the options and serve."""
+    parser = argparse.ArgumentParser(prog="python -m hbagent.demo.victim", description="deadlocks on SIGUSR1")
+    parser.add_argument("--idle", type=int, default=0, metavar="N", help="threads that only wait, to hide among")
+    parser.add_argument("--for", type=float, default=FOR_SECONDS, metavar="SECONDS", dest="seconds")
+    options = parser.parse_args()
+    # Blocked before any thread is made, so that none of them is interrupted and `sigtimedwait` gets them all.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT))
+    shop = Shop(options.idle)
+    shop.open()
+    tell("READY=1\nSTATUS=open")
+    clerks = " ".join(f"{clerk.name}={clerk.native_id}" for clerk in shop.clerks)
+    print(f"READY pid={os.getpid()} {clerks}", flush=True)
+    serve(shop, options.seconds)
+    # Threads that wait for a mutex cannot be joined.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
