@@ -31,7 +31,7 @@ class Health(str, enum.Enum):
 
 
 class Stall(str, enum.Enum):
-    """What a process is doing, found from outside by `hbagent diagnose`. `HEALTH_OF` says what each means for health."""
+    """What a process is doing, as seen from outside. `HEALTH_OF` says what each means for health."""
 
     #: A cycle of lock owners, proved.
     DEADLOCKED = "DEADLOCKED"
