@@ -1,0 +1,198 @@
+"""What the prober's hands can do, by name: the one place where the probes, the diagnosis and the store meet.
+
+Everything here runs in a hand (`probes.hands`) and imports what it needs when it is called, so that neither the prober
+nor a hand that only looks at a file ever loads the code for TLS or psutil. What it takes and gives are the orders and
+results of `core`; where an order does not hold everything, a struct here adds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import msgspec
+
+from hbagent.core.checks import ExecCheck
+from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck
+from hbagent.core.messages import Acted, CheckFinished, Examined, HostFacts, Recalled, Remembered
+from hbagent.core.states import Stall
+from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.probes.hands import Job
+
+#: What a check gets beyond its time limit to say for itself that it ran out of it, before its hand is killed: ending
+#: a tree of processes takes up to 200 ms.
+ALLOWANCE_NS = 500 * MILLISECOND
+#: A host whose disks hang must not keep a hand longer than this for its facts.
+FACTS_NS = 5 * SECOND
+#: Two looks at least a second apart, and the reads between them.
+EXAMINE_NS = 5 * SECOND
+#: A disk that takes longer than this is none to keep anything on.
+DISK_NS = 5 * SECOND
+#: systemd gives a unit 90 s to stop, and as long to start.
+RESTART_NS = 200 * SECOND
+
+
+class FactsOrder(msgspec.Struct, frozen=True):
+    """Read the host's facts; processor times of the last reading, for what happened since."""
+
+    busy_s: float | None = None
+    total_s: float | None = None
+
+
+class FactsRead(msgspec.Struct, frozen=True):
+    """The facts, and what the next `FactsOrder` needs."""
+
+    facts: HostFacts
+    next: FactsOrder
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where evidence and memory are kept, and who reads what this user may not; from `ProberConfig`."""
+
+    state_dir: str = ""
+    bundles_max: int = 20
+    bundles_age_ns: int = 0
+    helper: str = ""
+
+
+class ExamineOrder(msgspec.Struct, frozen=True):
+    """Examine and store the evidence; a file of the process's own stacks may come along."""
+
+    order: Examine
+    place: Place
+
+
+class RecallOrder(msgspec.Struct, frozen=True):
+    """Read a bundle."""
+
+    order: Recall
+    place: Place
+
+
+class RememberOrder(msgspec.Struct, frozen=True):
+    """Keep a state on disk."""
+
+    order: Remember
+    place: Place
+
+
+class Done(msgspec.Struct, frozen=True):
+    """It was done."""
+
+
+def check(order: RunCheck, files: Sequence[int]) -> CheckFinished:
+    """Look at one thing."""
+    if isinstance(order.check, ExecCheck):
+        from hbagent.probes import program
+
+        finished = program.look(order.check, order.timeout_ns, order.memory)
+    else:
+        looker: Any = import_module("hbagent.probes.check")
+        finished = looker.run(order.check, order.timeout_ns, order.memory)
+    return msgspec.structs.replace(finished, run=order.run)
+
+
+def facts(order: FactsOrder, files: Sequence[int]) -> FactsRead:
+    """Read the host's facts."""
+    from hbagent.probes.facts import State, take
+
+    taken, state = take(State(order.busy_s, order.total_s))
+    return FactsRead(taken, FactsOrder(state.busy_s, state.total_s))
+
+
+def examine(order: ExamineOrder, files: Sequence[int]) -> Examined:
+    """Find out what a process is doing, and store the evidence."""
+    try:
+        module: Any = import_module("hbagent.diagnosis.examination")
+        found: Examined = module.examine(order.order, order.place, files)
+        return found
+    except Exception as error:
+        return Examined(run=order.order.run, stall=Stall.UNKNOWN, error=f"{type(error).__name__}: {error}"[:500])
+
+
+def recall(order: RecallOrder, files: Sequence[int]) -> Recalled:
+    """Read an evidence bundle."""
+    from pathlib import Path
+
+    from hbagent.store.evidence import NoBundle, Shelf
+
+    number, place = order.order.number, order.place
+    if not place.state_dir:
+        return Recalled(number=number, error="no evidence is kept: state_dir is not set")
+    shelf = Shelf(Path(place.state_dir, "evidence"), place.bundles_max, place.bundles_age_ns)
+    try:
+        _, body = shelf.read(order.order.app, order.order.bundle)
+    except (NoBundle, OSError) as error:
+        return Recalled(number=number, error=str(error)[:500])
+    return Recalled(number=number, body=body)
+
+
+def remember(order: RememberOrder, files: Sequence[int]) -> Done:
+    """Keep a state on disk, in place of the one before; a crash leaves either. Raises OSError."""
+    import os
+    from pathlib import Path
+
+    from hbagent.store.durable import sync_directory, write_all
+
+    path = _memory(order.place)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = Path(f"{path}.draft")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        write_all(fd, msgspec.json.encode(order.order.state))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(draft, path)
+    sync_directory(path.parent)
+    return Done()
+
+
+def restore(order: Place, files: Sequence[int]) -> Remembered:
+    """What was remembered last; empty when there is none, or it is damaged: then it is set aside."""
+    from hbagent.store.quarantine import is_usable, set_aside
+
+    path = _memory(order)
+    try:
+        if not is_usable(path):
+            set_aside(path)
+        return Remembered(state=msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
+    except FileNotFoundError:
+        return Remembered()
+    except msgspec.MsgspecError:
+        set_aside(path)
+        return Remembered()
+
+
+def _memory(place: Place) -> Any:
+    from pathlib import Path
+
+    return Path(place.state_dir, "prober.json")
+
+
+def restart(order: RestartUnit, files: Sequence[int]) -> Acted:
+    """Have systemd restart a unit."""
+    try:
+        error: str = import_module("hbagent.probes.units").restart(order.unit)
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {problem}"[:500]
+    return Acted(run=order.run, error=error)
+
+
+JOBS: dict[str, Job] = {
+    "check": Job(check, RunCheck, CheckFinished),
+    "facts": Job(facts, FactsOrder, FactsRead),
+    "examine": Job(examine, ExamineOrder, Examined),
+    "recall": Job(recall, RecallOrder, Recalled),
+    "remember": Job(remember, RememberOrder, Done),
+    "restore": Job(restore, Place, Remembered),
+    "restart": Job(restart, RestartUnit, Acted),
+}
+
+
+def limit_ns(job: str, order: Any) -> int:
+    """When the hand that does this job is killed, at the latest."""
+    if isinstance(order, RunCheck):
+        return order.timeout_ns + ALLOWANCE_NS
+    return {"facts": FACTS_NS, "examine": EXAMINE_NS, "restart": RESTART_NS}.get(job, DISK_NS)
