@@ -38,6 +38,8 @@ TYPES: dict[int, type[m.WireMessage]] = {
     0x1B: m.LastHeard,
     0x1C: m.AccountWanted,
     0x1D: m.Account,
+    0x1E: m.EvidenceWanted,
+    0x1F: m.EvidencePage,
     0x20: m.RackSummary,
     0x21: m.RackReports,
     0x22: m.Transitions,

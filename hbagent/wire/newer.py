@@ -2,20 +2,23 @@
 
 A leader upgraded before its root may give a cause that the root has never heard of. Refusing the summary for it would
 silence the whole rack, and guessing would be a lie; so a word outside this version's vocabulary becomes the
-"don't know" of its axis. Liveness and health have UNKNOWN, a cause is left out, an event is named after the liveness
-that it ends in, and a question whose outcome is strange counts as never asked.
+"don't know" of its axis. Liveness, health and a diagnosis have UNKNOWN, a cause is left out, an event is named after
+the liveness that it ends in, a question whose outcome is strange counts as never asked, and an application in a strange
+state as one that has not said yet that it is ready.
 
 Only frames of a newer minor get this. From a version that should know better, a strange word is a malformed frame.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Union
 
-from hbagent.core.states import Cause, Health, Kind, Liveness, Outcome
+from hbagent.core.states import AppState, Cause, Health, Kind, Liveness, Outcome, Stall
+
+Vocabulary = type[Union[Liveness, Health, Cause, Kind, Outcome, Stall, AppState]]
 
 #: Every field of a wire message that holds a word, its vocabulary, and what stands in for a strange one.
-WORDS: dict[str, tuple[type[Liveness | Health | Cause | Kind | Outcome], str | None]] = {
+WORDS: dict[str, tuple[Vocabulary, str | None]] = {
     "liveness": (Liveness, Liveness.UNKNOWN.value),
     "before": (Liveness, Liveness.UNKNOWN.value),
     "after": (Liveness, Liveness.UNKNOWN.value),
@@ -25,9 +28,18 @@ WORDS: dict[str, tuple[type[Liveness | Health | Cause | Kind | Outcome], str | N
     "cause": (Cause, None),
     "kind": (Kind, None),
     "outcome": (Outcome, Outcome.UNSENT.value),
+    "soft": (Health, Health.UNKNOWN.value),
+    "stall": (Stall, Stall.UNKNOWN.value),
+    "state": (AppState, AppState.STARTING.value),
+}
+#: The same of a `HealthChange`, in which two of these fields mean something else.
+CHANGE_WORDS: dict[str, tuple[Vocabulary, str | None]] = {
+    **WORDS,
+    "before": (Health, Health.UNKNOWN.value),
+    "after": (Health, Health.UNKNOWN.value),
 }
 
-_VOCABULARY = {key: frozenset(word.value for word in words) for key, (words, _) in WORDS.items()}
+_KNOWN = {words: frozenset(word.value for word in words) for words, _ in (*WORDS.values(), *CHANGE_WORDS.values())}
 
 _KIND_OF_CHANGE = {
     Liveness.ALIVE.value: Kind.NODE_RECOVERED,
@@ -47,16 +59,17 @@ def translate(value: Any) -> Any:
         return [translate(item) for item in value]
     if not isinstance(value, dict):
         return value
-    known = {key: _word(key, item) if key in WORDS else translate(item) for key, item in value.items()}
+    words = CHANGE_WORDS if "subject" in value else WORDS
+    known = {key: _word(words[key], item) if key in words else translate(item) for key, item in value.items()}
     if "kind" in known and known["kind"] is None:
-        known["kind"] = _kind(known.get("before"), known.get("after"))
+        # That of a probe is no word of ours: whoever looks there has a name for it.
+        known["kind"] = _kind(known.get("before"), known.get("after")) if "after" in value else value["kind"]
     return known
 
 
-def _word(key: str, value: Any) -> Any:
-    if not isinstance(value, str) or value in _VOCABULARY[key]:
-        return value
-    return WORDS[key][1]
+def _word(field: tuple[Vocabulary, str | None], value: Any) -> Any:
+    vocabulary, stand_in = field
+    return value if not isinstance(value, str) or value in _KNOWN[vocabulary] else stand_in
 
 
 def _kind(before: Any, after: Any) -> str:

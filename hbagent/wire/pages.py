@@ -14,6 +14,7 @@ import msgspec
 
 from hbagent.core.messages import (
     AnswerPage,
+    HealthChange,
     HostFacts,
     NodeReport,
     RackReports,
@@ -22,6 +23,7 @@ from hbagent.core.messages import (
     Transition,
     Transitions,
 )
+from hbagent.core.states import Health
 
 from .rules import PAGES_MAX
 from .version import HEAD_SIZE
@@ -32,7 +34,7 @@ PAGE_SIZE_MAX = 32 * 1024
 DOCUMENT_SIZE_MAX = 64 * 1024 * 1024
 #: An answer's error is a sentence.
 ERROR_LENGTH_MAX = 400
-#: A probe's text in a report that would not fit otherwise.
+#: A text of a probe or an application in what would not fit otherwise.
 TEXT_LENGTH_SHORT = 100
 #: Evidence is one sentence; only a defect makes it longer.
 EVIDENCE_LENGTH_MAX = 2000
@@ -44,6 +46,7 @@ _ANSWER_ROOM = PAGE_SIZE_MAX - 2048
 
 _ENCODER = msgspec.msgpack.Encoder()
 _Item = TypeVar("_Item")
+Changes = tuple[HealthChange, ...]
 
 
 def summary_pages(summary: RackSummary) -> tuple[RackSummary, ...]:
@@ -70,7 +73,7 @@ def report_pages(reports: RackReports) -> tuple[RackReports, ...]:
 def transition_pages(transitions: Transitions) -> tuple[Transitions, ...]:
     """Transitions in order, as many messages of the same base as they need, each `after` the one before it."""
     room = _room(msgspec.structs.replace(transitions, items=()))
-    fitting = tuple(map(_fit_transition, transitions.items))
+    fitting = tuple(_fit_transition(item, room) for item in transitions.items)
     pages: list[Transitions] = []
     after = transitions.after
     for group in _split(fitting, room):
@@ -170,16 +173,52 @@ def _fit_item(item: NodeReport, room: int) -> NodeReport:
     return msgspec.structs.replace(item, report=report)
 
 
-def _fit_transition(item: Transition) -> Transition:
-    if len(item.evidence.text) <= EVIDENCE_LENGTH_MAX:
-        return item
-    text = item.evidence.text[: EVIDENCE_LENGTH_MAX - 3] + "..."
-    return msgspec.structs.replace(item, evidence=msgspec.structs.replace(item.evidence, text=text))
+def _fit_transition(item: Transition, room: int) -> Transition:
+    evidence = item.evidence
+    if len(evidence.text) > EVIDENCE_LENGTH_MAX:
+        evidence = msgspec.structs.replace(evidence, text=evidence.text[: EVIDENCE_LENGTH_MAX - 3] + "...")
+    for shorten in _SHORTER_CHANGES:
+        if not evidence.changes or _size(evidence) <= room // 2:
+            break
+        evidence = msgspec.structs.replace(evidence, changes=shorten(evidence.changes))
+    return item if evidence is item.evidence else msgspec.structs.replace(item, evidence=evidence)
+
+
+def _plainer(changes: Changes) -> Changes:
+    return tuple(msgspec.structs.replace(change, details=()) for change in changes)
+
+
+def _shorter(changes: Changes) -> Changes:
+    return tuple(
+        msgspec.structs.replace(change, name=change.name[:TEXT_LENGTH_SHORT], text=change.text[:TEXT_LENGTH_SHORT])
+        for change in changes
+    )
+
+
+def _without_measures(report: Report) -> Report:
+    probes = tuple(msgspec.structs.replace(probe, measures=()) for probe in report.probes)
+    return msgspec.structs.replace(report, probes=probes)
+
+
+def _without_marks(report: Report) -> Report:
+    apps = tuple(msgspec.structs.replace(app, marks=(), details=()) for app in report.apps)
+    return msgspec.structs.replace(report, apps=apps)
 
 
 def _with_short_texts(report: Report) -> Report:
     probes = tuple(msgspec.structs.replace(probe, text=probe.text[:TEXT_LENGTH_SHORT]) for probe in report.probes)
-    return msgspec.structs.replace(report, probes=probes)
+    apps = tuple(
+        msgspec.structs.replace(app, text=app.text[:TEXT_LENGTH_SHORT], status=app.status[:TEXT_LENGTH_SHORT])
+        for app in report.apps
+    )
+    return msgspec.structs.replace(report, probes=probes, apps=apps)
+
+
+def _without_good(report: Report) -> Report:
+    """What is OK may be missing: nobody takes that for a change."""
+    probes = tuple(probe for probe in report.probes if probe.health is not Health.OK)
+    apps = tuple(app for app in report.apps if app.health is not Health.OK)
+    return msgspec.structs.replace(report, facts=_left_out("facts and what is OK"), probes=probes, apps=apps)
 
 
 def _without_facts(report: Report) -> Report:
@@ -187,11 +226,19 @@ def _without_facts(report: Report) -> Report:
 
 
 def _without_all(report: Report) -> Report:
-    return msgspec.structs.replace(report, facts=_left_out("facts and probes"), probes=())
+    return msgspec.structs.replace(report, facts=_left_out("facts, probes and apps"), probes=(), apps=())
 
 
 def _left_out(what: str) -> HostFacts:
     return HostFacts(errors=(f"{what} left out: longer than a page of {PAGE_SIZE_MAX} bytes",))
 
 
-_SHORTER: tuple[Callable[[Report], Report], ...] = (_with_short_texts, _without_facts, _without_all)
+_SHORTER: tuple[Callable[[Report], Report], ...] = (
+    _without_measures,
+    _without_marks,
+    _with_short_texts,
+    _without_facts,
+    _without_good,
+    _without_all,
+)
+_SHORTER_CHANGES: tuple[Callable[[Changes], Changes], ...] = (_plainer, _shorter, lambda changes: changes[:1])

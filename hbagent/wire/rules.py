@@ -19,6 +19,8 @@ from hbagent.core.names import is_node, is_part, is_rack
 
 #: Pages of one summary. A page holds over 90 nodes, so this is a rack of some 90,000.
 PAGES_MAX = 1024
+#: Slice of an evidence bundle in one page: half a frame, as of every page.
+EVIDENCE_BODY_MAX = 32 * 1024
 #: A version, a boot id, a reason: kept by the receiver for each peer, so a peer must not choose how much.
 WORD_LENGTH_MAX = 256
 #: Numeric IPv4 or IPv6, with a zone at most; what it stands for is the socket's to judge.
@@ -121,6 +123,22 @@ def _account(account: m.Account) -> str:
     return "a negative count or duration" if _negative(*numbers, *more) else ""
 
 
+def _evidence_wanted(wanted: m.EvidenceWanted) -> str:
+    if not is_node(wanted.node):
+        return "node is not a name"
+    if max(len(wanted.app), len(wanted.bundle)) > WORD_LENGTH_MAX:
+        return f"app or bundle over {WORD_LENGTH_MAX} characters"
+    return "negative number" if _negative(wanted.number) else ""
+
+
+def _evidence_page(page: m.EvidencePage) -> str:
+    if not is_node(page.node):
+        return "node is not a name"
+    if len(page.body) > EVIDENCE_BODY_MAX:
+        return f"body over {EVIDENCE_BODY_MAX} bytes"
+    return "negative number or page" if _negative(page.number, page.page) else ""
+
+
 def _report_wanted(wanted: m.ReportWanted) -> str:
     return "negative digest" if _negative(wanted.have) else ""
 
@@ -132,7 +150,12 @@ def _report(report: m.Report) -> str:
         return "report number is not above 0"
     if report.facts is not None and _infinite(_measures(report.facts)):
         return "a fact is not a finite number"
-    return ""
+    for probe in report.probes:
+        if _infinite(number for measure in probe.measures for number in (measure.value, measure.least, measure.most)):
+            return "a measure is not a finite number"
+    if any(len(app.details) > m.DETAILS_MAX for app in report.apps):
+        return f"an app has over {m.DETAILS_MAX} details"
+    return "negative window" if _negative(report.window_ns) else ""
 
 
 def _measures(facts: m.HostFacts) -> Iterable[float | None]:
@@ -183,6 +206,12 @@ def _transitions(transitions: m.Transitions) -> str:
             return "a transition has a negative incarnation or sequence"
         if len(item.evidence.steps) > m.STEPS_MAX:
             return f"a transition has over {m.STEPS_MAX} steps"
+        if len(item.evidence.changes) > m.CHANGES_MAX:
+            return f"a transition has over {m.CHANGES_MAX} changes"
+        if any(len(change.details) > m.DETAILS_MAX for change in item.evidence.changes):
+            return f"a change has over {m.DETAILS_MAX} details"
+        if _negative(item.report):
+            return "negative report number"
         newest = item.number
     return ""
 
@@ -196,6 +225,8 @@ def _query(query: m.Query) -> str:
         return "node is not a name"
     if query.rack and not is_rack(query.rack):
         return "rack is not a name"
+    if max(len(query.app), len(query.bundle)) > WORD_LENGTH_MAX:
+        return f"app or bundle over {WORD_LENGTH_MAX} characters"
     return "negative id, limit or after" if _negative(query.id, query.limit, query.after) else ""
 
 
@@ -208,6 +239,8 @@ _RULES: dict[type, Callable[[Any], str]] = {
     m.Admission: _admission,
     m.Farewell: _farewell,
     m.FarewellAck: _farewell_ack,
+    m.EvidenceWanted: _evidence_wanted,
+    m.EvidencePage: _evidence_page,
     m.ReportWanted: _report_wanted,
     m.Ping: _ping,
     m.Pong: _pong,

@@ -8,7 +8,7 @@ import msgspec
 
 from hbagent.core import echo
 from hbagent.core import messages as m
-from hbagent.core.states import Cause, Health, Kind, Liveness, Outcome
+from hbagent.core.states import AppState, Cause, Health, Kind, Liveness, Outcome, Stall
 from hbagent.wire import beat, codec
 from hbagent.wire.version import MAGIC
 
@@ -44,14 +44,36 @@ FACTS = m.HostFacts(
     errors=("/proc/pressure/memory: permission denied",),
 )
 
-REPORT = m.Report(
-    incarnation=17,
-    number=3,
-    facts=FACTS,
-    health=Health.WARNING,
-    probes=(m.ProbeResult(name="pg", health=Health.STALLED, text="no progress for 12 s", age_ns=1_500_000_000),),
-    digest=0xDEADBEEF,
+#: As minor 0 had them.
+PROBE_0 = m.ProbeResult(name="pg", health=Health.STALLED, text="no progress for 12 s", age_ns=1_500_000_000)
+REPORT_0 = m.Report(incarnation=17, number=3, facts=FACTS, health=Health.WARNING, probes=(PROBE_0,), digest=0xDEADBEEF)
+
+PROBE = msgspec.structs.replace(
+    PROBE_0,
+    kind="exec",
+    soft=Health.CRITICAL,
+    attempts=2,
+    since_ns=90_000_000_000,
+    app="db",
+    measures=(
+        m.Measure(label="time", value=0.25, unit="s", warning="1", critical="~:2", least=0.0, most=10.0),
+        m.Measure(label="used space", value=None),
+    ),
 )
+APP = m.AppRow(
+    name="web",
+    health=Health.DEADLOCKED,
+    state=AppState.STUCK,
+    text="thread worker-1 holds 0x55d0 and waits for 0x55f8, held by worker-2",
+    status="serving 12 requests",
+    stall=Stall.DEADLOCKED,
+    details=("worker-1 waits for 0x55f8", "worker-2 waits for 0x55d0"),
+    pid=4711,
+    since_ns=3_000_000_000,
+    bundle="web-20261121T120000Z-1",
+    marks=(m.MarkRow(name="worker-1", count=81723, queued=4, age_ns=12_000_000_000, window_ns=10_000_000_000),),
+)
+REPORT = msgspec.structs.replace(REPORT_0, probes=(PROBE,), apps=(APP,), window_ns=10_000_000_000)
 
 ACCOUNT = m.Account(
     number=12,
@@ -130,6 +152,33 @@ TRANSITION = m.Transition(
     health_after=Health.UNKNOWN,
 )
 
+CHANGE = m.HealthChange(
+    subject="app",
+    name="web",
+    before=Health.OK,
+    after=Health.DEADLOCKED,
+    text="two threads wait for each other",
+    stall=Stall.DEADLOCKED,
+    bundle="web-20261121T120000Z-1",
+    details=APP.details,
+)
+HEALTH_TRANSITION = m.Transition(
+    number=10,
+    node="dc1/rack07/host12",
+    kind=Kind.HEALTH_CHANGED,
+    before=Liveness.ALIVE,
+    after=Liveness.ALIVE,
+    cause=None,
+    evidence=m.Evidence(text="app web is DEADLOCKED: two threads wait for each other", changes=(CHANGE,)),
+    incarnation=17,
+    sequence=81723,
+    at_wall_ns=1_700_000_000_000_000_000,
+    at_mono_ns=5_000_000_000,
+    health_before=Health.OK,
+    health_after=Health.DEADLOCKED,
+    report=3,
+)
+
 #: One of each, by the name of its golden vector.
 MESSAGES: dict[str, m.WireMessage] = {
     "hello": m.Hello(
@@ -147,6 +196,10 @@ MESSAGES: dict[str, m.WireMessage] = {
     "account-wanted": m.AccountWanted(number=12, since_ns=5_200_000_000),
     "account": ACCOUNT,
     "report-wanted": m.ReportWanted(have=4_000_000_000),
+    "evidence-wanted": m.EvidenceWanted(number=13, node="dc1/rack07/host12", app="web", bundle="web-1"),
+    "evidence-page": m.EvidencePage(
+        number=13, node="dc1/rack07/host12", page=1, last=True, body=b'"threads":[]}', error="the rest is missing"
+    ),
     "report": REPORT,
     "rack-summary": m.RackSummary(
         rack="dc1/rack07",
@@ -162,10 +215,37 @@ MESSAGES: dict[str, m.WireMessage] = {
     "rack-reports": m.RackReports(
         rack="dc1/rack07", epoch=4, reports=(m.NodeReport(node="host12", report=REPORT, age_ns=2_000_000),)
     ),
-    "transitions": m.Transitions(epoch=4, base=7, after=8, items=(TRANSITION,), dropped=1, present=5),
+    "transitions": m.Transitions(
+        epoch=4,
+        base=7,
+        after=8,
+        items=(TRANSITION, HEALTH_TRANSITION),
+        dropped=1,
+        sent_mono_ns=6_000_000_000,
+        present=5,
+    ),
     "transitions-ack": m.TransitionsAck(epoch=4, number=9),
-    "query": m.Query(id=7, what="events", node="dc1/rack07/host12", rack="dc1/rack07", limit=20, after=1000),
+    "query": m.Query(
+        id=7,
+        what="events",
+        node="dc1/rack07/host12",
+        app="web",
+        bundle="web-1",
+        rack="dc1/rack07",
+        limit=20,
+        after=1000,
+    ),
     "answer-page": m.AnswerPage(id=7, page=2, last=True, body=b'{"schema":1}', error="half of it is missing"),
+}
+
+#: What the vectors of an earlier minor mean, where it is not what this version would say.
+EARLIER: dict[str, m.WireMessage] = {
+    "1.0-report": REPORT_0,
+    "1.0-rack-reports": m.RackReports(
+        rack="dc1/rack07", epoch=4, reports=(m.NodeReport(node="host12", report=REPORT_0, age_ns=2_000_000),)
+    ),
+    "1.0-transitions": m.Transitions(epoch=4, base=7, after=8, items=(TRANSITION,), dropped=1, present=5),
+    "1.0-query": m.Query(id=7, what="events", node="dc1/rack07/host12", rack="dc1/rack07", limit=20, after=1000),
 }
 
 #: A minor that this version will not reach: what a far newer peer of the same major would say.
@@ -200,11 +280,18 @@ def foreign() -> dict[str, bytes]:
     summary["nodes"][0] |= {"liveness": "DROWSY", "cause": "gremlins", "health": "GREAT", "mood": [1, {"x": None}]}
     transitions = fields(MESSAGES["transitions"])
     transitions["items"][0] |= {"kind": "node-evaporated", "cause": "gremlins"}
+    report = fields(MESSAGES["report"])
+    report["probes"][0] |= {"kind": "quantum", "soft": "WOBBLY"}
+    report["apps"][0] |= {"state": "dreaming", "stall": "BORED"}
+    health = fields(MESSAGES["transitions"])
+    health["items"][1]["evidence"]["changes"][0] |= {"before": "GREAT", "after": "AWFUL", "stall": "BORED"}
     newer_beat = beat.HEAD[:3] + bytes([NEWER, beat.BEAT_TYPE]) + beat.encode(BEAT)[5:]
     return {
         "newer-hello-with-unknown-fields": frame(0x10, hello | {"colour": "blue", "more": {"a": [1, 2]}}, minor=NEWER),
         "newer-summary-with-unknown-words": frame(0x20, summary, minor=NEWER),
         "newer-transitions-with-unknown-words": frame(0x22, transitions, minor=NEWER),
+        "newer-report-with-unknown-words": frame(0x14, report, minor=NEWER),
+        "newer-health-change-with-unknown-words": frame(0x22, health, minor=NEWER),
         "newer-type": frame(0xEE, {"anything": 1}, minor=NEWER),
         "newer-beat-of-64-bytes": newer_beat + bytes(range(64 - len(newer_beat))),
         "major-2-hello": frame(0x10, hello, major=2),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hbagent.core.messages import Beat
 from hbagent.wire import beat
 from hbagent.wire.refusal import Reason, Refusal
+from hbagent.wire.version import MINOR
 
 from . import samples
 
@@ -53,7 +54,7 @@ def test_a_beat_comes_back_as_it_was(sent: Beat) -> None:
 
 def test_the_documented_offsets_are_the_real_ones() -> None:
     values = struct.unpack("!2sBBBB", FRAME[:6])
-    assert values == (b"HB", 1, 0, 0x01, 0x01)
+    assert values == (b"HB", 1, MINOR, 0x01, 0x01)
     assert struct.unpack("!QQQ", FRAME[6:30]) == (0xFEDCBA9876543210, 81723, 5_000_000_123)
     assert struct.unpack("!5I", FRAME[30:50]) == (1_000_000, 1_000_000, 1_234, 77, 0xDEADBEEF)
 

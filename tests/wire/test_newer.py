@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from hbagent.core import messages as m
-from hbagent.core.states import Health, Kind, Liveness, Outcome
+from hbagent.core.states import AppState, Health, Kind, Liveness, Outcome, Stall
 from hbagent.wire import codec
-from hbagent.wire.newer import WORDS, translate
+from hbagent.wire.newer import CHANGE_WORDS, WORDS, translate
 from hbagent.wire.refusal import Reason, Refusal
 
 from . import samples
@@ -32,8 +32,13 @@ def words_of(cls: type) -> typing.Iterator[tuple[str, type]]:
 
 
 def test_every_word_of_every_message_has_a_stand_in() -> None:
-    found = {pair for message in codec.TYPES.values() for cls in structs_below(message) for pair in words_of(cls)}
-    assert found == {(name, vocabulary) for name, (vocabulary, _) in WORDS.items()}
+    structs = {cls for message in codec.TYPES.values() for cls in structs_below(message)}
+    for cls in structs:
+        words = CHANGE_WORDS if cls is m.HealthChange else WORDS
+        for name, vocabulary in words_of(cls):
+            # Of a probe it is a name, and no word of a vocabulary.
+            assert words[name][0] is vocabulary, (cls, name)
+    assert {name for cls in structs for name, _ in words_of(cls)} == set(WORDS)
 
 
 def test_known_words_and_everything_else_stay() -> None:
@@ -47,6 +52,24 @@ def test_strange_words_of_a_newer_minor_are_read_as_not_known() -> None:
     row = found.nodes[0]
     assert (row.liveness, row.cause, row.health) == (Liveness.UNKNOWN, None, Health.UNKNOWN)
     assert (row.node, row.sequence) == ("host12", 81723)
+
+
+def test_strange_words_about_probes_and_applications_are_read_as_not_known() -> None:
+    found = codec.decode(samples.foreign()["newer-report-with-unknown-words"])
+    assert isinstance(found, m.Report)
+    (probe,), (app,) = found.probes, found.apps
+    assert (probe.kind, probe.soft, probe.health) == ("quantum", Health.UNKNOWN, Health.STALLED)
+    assert (app.state, app.stall, app.health) == (AppState.STARTING, Stall.UNKNOWN, Health.DEADLOCKED)
+
+
+def test_a_change_of_health_has_other_words_before_and_after_than_one_of_liveness() -> None:
+    found = codec.decode(samples.foreign()["newer-health-change-with-unknown-words"])
+    assert isinstance(found, m.Transitions)
+    verdict, health = found.items
+    assert (verdict.before, verdict.after) == (Liveness.SUSPECT, Liveness.DEAD)
+    (change,) = health.evidence.changes
+    assert (change.before, change.after, change.stall) == (Health.UNKNOWN, Health.UNKNOWN, Stall.UNKNOWN)
+    assert health.kind is Kind.HEALTH_CHANGED
 
 
 def test_a_strange_outcome_of_a_newer_minor_counts_as_never_asked() -> None:

@@ -115,11 +115,34 @@ def test_then_its_facts() -> None:
     assert found.facts.errors == ("facts left out: longer than a page of 32768 bytes",)
 
 
+def test_then_what_is_ok_so_that_nothing_bad_seems_to_be_gone() -> None:
+    bad = report(probes=50).probes
+    good = tuple(m.ProbeResult(name=f"q{n}", health=Health.OK) for n in range(800))
+    apps = (samples.APP, msgspec.structs.replace(samples.APP, name="well", health=Health.OK))
+    found = only(pages.report_pages(rack_reports(msgspec.structs.replace(report(), probes=good + bad, apps=apps))))
+    assert found.probes == bad
+    assert [app.name for app in found.apps] == ["web"]
+    assert found.facts is not None
+    assert found.facts.errors == ("facts and what is OK left out: longer than a page of 32768 bytes",)
+
+
 def test_then_its_probes_but_never_its_health() -> None:
     found = only(pages.report_pages(rack_reports(report(probes=900, errors=("e" * 60_000,)))))
     assert (found.probes, found.health, found.number, found.digest) == ((), Health.CRITICAL, 3, 5)
     assert found.facts is not None
-    assert found.facts.errors == ("facts and probes left out: longer than a page of 32768 bytes",)
+    assert found.facts.errors == ("facts, probes and apps left out: longer than a page of 32768 bytes",)
+
+
+def test_before_any_text_is_cut_go_the_numbers_then_the_marks_and_the_proof() -> None:
+    measured = tuple(msgspec.structs.replace(samples.PROBE, name=f"p{n}", text="t" * 300) for n in range(62))
+    whole = msgspec.structs.replace(samples.REPORT, probes=measured)
+    found = only(pages.report_pages(rack_reports(whole)))
+    assert [probe.measures for probe in found.probes] == [()] * 62
+    assert (found.apps, len(found.probes[0].text)) == (samples.REPORT.apps, 300)
+    proved = tuple(msgspec.structs.replace(samples.APP, name=f"a{n}") for n in range(45))
+    found = only(pages.report_pages(rack_reports(msgspec.structs.replace(whole, probes=measured[:40], apps=proved))))
+    assert [(app.details, app.marks, app.text) for app in found.apps] == [((), (), samples.APP.text)] * 45
+    assert len(found.probes[0].text) == 300
 
 
 @settings(max_examples=60, deadline=None)
@@ -156,6 +179,20 @@ def test_evidence_that_would_fill_a_page_is_cut() -> None:
     assert_frames_fit((page,))
     assert page.items[0].evidence.text.endswith("ü...")
     assert page.items[0].after is Liveness.DEAD
+
+
+def test_changes_that_would_fill_a_page_lose_their_proofs_then_their_texts_then_all_but_the_worst() -> None:
+    def carried(text: str, details: int) -> tuple[m.HealthChange, ...]:
+        change = msgspec.structs.replace(samples.CHANGE, name="n" * 90, text=text, details=("d" * 100,) * details)
+        evidence = m.Evidence(text="bad", changes=(change,) * m.CHANGES_MAX)
+        item = msgspec.structs.replace(samples.HEALTH_TRANSITION, evidence=evidence)
+        cut = pages.transition_pages(m.Transitions(epoch=4, base=10, after=9, items=(item,)))
+        assert_frames_fit(cut)
+        return cut[0].items[0].evidence.changes
+
+    assert [len(change.details) for change in carried("t", 4)] == [4] * m.CHANGES_MAX
+    assert [len(change.details) for change in carried("t" * 400, 20)] == [0] * m.CHANGES_MAX
+    assert {len(change.text) for change in carried("t" * 4000, 20)} == {pages.TEXT_LENGTH_SHORT}
 
 
 # ---- answers ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from hbagent.core import messages as m
 from hbagent.wire import codec
 from hbagent.wire.refusal import Reason, Refusal
-from hbagent.wire.rules import PAGES_MAX, broken
+from hbagent.wire.rules import EVIDENCE_BODY_MAX, PAGES_MAX, broken
 
 from . import samples
 
@@ -61,6 +61,19 @@ BREACHES: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("report", ("facts", "cpu_percent"), NAN),
     ("report", ("facts", "psi_io"), INF),
     ("report", ("facts", "disks", 1, "used_percent"), -INF),
+    ("report", ("window_ns",), -1),
+    ("report", ("probes", 0, "measures", 0, "value"), NAN),
+    ("report", ("probes", 0, "measures", 1, "most"), INF),
+    ("report", ("apps", 0, "details"), ["a line"] * (m.DETAILS_MAX + 1)),
+    ("report", ("apps", 0, "state"), "asleep"),
+    ("evidence-wanted", ("number",), -1),
+    ("evidence-wanted", ("node",), "dc1/rack07"),
+    ("evidence-wanted", ("app",), "a" * 257),
+    ("evidence-wanted", ("bundle",), "b" * 257),
+    ("evidence-page", ("number",), -1),
+    ("evidence-page", ("node",), ESCAPE),
+    ("evidence-page", ("page",), -1),
+    ("evidence-page", ("body",), bytes(EVIDENCE_BODY_MAX + 1)),
     ("rack-summary", ("rack",), "rack07"),
     ("rack-summary", ("rack",), "dc1/.."),
     ("rack-summary", ("epoch",), -1),
@@ -81,10 +94,15 @@ BREACHES: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("transitions", ("items", 0, "node"), "dc1/rack07/host12\n"),
     ("transitions", ("items", 0, "incarnation"), -1),
     ("transitions", ("items", 0, "evidence", "steps"), [{"after_ns": 1, "text": "asked"}] * (m.STEPS_MAX + 1)),
+    ("transitions", ("items", 1, "report"), -1),
+    ("transitions", ("items", 1, "evidence", "changes"), samples.fields([samples.CHANGE] * (m.CHANGES_MAX + 1))),
+    ("transitions", ("items", 1, "evidence", "changes", 0, "details"), ["a line"] * (m.DETAILS_MAX + 1)),
     ("transitions-ack", ("number",), -1),
     ("query", ("node",), "dc1/rack07"),
     ("query", ("rack",), "$(reboot)"),
     ("query", ("limit",), -1),
+    ("query", ("app",), "a" * 257),
+    ("query", ("bundle",), "b" * 257),
     ("answer-page", ("page",), -1),
 ]
 
