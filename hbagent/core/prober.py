@@ -148,7 +148,7 @@ class ProberCore:
         self._planned = self.deadline()
         return tuple(effects)
 
-    def deadline(self) -> int | None:
+    def deadline(self) -> int:
         """When `wake` wants to be called."""
         if self._judge_at is not None:
             return self._judge_at
