@@ -1,0 +1,169 @@
+"""What is done to a program, against what a diagnosis says of it: a matrix over all kinds of `tests.e2e.victims.kinds`.
+
+Each run is a fresh process, looked at twice: as one that nobody complains of, and, where that could be, as one of
+which a probe or mark says that nothing moves. The first run of each kind goes through the command, the others ask the
+library, in a process of their own. A program may be called DEADLOCKED only where one is made: that holds for every
+run; everything else for 95 of 100.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import pytest
+
+from hbagent.core.states import Stall
+from tests.e2e.conftest import Figures
+from tests.e2e.victims.kinds import Kind, Ward, kinds
+
+#: Of each kind.
+RUNS = int(os.environ.get("HBAGENT_RUNS", "3"))
+SHARE = 0.95
+#: At a time, of those that wait; those that burn run one by one.
+ABREAST = 4
+#: An examination takes 2 s; more than that the machine had no time for us.
+EXAMINED_SECONDS = 20.0
+KINDS = kinds()
+_LIBRARY = """
+import sys, time, msgspec
+from hbagent.diagnosis.examine import examine
+findings = examine(int(sys.argv[1]), stuck=sys.argv[2:] == ["--stuck"])
+print(msgspec.json.encode(findings).decode())
+"""
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.root,
+    pytest.mark.needs("gcc"),
+    pytest.mark.timeout(60 + 15 * RUNS * len(KINDS)),
+]
+
+
+class Answer(NamedTuple):
+    """What was said of one run, once."""
+
+    kind: Kind
+    stuck: bool
+    said: str
+    document: dict[str, Any]
+    took_s: float
+    #: The threads that the program itself named as the ring.
+    ring: frozenset[int]
+
+    @property
+    def right(self) -> bool:
+        return self.said in (self.kind.stuck if self.stuck else self.kind.plain)
+
+    @property
+    def proved(self) -> frozenset[int]:
+        """The threads of the proof."""
+        proof = self.document.get("proof") or {"cycle": ()}
+        return frozenset(link["tid"] for link in proof["cycle"])
+
+    def __str__(self) -> str:
+        how = "--stuck " if self.stuck else ""
+        return f"{self.kind.name} {how}-> {self.said}: {self.document.get('text')} {self.document.get('details')}"
+
+
+def look(pid: int, stuck: bool, by_command: bool) -> tuple[dict[str, Any], float]:
+    """What is said of a process, and how long that took."""
+    how = ["-m", "hbagent", "diagnose", "-o", "json"] if by_command else ["-c", _LIBRARY]
+    begun = time.monotonic()
+    asked = subprocess.run(
+        [sys.executable, *how, str(pid), *(("--stuck",) if stuck else ())],
+        capture_output=True,
+        text=True,
+        timeout=EXAMINED_SECONDS,
+    )
+    assert asked.stdout, asked.stderr
+    document: dict[str, Any] = json.loads(asked.stdout)
+    return document, time.monotonic() - begun
+
+
+class Matrix:
+    """All answers; the runs are made when the first test asks for one of them."""
+
+    def __init__(self, ward: Ward, asked: tuple[Kind, ...]) -> None:
+        self._ward = ward
+        self._lock = threading.Lock()
+        self.answers: dict[str, list[Answer]] = {kind.name: [] for kind in asked}
+        #: Healthy programs that stood still, so that nothing can be said of them.
+        self.void: list[str] = []
+        for heavy, abreast in ((False, ABREAST), (True, 1)):
+            rows = [(kind, number) for number in range(RUNS) for kind in asked if kind.heavy == heavy]
+            # The threads stay until the end: a victim ends with the thread that started it.
+            with ThreadPoolExecutor(abreast) as pool:
+                for done in [pool.submit(self._run, kind, number) for kind, number in rows]:
+                    done.result()
+
+    def _run(self, kind: Kind, number: int) -> None:
+        with self._ward.victim(kind, number) as victim:
+            ring = victim.ring()
+            assert len(ring) == kind.ring or not kind.ring, f"{kind.name}: {sorted(ring)} is no ring of {kind.ring}"
+            answers = []
+            for stuck in (False, True) if kind.stuck else (False,):
+                document, took_s = look(victim.pid, stuck, by_command=number == 0)
+                answers.append(Answer(kind, stuck, document["verdict"], document, took_s, ring))
+            with self._lock:
+                self.answers[kind.name] += answers
+                if victim.standstill():
+                    self.void.append(kind.name)
+
+    def lines(self) -> list[str]:
+        """One for each kind: how often it was called what."""
+        lines = []
+        for name, answers in self.answers.items():
+            for stuck in (False, True):
+                said = collections.Counter(answer.said for answer in answers if answer.stuck == stuck)
+                words = ", ".join(f"{word} {count}" for word, count in said.most_common())
+                wrong = "" if all(answer.right for answer in answers if answer.stuck == stuck) else "   <- wrong"
+                if said:
+                    lines.append(f"{name + (' --stuck' if stuck else ''):<28} {words}{wrong}")
+        return lines
+
+
+@pytest.fixture(scope="module")
+def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, figures: Figures) -> Matrix:
+    """Runs of the kinds whose tests were chosen."""
+    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    names = {spec.params["kind"].name for spec in specs if spec is not None and "kind" in spec.params}
+    asked = tuple(kind for kind in KINDS if kind.name in names or not names)
+    made = Matrix(Ward(tmp_path_factory.mktemp("ward")), asked)
+    for line in made.lines():
+        figures("said", line)
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_kind_is_told_for_what_it_is(matrix: Matrix, kind: Kind) -> None:
+    answers = matrix.answers[kind.name]
+    wrong = [str(answer) for answer in answers if not answer.right]
+    assert len(answers) == RUNS * (2 if kind.stuck else 1)
+    assert len(wrong) <= (1 - SHARE) * len(answers), wrong
+
+
+def test_nothing_is_called_deadlocked_but_what_is(matrix: Matrix) -> None:
+    said = [answer for answers in matrix.answers.values() for answer in answers if answer.said == Stall.DEADLOCKED]
+    assert [str(answer) for answer in said if answer.kind.ring == 0] == []
+    assert [str(answer) for answer in said if answer.proved != answer.ring] == [], "the wrong threads are named"
+
+
+def test_healthy_programs_moved_while_they_were_looked_at(matrix: Matrix) -> None:
+    assert matrix.void == []
+
+
+def test_the_share_over_all_is_right(matrix: Matrix, figures: Figures) -> None:
+    answers = [answer for answers in matrix.answers.values() for answer in answers]
+    right = sum(answer.right for answer in answers)
+    took = sorted(answer.took_s for answer in answers)
+    times = f"half of them took {took[len(took) // 2]:.2f} s, the slowest {took[-1]:.2f} s"
+    figures("said", f"{right} of {len(answers)} right; {times}")
+    assert right >= SHARE * len(answers)
