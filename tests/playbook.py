@@ -36,7 +36,7 @@ from hbagent.core.effects import (
     Rewrite,
     RunHook,
     Send,
-    TakeFacts,
+    StartProber,
     Witness,
 )
 from hbagent.core.messages import RackSummary, Transitions, TransitionsAck
@@ -178,6 +178,6 @@ _SHOWN: dict[type, Any] = {
     Rewrite: lambda effect: f"rewrite {effect.token}",
     RunHook: _run,
     Send: _send,
-    TakeFacts: lambda effect: "take-facts",
+    StartProber: lambda effect: "start-prober",
     Witness: lambda effect: f"witness {effect.peer}",
 }

@@ -9,28 +9,52 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbagent.core.agent import ACCOUNTS_PER_MINUTE, FAREWELL_RETRY_NS, LINKS_LOST_MAX, AgentCore
+from hbagent.core.agent import (
+    ACCOUNTS_PER_MINUTE,
+    EVIDENCE_PAGE_SIZE,
+    FAREWELL_RETRY_NS,
+    LINKS_LOST_MAX,
+    RECALLS_MAX,
+    REPORT_GAP_NS,
+    AgentCore,
+)
 from hbagent.core.config import AgentConfig
 from hbagent.core.echo import request
-from hbagent.core.effects import Ask, Effects, Note, Publish, PublishBeat, Send, TakeFacts
+from hbagent.core.effects import (
+    Ask,
+    Effects,
+    KillProber,
+    Note,
+    Publish,
+    PublishBeat,
+    Recall,
+    Send,
+    StartProber,
+)
 from hbagent.core.messages import (
     RELAY_TIME_NS,
     Account,
     AccountWanted,
     Admission,
     Answered,
+    AppRow,
     Beat,
     Disk,
     Effort,
-    FactsTaken,
+    EvidencePage,
+    EvidenceWanted,
     Farewell,
     FarewellAck,
     Hello,
     HostFacts,
     Linked,
+    Mark,
     Ping,
     Pong,
+    ProberEnded,
+    ProbeResult,
     Query,
+    Recalled,
     Reconfigured,
     Refused,
     Relay,
@@ -39,15 +63,24 @@ from hbagent.core.messages import (
     ReportWanted,
     Suspended,
     Terminate,
+    Vitals,
     WallTime,
 )
-from hbagent.core.states import Outcome, Path
+from hbagent.core.states import AppState, Health, Outcome, Path, Stall
 from hbagent.core.units import SECOND
 from tests.build import LEADER, LEADER2, NODE, WALL_NS, T, agent_core
 from tests.playbook import Playbook
 
 BOTH = (LEADER, LEADER2)
 FACTS = HostFacts(cpu_percent=10.0, load_1m=0.5, disks=(Disk(mount="/", total_bytes=1000, used_percent=40.0),))
+
+
+def vitals(**fields: object) -> Vitals:
+    """What a prober tells."""
+    return Vitals(**{"health": Health.OK, "facts": FACTS, **fields})  # type: ignore[arg-type]
+
+
+VITALS = vitals()
 
 
 def beats(effects: Effects) -> list[Beat]:
@@ -104,21 +137,31 @@ def test_however_late_the_loop_is_each_beat_says_how_late_and_when_the_next_is_d
         due = now + beat.due_in_ns
 
 
-def test_a_beat_waits_for_no_leader_no_facts_and_no_admission() -> None:
-    agent = agent_core(facts_interval_ns=T(1))
-    book = Playbook(agent)
+def test_a_beat_waits_for_no_leader_no_prober_and_no_admission() -> None:
+    book = Playbook(agent_core(prober_patience_ns=T(100)))
     book.wait(T(30))
-    effects = tuple(book.effects)
-    assert len(beats(effects)) == 30
-    assert sum(isinstance(effect, TakeFacts) for effect in effects) == 1, "the one that does not come back"
+    assert len(beats(tuple(book.effects))) == 30
+    assert sum(isinstance(effect, StartProber) for effect in book.effects) == 1, "the one that says nothing"
 
 
-def test_a_beat_carries_the_progress_of_the_half_that_takes_reports_and_the_digest_of_its_newest() -> None:
+def test_a_beat_carries_the_progress_of_the_prober_and_the_digest_of_the_newest_report() -> None:
     agent = agent_core()
-    (report,) = agent.receive("", FactsTaken(FACTS), 0)
-    assert isinstance(report, Publish) and isinstance(report.message, Report)
+    agent.wake(0)
+    (report,) = reported(agent.receive("", VITALS, 0))
+    for count in (1, 2, 2, 3):
+        agent.receive("", Mark(count), 0)
     first = lived(agent, 1)[0]
-    assert (first.progress, first.health_digest) == (1, report.message.digest)
+    assert (first.progress, first.health_digest) == (3, report.digest)
+
+
+def test_the_progress_goes_on_over_the_lives_of_the_prober() -> None:
+    agent = agent_core()
+    agent.wake(0)
+    agent.receive("", Mark(1), 0)
+    agent.receive("", ProberEnded("killed"), 0)
+    agent.wake(T(2))
+    agent.receive("", Mark(1), T(2))
+    assert woken_at(agent, T(3))[0].progress == 2
 
 
 # ---- reports ---------------------------------------------------------------------------------------------
@@ -130,8 +173,8 @@ def reported(effects: Effects) -> list[Report]:
 
 def test_facts_that_say_something_new_are_reported_at_once() -> None:
     agent = agent_core()
-    first = reported(agent.receive("", FactsTaken(FACTS), 0))
-    second = reported(agent.receive("", FactsTaken(msgspec.structs.replace(FACTS, cpu_percent=60.0)), T(1)))
+    first = reported(agent.receive("", VITALS, 0))
+    second = reported(agent.receive("", vitals(facts=msgspec.structs.replace(FACTS, cpu_percent=60.0)), T(1)))
     assert [report.number for report in (*first, *second)] == [1, 2]
     assert {report.incarnation for report in (*first, *second)} == {agent.incarnation}
 
@@ -153,22 +196,22 @@ def test_facts_that_say_something_new_are_reported_at_once() -> None:
 )
 def test_what_is_noise_makes_no_report_before_its_time(change: dict[str, object], news: bool) -> None:
     agent = agent_core()
-    agent.receive("", FactsTaken(FACTS), 0)
+    agent.receive("", VITALS, 0)
     changed = msgspec.structs.replace(FACTS, **change)
-    assert bool(reported(agent.receive("", FactsTaken(changed), T(1)))) is news
+    assert bool(reported(agent.receive("", vitals(facts=changed), T(1)))) is news
 
 
 def test_noise_that_adds_up_is_reported_when_it_has() -> None:
     agent = agent_core()
-    agent.receive("", FactsTaken(FACTS), 0)
+    agent.receive("", VITALS, 0)
     quiet = msgspec.structs.replace(FACTS, cpu_percent=18.0)
-    assert reported(agent.receive("", FactsTaken(quiet), T(1))) == []
-    assert reported(agent.receive("", FactsTaken(msgspec.structs.replace(quiet, cpu_percent=26.0)), T(2)))
+    assert reported(agent.receive("", vitals(facts=quiet), T(1))) == []
+    assert reported(agent.receive("", vitals(facts=msgspec.structs.replace(quiet, cpu_percent=26.0)), T(2)))
 
 
 def test_the_newest_report_goes_out_again_every_half_minute_and_whenever_a_leader_wants_it() -> None:
     agent = agent_core()
-    (report,) = reported(agent.receive("", FactsTaken(FACTS), 0))
+    (report,) = reported(agent.receive("", VITALS, 0))
     book = Playbook(agent)
     book.wait(T(61))
     assert reported(tuple(book.effects)) == [report, report]
@@ -176,10 +219,156 @@ def test_the_newest_report_goes_out_again_every_half_minute_and_whenever_a_leade
     assert agent_core().receive(LEADER, ReportWanted(have=0), 0) == (), "there is none yet"
 
 
-def test_facts_are_read_again_some_time_after_they_came_back() -> None:
-    agent = agent_core(facts_interval_ns=T(10))
-    book = Playbook(agent, quiet=("beat", "send", "report"))
-    assert book >> 5 << "take-facts" >> FactsTaken(FACTS) >> 9.9 >> 0.2 << "take-facts"
+PROBE = ProbeResult(name="disk", health=Health.OK, text="all is well", age_ns=T(3), since_ns=T(9))
+APP = AppRow(name="web", health=Health.OK, state=AppState.READY, since_ns=T(5))
+
+
+@pytest.mark.parametrize(
+    ("change", "news"),
+    [
+        ({"probes": (msgspec.structs.replace(PROBE, text="still well", age_ns=T(4), attempts=1),)}, False),
+        ({"probes": (msgspec.structs.replace(PROBE, health=Health.WARNING),)}, True),
+        ({"probes": ()}, True),
+        ({"apps": (msgspec.structs.replace(APP, status="42 requests", since_ns=T(6)),)}, False),
+        ({"apps": (msgspec.structs.replace(APP, state=AppState.STOPPING),)}, True),
+        ({"apps": (msgspec.structs.replace(APP, health=Health.STALLED, stall=Stall.LOCK_WAIT),)}, True),
+        ({"apps": (msgspec.structs.replace(APP, bundle="b2"),)}, True),
+        ({"health": Health.WARNING}, True),
+    ],
+)
+def test_a_verdict_is_news_and_a_sentence_goes_with_the_next_report(change: dict[str, object], news: bool) -> None:
+    agent = agent_core()
+    before = vitals(probes=(PROBE,), apps=(APP,))
+    (first,) = reported(agent.receive("", before, 0))
+    changed = msgspec.structs.replace(before, **change)
+    told = reported(agent.receive("", changed, T(1)))
+    assert bool(told) is news
+    book = Playbook(agent, T(1))
+    book.wait(T(35))
+    newest = (*told, *reported(tuple(book.effects)))[-1]
+    assert newest.number == 2
+    assert (newest.digest != first.digest) is news
+
+
+def test_what_is_told_grows_older_when_the_prober_tells_no_more() -> None:
+    agent = agent_core()
+    agent.receive("", vitals(probes=(PROBE,), apps=(APP,)), 0)
+    (report,) = reported(agent.receive(LEADER, ReportWanted(have=0), T(10)))
+    assert (report.probes[0].age_ns, report.probes[0].since_ns, report.apps[0].since_ns) == (T(13), T(19), T(15))
+
+
+def test_an_application_that_changes_its_mind_all_the_time_is_told_ten_times_a_second() -> None:
+    agent = agent_core()
+    book = Playbook(agent)
+    for number in range(1000):
+        health = (Health.OK, Health.STALLED)[number % 2]
+        book.take(agent.receive("", vitals(health=health), book.now))
+        book.wait(T(0.001))
+    assert 9 <= len(reported(tuple(book.effects))) <= 11
+    book.wait(REPORT_GAP_NS)
+    assert reported(tuple(book.effects))[-1].health is Health.STALLED, "the last word counts"
+
+
+def test_a_leader_is_told_for_how_long_the_mark_may_stand_still() -> None:
+    for settings, window_ns in (({"prober_window_ns": T(7)}, T(7)), ({"prober": False}, 0)):
+        agent = agent_core(**settings)
+        assert reported(agent.receive("", VITALS, 0))[0].window_ns == window_ns
+
+
+def test_without_a_prober_a_report_says_that_nothing_is_wrong_that_anybody_looked_at() -> None:
+    agent = agent_core(prober=False)
+    effects = agent.wake(0)
+    assert [(report.health, report.facts, report.probes) for report in reported(effects)] == [(Health.OK, None, ())]
+    assert not any(isinstance(effect, StartProber) for effect in effects)
+
+
+# ---- the prober ------------------------------------------------------------------------------------------
+
+
+def test_a_prober_that_ends_is_started_again_ever_more_slowly() -> None:
+    agent = agent_core()
+    book = Playbook(agent)
+    starts: list[list[StartProber]] = []
+    for _ in range(9):
+        book.wait(T(61))
+        started = [effect for effect in book.effects if isinstance(effect, StartProber)]
+        assert len(started) == len(starts) + 1
+        starts.append(started)
+        book.take(agent.receive("", ProberEnded("exit status 1"), book.now))
+        ended_at = book.now
+    book.wait(T(59))
+    assert sum(isinstance(effect, StartProber) for effect in book.effects) == len(starts)
+    assert book.now == ended_at + T(59), "a minute at most, and no less after so many"
+
+
+def test_a_prober_whose_mark_stands_still_is_killed_and_one_that_moves_is_not() -> None:
+    agent = agent_core(prober_patience_ns=T(30))
+    book = Playbook(agent)
+    for count in range(1, 60):
+        book.wait(T(1))
+        book.take(agent.receive("", Mark(count), book.now))
+    assert not [effect for effect in book.effects if isinstance(effect, KillProber)]
+    book.wait(T(31))
+    assert len([effect for effect in book.effects if isinstance(effect, KillProber)]) == 1
+    book.wait(T(30))
+    assert len([effect for effect in book.effects if isinstance(effect, KillProber)]) == 2, "should it not have died"
+
+
+def test_a_prober_that_was_stopped_together_with_the_agent_is_not_killed() -> None:
+    agent = agent_core(prober_patience_ns=T(30))
+    book = Playbook(agent)
+    book.wait(T(1))
+    book.take(agent.receive("", Mark(1), book.now))
+    book.now += T(60)
+    book.wait(T(20))
+    assert not [effect for effect in book.effects if isinstance(effect, KillProber)]
+
+
+# ---- evidence --------------------------------------------------------------------------------------------
+
+
+def pages(effects: Effects) -> list[EvidencePage]:
+    return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, EvidencePage)]
+
+
+def wanted(number: int = 7, app: str = "", bundle: str = "") -> EvidenceWanted:
+    return EvidenceWanted(number=number, node=NODE, app=app, bundle=bundle)
+
+
+@pytest.mark.parametrize("size", [0, 1, EVIDENCE_PAGE_SIZE, EVIDENCE_PAGE_SIZE + 1, 2 * EVIDENCE_PAGE_SIZE])
+def test_a_bundle_goes_to_the_leader_that_wants_it_in_pages(size: int) -> None:
+    agent = agent_core(leaders=BOTH)
+    assert agent.receive(LEADER2, wanted(app="web", bundle="b1"), 0) == (Recall(1, "web", "b1"),)
+    effects = agent.receive("", Recalled(number=1, body=bytes(size)), T(1))
+    assert {effect.peer for effect in effects if isinstance(effect, Send)} == {LEADER2}
+    sent = pages(effects)
+    assert b"".join(page.body for page in sent) == bytes(size)
+    assert [page.page for page in sent] == list(range(len(sent)))
+    assert [page.last for page in sent] == [False] * (len(sent) - 1) + [True]
+    assert {(page.number, page.node) for page in sent} == {(7, NODE)}
+    assert agent.receive("", Recalled(number=1, body=b"again"), T(1)) == ()
+
+
+def test_why_there_is_no_bundle_is_told() -> None:
+    agent = agent_core()
+    agent.receive(LEADER, wanted(), 0)
+    (page,) = pages(agent.receive("", Recalled(number=1, error="no bundle of web"), 0))
+    assert (page.error, page.last) == ("no bundle of web", True)
+    (page,) = pages(agent_core(prober=False).receive(LEADER, wanted(), 0))
+    assert page.error == "this agent runs no prober"
+
+
+def test_few_bundles_are_under_way_at_once_and_one_that_never_comes_is_given_up() -> None:
+    agent = agent_core()
+    for number in range(RECALLS_MAX):
+        assert isinstance(agent.receive(LEADER, wanted(number), 0)[0], Recall)
+    (page,) = pages(agent.receive(LEADER, wanted(99), T(4.9)))
+    assert page.error.startswith("busy")
+    assert isinstance(agent.receive(LEADER, wanted(100), T(5.1))[0], Recall)
+
+
+def test_a_stranger_gets_no_evidence() -> None:
+    assert agent_core().receive("dc1/other", wanted(), 0) == ()
 
 
 # ---- greetings -------------------------------------------------------------------------------------------
@@ -217,7 +406,7 @@ def test_an_admitted_agent_greets_rarely_and_says_so_once() -> None:
 
 def test_a_restarted_leader_gets_the_report_at_once() -> None:
     agent = agent_core()
-    agent.receive("", FactsTaken(FACTS), 0)
+    agent.receive("", VITALS, 0)
     admitted(agent)
     assert reported(agent.receive(LEADER, Admission(accepted=True, epoch=5), T(1))) == []
     assert reported(agent.receive(LEADER, Admission(accepted=True, epoch=6), T(1)))
@@ -225,7 +414,7 @@ def test_a_restarted_leader_gets_the_report_at_once() -> None:
 
 def test_a_new_link_is_greeted_at_once_and_gets_the_report() -> None:
     agent = agent_core()
-    agent.receive("", FactsTaken(FACTS), 0)
+    agent.receive("", VITALS, 0)
     admitted(agent)
     agent.receive("", Linked(LEADER, False), T(1))
     assert not agent.admitted_by
@@ -312,7 +501,7 @@ def test_a_relay_goes_out_and_its_answer_back_to_the_leader_that_asked() -> None
 
 def test_a_relay_without_an_answer_is_answered_in_time() -> None:
     agent = agent_core()
-    book = Playbook(agent, quiet=("beat", "take-facts", "send"))
+    book = Playbook(agent, quiet=("beat", "start-prober", "send"))
     book >> (LEADER, RELAY)
     book.wait(RELAY_TIME_NS)
     assert [effect.number for effect in book.effects if isinstance(effect, Ask)] == [1, 2, 3]

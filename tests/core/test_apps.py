@@ -1,0 +1,140 @@
+"""Whose datagram is it, and may they?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hbagent.core.apps import FORBIDDEN, FULL, MALFORMED, STRANGER, Apps
+from hbagent.core.config import ProberConfig
+from hbagent.core.effects import Watch
+from hbagent.core.messages import Notified
+from tests.probing import APP_PID, APP_UID, app, probe, registered, said
+
+
+def apps(*known: Any, **settings: Any) -> Apps:
+    return Apps(ProberConfig(apps=known, **settings), 0)
+
+
+def names(found: Apps) -> list[str]:
+    return [one.config.name for one in found.sorted()]
+
+
+def test_who_registered_is_known_by_its_process_and_so_are_its_children() -> None:
+    found = apps()
+    assert found.notified(registered(), 0) == [Watch(APP_PID, APP_PID * 10)]
+    found.notified(said("STATUS=direct"), 0)
+    assert found.by_name["web"].status == "direct"
+    found.notified(said("STATUS=by a grandchild", pid=777, ancestors=(776, APP_PID, 1)), 0)
+    assert found.by_name["web"].status == "by a grandchild"
+    assert names(found) == ["web"]
+
+
+def test_a_process_that_has_got_the_id_of_an_ended_one_is_not_taken_for_it() -> None:
+    found = apps()
+    found.notified(registered(), 0)
+    found.notified(said("STATUS=other", start=99), 0)
+    assert found.by_name["web"].status == "" and found.refused == {STRANGER: 1}
+
+
+def test_a_unit_speaks_for_the_application_that_has_it_configured_or_becomes_a_guest() -> None:
+    found = apps(app("shop", unit="nginx.service"))
+    assert found.notified(said("READY=1", unit="nginx.service"), 0) == [Watch(APP_PID, APP_PID * 10)]
+    found.notified(said("READY=1", pid=900, unit="redis.service"), 0)
+    assert names(found) == ["redis", "shop"]
+    assert found.by_name["shop"].pid == APP_PID and not found.by_name["shop"].pid_told
+
+
+def test_a_stranger_without_unit_and_name_is_refused() -> None:
+    found = apps()
+    assert found.notified(said("READY=1"), 0) == []
+    assert found.refused == {STRANGER: 1} and names(found) == []
+
+
+@pytest.mark.parametrize(
+    ("users", "uid", "believed"),
+    [((), APP_UID, True), ((), 0, True), ((), 7, False), ((7, 8), 8, True), ((7, 8), APP_UID, False), ((7,), 0, True)],
+)
+def test_a_name_is_believed_of_root_of_the_configured_users_and_of_who_spoke_first(
+    users: tuple[int, ...], uid: int, believed: bool
+) -> None:
+    found = apps(app(users=users))
+    first = users[0] if users else APP_UID
+    found.notified(said("X_HBAGENT_APP=web", "STATUS=first", uid=first), 0)
+    found.notified(said("X_HBAGENT_APP=web", "STATUS=second", uid=uid), 0)
+    assert found.by_name["web"].status == ("second" if believed else "first")
+    assert found.refused == ({} if believed else {FORBIDDEN: 1})
+
+
+def test_a_child_of_another_user_does_not_speak_for_the_application_by_its_ancestry() -> None:
+    found = apps(app(users=(APP_UID,)))
+    found.notified(registered(), 0)
+    found.notified(said("STATUS=x", pid=777, uid=7, ancestors=(APP_PID,)), 0)
+    assert found.refused == {FORBIDDEN: 1}
+
+
+def test_a_name_wins_over_the_process_that_it_comes_from() -> None:
+    found = apps()
+    found.notified(registered(), 0)
+    found.notified(said("X_HBAGENT_APP=backup", "STATUS=done", pid=777, ancestors=(APP_PID,)), 0)
+    assert found.by_name["backup"].status == "done" and found.by_name["web"].status == ""
+    assert found.by_name["backup"].pid == 0, "a script that reports for a job is not its process"
+
+
+@pytest.mark.parametrize("name", ["../etc", "a b", "", "x" * 65, "ä"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    found = apps()
+    found.notified(said(f"X_HBAGENT_APP={name}"), 0)
+    assert found.refused in ({MALFORMED: 1}, {STRANGER: 1}) and names(found) == []
+
+
+def test_guests_are_bounded_and_configured_ones_are_no_guests() -> None:
+    found = apps(app("own"), guests_max=2)
+    for number in range(4):
+        found.notified(said(f"X_HBAGENT_APP=guest{number}", "READY=1"), 0)
+    found.notified(said("X_HBAGENT_APP=own", "READY=1"), 0)
+    assert names(found) == ["guest0", "guest1", "own"] and found.refused == {FULL: 2}
+
+
+@pytest.mark.parametrize(
+    ("uid", "main_uid", "believed"), [(APP_UID, APP_UID, True), (0, 7, True), (APP_UID, 7, False), (APP_UID, -1, False)]
+)
+def test_a_main_process_is_believed_when_it_is_of_the_senders_user(uid: int, main_uid: int, believed: bool) -> None:
+    found = apps()
+    order = found.notified(said("X_HBAGENT_APP=web", "MAINPID=900", uid=uid, main_uid=main_uid, main_start=5), 0)
+    assert order == ([Watch(900, 5)] if believed else [])
+    assert found.by_name["web"].pid == (900 if believed else 0)
+
+
+@pytest.mark.parametrize("pid", ["", "x", "-1", "0", "9" * 11, "½", "1 2"])
+def test_a_main_process_that_is_no_number_is_refused(pid: str) -> None:
+    found = apps()
+    found.notified(said("X_HBAGENT_APP=web", f"MAINPID={pid}", main_uid=APP_UID), 0)
+    assert found.by_name["web"].pid == 0
+
+
+def test_lines_that_make_no_sense_are_counted_and_cost_the_others_nothing() -> None:
+    found = apps()
+    lines = ("X_HBAGENT_PROGRESS=m", "X_HBAGENT_PROGRESS=m x", "WATCHDOG_USEC=soon", "X_HBAGENT_RESULT=", "STATUS=fine")
+    found.notified(said("X_HBAGENT_APP=web", *lines), 0)
+    assert found.refused == {MALFORMED: 4} and found.by_name["web"].status == "fine"
+
+
+def test_an_application_that_only_a_probe_names_exists() -> None:
+    found = Apps(ProberConfig(probes=(probe("http", app="shop"),)), 0)
+    assert names(found) == ["shop"]
+
+
+def test_a_reload_keeps_guests_and_who_stays_configured_as_it_was() -> None:
+    found = apps(app("a"), app("b"))
+    for name in ("a", "b", "guest"):
+        found.notified(said(f"X_HBAGENT_APP={name}", "STATUS=known"), 0)
+    found.reconfigure(ProberConfig(apps=(app("a"), app("b", window_ns=7), app("c"))), 0)
+    statuses: dict[str, str] = {one.config.name: one.status for one in found.sorted()}
+    assert statuses == {"a": "known", "b": "", "c": "", "guest": "known"}
+
+
+def test_a_datagram_of_nobody_that_brought_a_memory_file_gives_it_back() -> None:
+    (drop,) = apps().notified(Notified(pid=1, uid=1, gid=1, stacks=9), 0)
+    assert getattr(drop, "stacks", None) == 9
