@@ -10,7 +10,7 @@ from typing import Union
 
 import msgspec
 
-from .units import MINUTE
+from .units import MINUTE, SECOND
 
 
 class ExecCheck(msgspec.Struct, frozen=True, kw_only=True, tag="exec"):
@@ -114,6 +114,17 @@ class HostCheck(msgspec.Struct, frozen=True, kw_only=True, tag="host"):
     mounts: tuple[str, ...] = ()
 
 
+class NeighboursCheck(msgspec.Struct, frozen=True, kw_only=True, tag="neighbours"):
+    """Services on other hosts that programs of this host use, as the kernel of this host sees them."""
+
+    #: A connection on which nothing was acknowledged for this long counts.
+    window_ns: int = 10 * SECOND
+    #: So many of them make a service silent.
+    least: int = 1
+    #: Only these services, as "10.0.0.5:5432" or "[fd00::5]:5432"; empty: all.
+    only: tuple[str, ...] = ()
+
+
 Check = Union[
     ExecCheck,
     HttpCheck,
@@ -124,4 +135,5 @@ Check = Union[
     FileCheck,
     LogCheck,
     HostCheck,
+    NeighboursCheck,
 ]
