@@ -14,8 +14,10 @@ process of its own.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
+from collections.abc import Iterator
 
 
 def lighten() -> None:
@@ -25,6 +27,17 @@ def lighten() -> None:
     stand_in = types.ModuleType("asyncio", "Stands in for asyncio where no coroutine ever runs.")
     stand_in.get_running_loop = _no_running_loop  # type: ignore[attr-defined]
     sys.modules.setdefault("asyncio", stand_in)
+
+
+@contextlib.contextmanager
+def without(*names: str) -> Iterator[None]:
+    """What is imported inside finds no module of these names, where none is loaded yet."""
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]
+    yield
+    for name in hidden:
+        del sys.modules[name]
 
 
 def _no_running_loop() -> None:
