@@ -1,0 +1,411 @@
+"""For other people's programs: tell hbagent that the threads which matter get on with their work.
+
+A thread that only says "I am here" says so while every other one is stuck. So each critical thread raises a number of
+its own as it finishes pieces of work, and says how much is waiting for it::
+
+    from hbagent.progress import Progress
+
+    progress = Progress(app="web")
+    mark = progress.mark("worker-3", window=10.0)
+    progress.ready()
+    while True:
+        job = jobs.get()
+        with mark.working():
+            handle(job)
+
+or, where the queue is at hand, `mark.queued(jobs.qsize())` and `mark.tick()` after each job. Work that waits for
+`window` seconds while the number stands still is what hbagent calls STALLED; with nothing to do it may stand still for
+ever. A mark that never says how much waits is taken to have work always.
+
+The numbers are sent by one sleeping thread, which starts with the first mark and cannot raise them: it can only repeat
+what the others have done. It feeds the watchdog, too (`WATCHDOG_USEC`), for as long as no mark stands still with work
+waiting, so that a stuck program is not kept alive by a thread that is not. When a mark stands still it writes the
+Python stacks of all threads into a memory file that the agent was given; for the case that some C code holds the
+interpreter, and with it this thread, `faulthandler` is told to write them after `window` by itself. (A program that
+uses `faulthandler.dump_traceback_later` itself says `Progress(later=False)`: there is only one of it in a process.)
+
+Nothing here raises into the program, waits for anything, or needs hbagent to run. Nothing else of hbagent is imported,
+and CPython 3.8 is enough: the file may be copied into a program.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import contextlib
+import faulthandler
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+
+#: The usual time in which a number must move while work waits.
+WINDOW_S = 30.0
+#: A window is looked at four times, but the marks are sent no more often and no more rarely than this.
+_PERIOD_MIN_S, _PERIOD_MAX_S = 0.2, 5.0
+#: Who is meant, and the memory file, are told again so often: the agent may have been restarted.
+_INTRODUCE_S = 30.0
+#: As much as one datagram may hold.
+_DATAGRAM_SIZE = 4000
+#: Marks sent; beyond, the rest is not. The agent takes as many of one application.
+MARKS_MAX = 64
+#: Words that found no room at once are kept for the next time, as many.
+_UNSENT_MAX = 16
+
+
+class Mark:
+    """The number that one thread raises as it works. Made by `Progress.mark`."""
+
+    __slots__ = ("__weakref__", "_count", "_name", "_progress", "_queued", "_resting", "_seen", "_seen_at", "_window_s")
+
+    def __init__(self, progress: Progress, name: str, window_s: float) -> None:
+        self._progress = progress
+        self._name = name
+        self._window_s = window_s
+        self._count = 0
+        self._queued: int | None = None
+        #: A process that was forked off begins with none of its parent's marks, until it uses one.
+        self._resting = False
+        self._seen: object = None
+        self._seen_at = 0.0
+
+    def tick(self, n: int = 1) -> None:
+        """So many pieces of work are done."""
+        self._count += n
+        if self._resting:
+            self._progress._wake(self)
+
+    def queued(self, n: int) -> None:
+        """So many pieces of work wait for this thread; with 0 it need not move."""
+        self._queued = max(0, int(n))
+        if self._resting:
+            self._progress._wake(self)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Around one piece of work: there is something to do now, and afterwards it is done."""
+        self.queued(1)
+        try:
+            yield
+        finally:
+            self._queued = 0
+            self.tick()
+
+    def close(self) -> None:
+        """The thread ends: it need not move any more, and is told of no longer."""
+        self._queued = 0
+        self._progress._forget(self)
+
+    def _stands(self, now: float) -> float:
+        """For how long it has stood still with work waiting, in the eyes of the sampler."""
+        seen = (self._count, self._queued == 0)
+        if seen != self._seen or self._queued == 0:
+            self._seen, self._seen_at = seen, now
+        return now - self._seen_at
+
+    def _line(self) -> str:
+        queued = self._queued
+        text = "" if queued is None else f" queued={queued}"
+        return f"X_HBAGENT_PROGRESS={self._name} {self._count}{text} window={self._window_s:g}"
+
+
+class Progress:
+    """What this program tells: to the agent its marks, and to whoever listens at NOTIFY_SOCKET how it is.
+
+    `address`: the agent's socket (default: HBAGENT_NOTIFY, then NOTIFY_SOCKET; with neither nothing is sent).
+    `app`: the name to be known by; not needed under `hbagent run-app`, or for a unit that the agent knows.
+    `stacks`: hand the agent a memory file for stacks. `later`: have `faulthandler` fill it when this thread cannot.
+    """
+
+    def __init__(self, app: str = "", address: str | None = None, *, stacks: bool = True, later: bool = True) -> None:
+        environment = os.environ
+        outer = environment.get("NOTIFY_SOCKET", "")
+        agent = address or environment.get("HBAGENT_NOTIFY", "") or outer
+        #: The agent first; then systemd, or a relay to it, which hears what everybody may say.
+        self._addresses = [_address(path) for path in dict.fromkeys((agent, outer)) if path]
+        self._name = _word(app)
+        #: Under `hbagent run-app` the agent knows the program's first process already.
+        self._main = os.getpid() if app and app != environment.get("HBAGENT_APP") else 0
+        self._period_s, self._feeds = _watchdog(environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID"))
+        self._wants_stacks, self._wants_later = stacks, later
+        self._marks: tuple[Mark, ...] = ()
+        #: By the number of the address.
+        self._unsent: dict[int, list[str]] = {}
+        self._socket: socket.socket | None = None
+        self._stacks: int | None = None
+        self._told_stuck = False
+        self._armed = False
+        self._introduced_at: float | None = None
+        self._forked = False
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        _LIVING.add(self)
+
+    def mark(self, name: str, window: float = WINDOW_S) -> Mark:
+        """A new mark: one for each thread that matters. `window`: seconds in which it must move while work waits."""
+        mark = Mark(self, _word(name) or "main", min(86_400.0, max(0.2, float(window))))
+        self._wake(mark)
+        return mark
+
+    def ready(self, status: str = "") -> None:
+        """The program serves."""
+        self._say(["READY=1", *_status(status)])
+
+    def status(self, text: str) -> None:
+        """One line for people."""
+        self._say(_status(text))
+
+    def reloading(self) -> None:
+        """A new configuration is being read; `ready` follows."""
+        self._say(["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"])
+
+    def stopping(self) -> None:
+        """The program is leaving on purpose."""
+        self._say(["STOPPING=1"])
+
+    def close(self) -> None:
+        """Say no more. The marks rest from now on."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(1.0)
+        self._rest()
+
+    # ---- marks ---------------------------------------------------------------------------------------------
+
+    def _wake(self, mark: Mark) -> None:
+        """Tell of this mark from now on, and start the sampler when there is none."""
+        if not self._addresses:
+            mark._resting = False
+            return
+        with self._lock:
+            mark._resting = False
+            if mark not in self._marks and len(self._marks) < MARKS_MAX:
+                if self._forked:
+                    # Each process has marks of its own.
+                    mark._name = f"{mark._name.partition('@')[0][:48]}@{os.getpid()}"
+                self._marks = (*self._marks, mark)
+            if self._thread is None and not self._stop.is_set():
+                thread = threading.Thread(target=self._run, name="hbagent-progress", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads, or the interpreter is on its way out
+                    return
+                self._thread = thread
+
+    def _forget(self, mark: Mark) -> None:
+        with self._lock:
+            if mark not in self._marks:
+                return
+            self._marks = tuple(one for one in self._marks if one is not mark)
+        self._say([mark._line()], agent_only=True)
+
+    def _rest(self) -> None:
+        marks, self._marks = self._marks, ()
+        for mark in marks:
+            mark._queued = 0
+        if marks:
+            self._say([mark._line() for mark in marks], agent_only=True)
+        self._disarm()
+
+    # ---- the sampler ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period()):
+            # A program must not lose its sampler, or see its error, because of one turn.
+            with contextlib.suppress(Exception):
+                self._turn(time.monotonic())
+
+    def _period(self) -> float:
+        window = min((mark._window_s for mark in self._marks), default=WINDOW_S)
+        return max(_PERIOD_MIN_S, min(_PERIOD_MAX_S, window / 4, self._period_s))
+
+    def _turn(self, now: float) -> None:
+        marks = self._marks
+        still = [(mark, mark._stands(now)) for mark in marks]
+        stuck = [(mark, still_s) for mark, still_s in still if still_s >= mark._window_s]
+        self._introduce(now)
+        self._say([mark._line() for mark in marks], agent_only=True)
+        # Who never says how much waits may be idle: the agent decides, and nobody is killed for it.
+        self._say(["WATCHDOG=1"] if self._feeds and not any(mark._queued for mark, _ in stuck) else [])
+        if self._stacks is None:
+            return
+        if stuck:
+            self._write_stacks(stuck)
+        elif self._told_stuck or self._armed:
+            self._disarm()
+            _empty(self._stacks)
+            self._told_stuck = False
+        if self._wants_later and marks and not stuck:
+            self._arm(min(mark._window_s for mark in marks), self._stacks)
+
+    def _introduce(self, now: float) -> None:
+        if self._introduced_at is not None and now < self._introduced_at + _INTRODUCE_S:
+            return
+        if self._stacks is None and self._wants_stacks:
+            self._stacks = _memory_file()
+        fields = []
+        if self._name and self._main and not self._forked:
+            fields.append(f"X_HBAGENT_MAIN={self._main}")
+        if self._stacks is not None:
+            fields.append("X_HBAGENT_STACKS=1")
+        if not fields or self._send(0, fields, self._stacks):
+            self._introduced_at = now
+
+    def _write_stacks(self, stuck: list[tuple[Mark, float]]) -> None:
+        """The stacks at the moment when it is found stuck; again when it was not, meanwhile."""
+        if self._told_stuck or self._stacks is None:
+            return
+        self._disarm()
+        _empty(self._stacks)
+        for mark, still_s in stuck[:8]:
+            text = f"mark {mark._name} has stood at {mark._count} for {still_s:.1f} s, queued: {mark._queued}\n"
+            os.write(self._stacks, text.encode("utf-8", "replace"))
+        faulthandler.dump_traceback(file=self._stacks, all_threads=True)
+        self._told_stuck = True
+
+    def _arm(self, window_s: float, stacks: int) -> None:
+        with _forking:
+            faulthandler.dump_traceback_later(window_s, exit=False, file=stacks)
+            self._armed = True
+
+    def _disarm(self) -> None:
+        with _forking:
+            if self._armed:
+                faulthandler.cancel_dump_traceback_later()
+                self._armed = False
+
+    # ---- sending -------------------------------------------------------------------------------------------
+
+    def _say(self, lines: list[str], agent_only: bool = False) -> None:
+        """Send lines in as many datagrams as they need; what has no room now goes with the next."""
+        with contextlib.suppress(Exception):
+            for i in range(1 if agent_only else len(self._addresses)):
+                for part in _parts([*self._unsent.pop(i, []), *lines]):
+                    if not self._send(i, part):
+                        # Marks and watchdogs are said again by themselves; the other words are said once.
+                        once = [line for line in part if not line.startswith(("X_HBAGENT_", "WATCHDOG="))]
+                        self._unsent[i] = [*self._unsent.get(i, []), *once][-_UNSENT_MAX:]
+
+    def _send(self, number: int, lines: list[str], descriptor: int | None = None) -> bool:
+        if number >= len(self._addresses):
+            return False
+        if number == 0 and self._name:
+            lines = [f"X_HBAGENT_APP={self._name}", *lines]
+        control = []
+        if descriptor is not None:
+            control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+        try:
+            if self._socket is None:
+                made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                made.setblocking(False)
+                self._socket = made
+            self._socket.sendmsg(["\n".join(lines).encode("utf-8", "replace")], control, 0, self._addresses[number])
+        except OSError:
+            return False
+        return True
+
+    def _after_fork(self) -> None:
+        """In a process that was forked off: the sampler is the parent's, and so are the numbers."""
+        for mark in self._marks:
+            mark._resting = True
+            mark._queued = None
+        self._marks = ()
+        self._unsent = {}
+        self._thread = None
+        self._introduced_at = None
+        self._forked = True
+        if self._armed:
+            # Forked behind Python's back: the next call would wait for a thread that is not here.
+            self._wants_later = False
+        self._armed = self._told_stuck = False
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        if self._stacks is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._stacks)
+            self._stacks = None
+
+
+_LIVING: weakref.WeakSet[Progress] = weakref.WeakSet()
+#: Held over a fork. Reentrant, for a signal handler may fork in the middle of one.
+_forking = threading.RLock()
+
+
+def _before_fork() -> None:
+    # The thread that `faulthandler` waits in is not in the child, which would wait for its end for ever when it exits
+    # (seen with CPython 3.8, 3.11 and 3.13).
+    _forking.acquire()
+    for progress in list(_LIVING):
+        progress._disarm()
+
+
+def _after_fork_here() -> None:
+    _forking.release()
+
+
+def _after_fork_there() -> None:
+    global _forking
+    _forking = threading.RLock()
+    for progress in list(_LIVING):
+        progress._after_fork()
+
+
+def _at_exit() -> None:
+    for progress in list(_LIVING):
+        progress.close()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_there)
+atexit.register(_at_exit)
+
+
+def _address(path: str) -> str:
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
+def _word(text: str) -> str:
+    """A name without what would end it in a datagram."""
+    return "".join(c if c.isprintable() and not c.isspace() and c != "=" else "_" for c in str(text))[:64]
+
+
+def _status(text: str) -> list[str]:
+    return [f"STATUS={' '.join(str(text).split())[:500]}"] if text else []
+
+
+def _parts(lines: list[str]) -> Iterator[list[str]]:
+    """Lines in groups of which each has room in a datagram."""
+    part: list[str] = []
+    size = 0
+    for line in lines:
+        length = len(line.encode("utf-8", "replace")) + 1
+        if part and size + length > _DATAGRAM_SIZE:
+            yield part
+            part, size = [], 0
+        part.append(line)
+        size += length
+    if part:
+        yield part
+
+
+def _watchdog(usec: str, pid: str | None) -> tuple[float, bool]:
+    """How often to feed it at least, in seconds, and whether to: a third of its limit leaves room for two lost ones."""
+    if not (usec.isascii() and usec.isdecimal()) or not int(usec) or pid not in (None, "", str(os.getpid())):
+        return _PERIOD_MAX_S, False
+    return min(int(usec), 10**9) / 3e6, True
+
+
+def _memory_file() -> int | None:
+    try:
+        return os.memfd_create("hbagent-stacks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except (OSError, AttributeError):
+        return None
+
+
+def _empty(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.ftruncate(descriptor, 0)
