@@ -57,6 +57,8 @@ class Apps:
             self.refused[app] = self.refused.get(app, 0) + 1
             return [Drop(notified.stacks)] if notified.stacks else []
         fields = dict(notified.fields)
+        if fields.get("X_HBAGENT_FORGET") == "1":
+            return self._forget(app, now)
         main = fields.get("X_HBAGENT_MAIN") or fields.get("MAINPID")
         if main is not None:
             effects += self._main(app, main, notified, now)
@@ -71,6 +73,15 @@ class Apps:
         if bad:
             self.refused[MALFORMED] = self.refused.get(MALFORMED, 0) + bad
         return effects
+
+    def _forget(self, app: App, now: int) -> list[Effect]:
+        """It is over and done with: a guest is no longer known, a configured one begins anew."""
+        name, stacks = app.config.name, app.stacks
+        if app.guest:
+            del self.by_name[name]
+        else:
+            self.by_name[name] = App(app.config, now)
+        return [Drop(stacks)] if stacks else []
 
     def _main(self, app: App, main: str, notified: Notified, now: int) -> list[Effect]:
         """It names its own main process: one of its own user, which is not the process of another application."""

@@ -138,3 +138,20 @@ def test_a_reload_keeps_guests_and_who_stays_configured_as_it_was() -> None:
 def test_a_datagram_of_nobody_that_brought_a_memory_file_gives_it_back() -> None:
     (drop,) = apps().notified(Notified(pid=1, uid=1, gid=1, stacks=9), 0)
     assert getattr(drop, "stacks", None) == 9
+
+
+def test_what_is_over_and_done_with_is_forgotten() -> None:
+    found = apps(app("own"))
+    for name in ("own", "guest"):
+        found.notified(said(f"X_HBAGENT_APP={name}", "X_HBAGENT_RESULT=3", stacks=5), 0)
+        assert [getattr(effect, "stacks", 0) for effect in found.notified(forget(name), 0)] == [5]
+    assert names(found) == ["own"] and not found.by_name["own"].stacks
+    found.by_name["own"].look(0)
+    assert found.by_name["own"].health.value == "OK"
+    found.notified(said("X_HBAGENT_APP=own", "STATUS=mine"), 0)
+    found.notified(forget("own", uid=7), 0)
+    assert found.by_name["own"].status == "mine", "and not by anybody"
+
+
+def forget(name: str, **fields: Any) -> Notified:
+    return said(f"X_HBAGENT_APP={name}", "X_HBAGENT_FORGET=1", **fields)
