@@ -8,6 +8,9 @@ which is what an application looks like that is up and yet stuck.
 It needs no compiler and nothing of hbagent. When `NOTIFY_SOCKET` is set it reports there: READY=1, and for each clerk a
 mark with the customers served and those that wait. It ends when whoever started it ends, or after `--for` seconds.
 
+As a drill (`--drill KIND --app NAME`) it registers under that name, works for some seconds, and then deadlocks, freezes
+(SIGSTOP) or crashes (SIGKILL) by itself; a parent of its own sees to its end, and has it forgotten.
+
 Standard output tells, one line each: `READY pid=… clerk-buy=… clerk-sell=…` (thread ids) and, once both clerks are
 about to ask for the second mutex, `DEADLOCK stock=0x… till=0x…` (addresses).
 """
@@ -27,6 +30,9 @@ import time
 #: pthread_mutex_t takes 40 bytes on x86-64 and 48 on aarch64 (glibc); musl's is no larger.
 _MUTEX_BYTES = 64
 _PR_SET_NAME = 15
+_PR_SET_PDEATHSIG = 1
+#: What a drill can do.
+DRILLS = ("deadlock", "freeze", "crash")
 #: A customer for each clerk.
 PACE_SECONDS = 0.05
 MARKS_SECONDS = 0.2
@@ -127,9 +133,10 @@ class Shop:
         self._both.wait()
         self._both.wait()
 
-    def marks(self) -> str:
-        """Customers served and waiting, as a datagram for the notify socket."""
-        marks = (f"X_HBAGENT_PROGRESS={c.name} {c.served} queued={c.customers.qsize()}" for c in self.clerks)
+    def marks(self, window: float = 0) -> str:
+        """Customers served and waiting, as a datagram for the notify socket; `window` in seconds, 0: not told."""
+        more = f" window={window:g}" if window else ""
+        marks = (f"X_HBAGENT_PROGRESS={c.name} {c.served} queued={c.customers.qsize()}{more}" for c in self.clerks)
         return "\n".join(marks)
 
 
@@ -149,24 +156,50 @@ def tell(text: str) -> None:
             sender.sendto(text.encode(), "\0" + path[1:] if path.startswith("@") else path)
 
 
-def serve(shop: Shop, seconds: float) -> None:
-    """Let customers come until SIGTERM, the end of the parent, or of the time; SIGUSR1 deadlocks the clerks."""
-    parent, until, marks_at, told = os.getppid(), time.monotonic() + seconds, 0.0, False
+def serve(shop: Shop, seconds: float, drill: str = "", after: float = 0, window: float = 0) -> None:
+    """Let customers come until SIGTERM, the end of the parent, or of the time; SIGUSR1 deadlocks the clerks.
+
+    With a `drill` that happens by itself after `after` seconds.
+    """
+    begun, parent = time.monotonic(), os.getppid()
+    until, marks_at, told = begun + seconds, begun, False
     while time.monotonic() < until and os.getppid() == parent:
         shop.customers_come()
         if time.monotonic() >= marks_at:
             marks_at = time.monotonic() + MARKS_SECONDS
-            tell(shop.marks())
+            tell(shop.marks(window))
         caught = signal.sigtimedwait((signal.SIGUSR1, signal.SIGTERM, signal.SIGINT), PACE_SECONDS)
-        if caught is None:
-            continue
-        if caught.si_signo != signal.SIGUSR1:
+        if caught is not None and caught.si_signo != signal.SIGUSR1:
             return
-        if told:
+        if told or (caught is None and not (drill and time.monotonic() >= begun + after)):
             continue
         told = True
-        shop.deadlock()
-        print(f"DEADLOCK stock={shop.stock.address:#x} till={shop.till.address:#x}", flush=True)
+        if drill == "freeze":
+            print("FREEZE", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif drill == "crash":
+            print("CRASH", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            shop.deadlock()
+            print(f"DEADLOCK stock={shop.stock.address:#x} till={shop.till.address:#x}", flush=True)
+
+
+def see_to(child: int, app: str, seconds: float) -> None:
+    """The parent of a drill: tell how it ended, and have it forgotten when the time is over or SIGTERM comes."""
+    until, alive = time.monotonic() + seconds, True
+    while time.monotonic() < until:
+        if alive and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            alive = False
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            tell(f"X_HBAGENT_APP={app}\nX_HBAGENT_RESULT={status if status >= 0 else 128 - status}")
+        left = max(0.0, min(until - time.monotonic(), 0.1))
+        if signal.sigtimedwait((signal.SIGTERM, signal.SIGINT), left) is not None:
+            break
+    if alive:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    tell(f"X_HBAGENT_APP={app}\nX_HBAGENT_FORGET=1")
 
 
 def main() -> None:
@@ -174,15 +207,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m hbagent.demo.victim", description="deadlocks on SIGUSR1")
     parser.add_argument("--idle", type=int, default=0, metavar="N", help="threads that only wait, to hide among")
     parser.add_argument("--for", type=float, default=FOR_SECONDS, metavar="SECONDS", dest="seconds")
+    parser.add_argument("--drill", choices=DRILLS, default="", help="do this by itself")
+    parser.add_argument("--app", default="", metavar="NAME", help="register under this name")
+    parser.add_argument("--after", type=float, default=4.0, metavar="SECONDS", help="work for so long before the drill")
+    parser.add_argument("--window", type=float, default=0, metavar="SECONDS", help="its marks must move within this")
     options = parser.parse_args()
     # Blocked before any thread is made, so that none of them is interrupted and `sigtimedwait` gets them all.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT))
+    if options.drill:
+        child = os.fork()
+        if child:
+            see_to(child, options.app, options.seconds)
+            return
+        # Frozen, it would not notice the end of its parent.
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     shop = Shop(options.idle)
     shop.open()
-    tell("READY=1\nSTATUS=open")
+    names = f"X_HBAGENT_APP={options.app}\nX_HBAGENT_MAIN={os.getpid()}\n" if options.app else ""
+    tell(f"{names}READY=1\nSTATUS=open")
     clerks = " ".join(f"{clerk.name}={clerk.native_id}" for clerk in shop.clerks)
     print(f"READY pid={os.getpid()} {clerks}", flush=True)
-    serve(shop, options.seconds)
+    serve(shop, options.seconds, options.drill, options.after, options.window)
     # Threads that wait for a mutex cannot be joined.
     os._exit(0)
 
