@@ -15,6 +15,10 @@ _BENCHES: dict[str, tuple[str, dict[str, float]]] = {
         "how fast a crash, and a host that vanished, is seen",
         {"kills": 8, "vanished": 2, "pauses": 0, "nodes": 4},
     ),
+    "diagnose": (
+        "how fast a deadlock is found, what that costs the process, and whether it is ever wrong",
+        {"looks": 50, "windows": 3, "racing_seconds": 1.0},
+    ),
     "sim": ("how fast a datacenter is simulated", {"hosts": 1_000, "racks": 25, "seconds": 20}),
 }
 
