@@ -18,8 +18,11 @@ from typing import Any, ClassVar
 import msgspec
 
 from .account import STOOD_STILL, reason
+from .changes import PROBER, bad_parts, compare, sentence, told
 from .config import LeaderConfig
 from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Send
+from .fetches import Fetch, Fetches, bundle_of, too_many
+from .health import worse
 from .inquiry import Proof
 from .leaderviews import explain_view, status_view
 from .member import Member
@@ -31,8 +34,11 @@ from .messages import (
     Answered,
     Disconnected,
     Evidence,
+    EvidencePage,
+    EvidenceWanted,
     Farewell,
     FarewellAck,
+    HealthChange,
     HeardWanted,
     Hello,
     KeepFailed,
@@ -63,11 +69,13 @@ from .observer import PAUSE_MIN_NS, OwnLag
 from .outbox import Outbox
 from .refusals import Refusals
 from .roster import Change, Heard, Roster
-from .states import Kind, Liveness
+from .states import Health, Kind, Liveness
 from .units import MINUTE, SECOND, show_duration
+from .views import EvidenceView
+from .vigil import look
 from .wallclock import WallClock
 
-#: Verdicts remembered per node for `explain`.
+#: Verdicts remembered per node for `explain`, and as many changes of its health.
 STORY_LENGTH = 10
 #: A node that is back is asked this often, once a second, why it was silent; then nobody will know.
 ACCOUNT_TRIES = 10
@@ -75,6 +83,8 @@ ACCOUNT_TRIES = 10
 REMEMBER_NS = 10 * MINUTE
 #: Why an agent is not admitted, for its log. The wire refuses more than 256 characters.
 REASON_LENGTH_MAX = 250
+#: Transitions that say nothing of whether a node lives.
+_OF_OTHER_AXES = (Kind.NODE_ACCOUNTED, Kind.HEALTH_CHANGED)
 
 
 class LeaderCore:
@@ -95,7 +105,7 @@ class LeaderCore:
         self.memory = Memory(self._members, self._outbox)
         self._resend_at: int | None = None
         self._tick_at = now + config.tick_ns
-        self._count_at = self._allow_at = now
+        self._count_at = self._allow_at = self._looked_at = now
         self._summary_number = 0
         racks = list(config.racks)
         step = config.summary_interval_ns // max(1, len(racks))
@@ -107,6 +117,8 @@ class LeaderCore:
         self._owed: dict[str, tuple[int, int, int]] = {}
         self._accounts = 0
         self._remember_at = now + REMEMBER_NS
+        #: Evidence bundles under way from agents.
+        self._fetches = Fetches(self.epoch)
         self._beats_seen = 0
         self._stalls = 0
         self._suspended_ns = 0
@@ -187,6 +199,8 @@ class LeaderCore:
         again = self.memory.retry(now)
         if again is not None:
             effects.append(again)
+        for fetch in self._fetches.expired(now):
+            effects.append(self._fetched(fetch))
         return tuple(effects)
 
     def deadline(self) -> int | None:
@@ -202,7 +216,8 @@ class LeaderCore:
             at = asking
         if self._resend_at is not None and self._resend_at < at:
             at = self._resend_at
-        return at
+        given_up = self._fetches.deadline()
+        return at if given_up is None else min(at, given_up)
 
     def lagged(self, now: int) -> Effects:
         """The loop comes back from a pause, and nothing is drained yet: what waits there is not late by itself."""
@@ -345,30 +360,35 @@ class LeaderCore:
     def _tell(self, changes: Iterable[Change], now: int) -> Effects:
         effects: list[Effect] = []
         entries: list[Entry] = []
-        told = tuple(changes)
-        for change in told:
+        news = tuple(changes)
+        for change in news:
             transition = self._transition(change, now)
             self._want_account(change)
             self._outbox.add(self.epoch, transition)
             entries.append(verdict_entry(self.epoch, transition))
-            story = self._stories.setdefault(transition.node, [])
-            story.append(transition)
-            del story[:-STORY_LENGTH]
-            effects.append(
-                Happened(transition.node, change.kind, change.before.value, change.after.value, change.cause)
-            )
+            self._remember(transition)
+            effects.append(_happened(transition))
         if not entries:
             return ()
         effects.append(self.memory.keep(entries))
         effects.extend(self._send_outbox(now))
-        if any(change.kind is Kind.NODE_RECOVERED for change in told):
+        if any(change.kind is Kind.NODE_RECOVERED for change in news):
             effects.extend(self._ask_accounts())
         return tuple(effects)
+
+    def _remember(self, transition: Transition) -> None:
+        """For `explain`. A probe that wavers must not push out why the node was called dead."""
+        story = self._stories.setdefault(transition.node, [])
+        story.append(transition)
+        axis = transition.kind is Kind.HEALTH_CHANGED
+        same = [at for at, old in enumerate(story) if (old.kind is Kind.HEALTH_CHANGED) is axis]
+        if len(same) > STORY_LENGTH:
+            del story[same[0]]
 
     def _transition(self, change: Change, now: int) -> Transition:
         member = change.member
         self._number += 1
-        if change.kind is not Kind.NODE_ACCOUNTED:
+        if change.kind not in _OF_OTHER_AXES:
             member.version = self._number
         return Transition(
             number=self._number,
@@ -382,8 +402,9 @@ class LeaderCore:
             sequence=member.order.sequence,
             at_wall_ns=self.wall.at(now),
             at_mono_ns=now,
-            health_before=member.health,
+            health_before=member.health if change.health_before is None else change.health_before,
             health_after=member.health,
+            report=change.report,
         )
 
     def _send_outbox(self, now: int) -> Effects:
@@ -453,6 +474,7 @@ class LeaderCore:
             self._count_at = now + SECOND
             self._allow_beats(now)
             effects.extend(self._missing_reports())
+            effects.extend(self._look_at_probers(now))
             effects.extend(self._ask_accounts())
             beats = sum(member.beats for member in self._members.values())
             self.inquiry.refill(beats - self._beats_seen)
@@ -558,9 +580,101 @@ class LeaderCore:
             return self._refuse(sender, "stale", now)
         member.report = report
         member.report_at = now
-        member.health = report.health
         self._reports_due[member.rack][sender] = 0
-        return ()
+        before, member.health = member.health, _health_of(member)
+        if old is None or member.liveness not in (Liveness.ALIVE, Liveness.SUSPECT):
+            # Nothing to compare with, or nobody there: the root goes by the rows of the summaries.
+            return ()
+        if (old.incarnation, old.number) == (report.incarnation, report.number):
+            return ()
+        return self._health_changed(member, before, compare(bad_parts(old), report), now)
+
+    # ---- health ------------------------------------------------------------------------------------------
+
+    def _look_at_probers(self, now: int) -> Effects:
+        """Once a second: whose prober stands still while its agent beats, and whose moves again."""
+        elapsed, self._looked_at = now - self._looked_at, now
+        effects: list[Effect] = []
+        for member in self._members.values():
+            if look(member, elapsed):
+                before, member.health = member.health, _health_of(member)
+                effects.extend(self._health_changed(member, before, (_prober_change(member),), now))
+        return tuple(effects)
+
+    def _health_changed(self, member: Member, before: Health, changes: tuple[HealthChange, ...], now: int) -> Effects:
+        """Tell what changed of a node's health, if anything did. It has nothing to do with its liveness."""
+        report = member.report
+        if (not changes and before is member.health) or report is None:
+            return ()
+        evidence = Evidence(
+            text=sentence(changes, before, member.health),
+            incarnation=report.incarnation,
+            sequence=member.order.sequence,
+            interval_ns=member.interval_ns,
+            changes=told(changes),
+        )
+        change = Change(
+            member=member,
+            kind=Kind.HEALTH_CHANGED,
+            before=member.liveness,
+            after=member.liveness,
+            cause=member.cause,
+            evidence=evidence,
+            health_before=before,
+            report=report.number,
+        )
+        return self._tell((change,), now)
+
+    # ---- evidence ----------------------------------------------------------------------------------------
+
+    def _evidence_wanted(self, sender: str, wanted: EvidenceWanted, now: int) -> Effects:
+        """The root wants a bundle of a node."""
+        if sender != self._config.root:
+            return self._refuse(sender, "forged-id", now)
+        return self._ask_evidence(sender, wanted.number, wanted, now)
+
+    def _ask_evidence(self, asker: str, number: int, wanted: EvidenceWanted, now: int) -> Effects:
+        error = self._why_not(wanted.node)
+        fetch = None if error else self._fetches.begin(wanted.node, wanted.node, asker, number, now)
+        if fetch is None:
+            return (self._no_evidence(asker, number, wanted.node, error or too_many()),)
+        fetch.wanted = asker != self._config.root
+        return (Send(wanted.node, msgspec.structs.replace(wanted, number=fetch.number)),)
+
+    def _why_not(self, node: str) -> str:
+        """Why a node cannot be asked for evidence; "" when it can."""
+        member = self._members.get(node)
+        if member is None:
+            return f"no node {node!r} in {', '.join(self._config.racks)}"
+        if member.liveness not in (Liveness.ALIVE, Liveness.SUSPECT):
+            return f"{node} is {member.liveness.value}: it cannot be asked"
+        return ""
+
+    def _evidence_page(self, sender: str, page: EvidencePage, now: int) -> Effects:
+        fetch = self._fetches.take(sender, page)
+        if fetch is None:
+            return self._refuse(sender, "unasked", now)
+        if fetch.error:
+            return (self._fetched(fetch),)
+        if fetch.asker == self._config.root:
+            return (Send(fetch.asker, msgspec.structs.replace(page, number=fetch.query)),)
+        return (self._fetched(fetch),) if page.last else ()
+
+    def _fetched(self, fetch: Fetch) -> Effect:
+        """A fetch is over."""
+        if fetch.error:
+            return self._no_evidence(fetch.asker, fetch.query, fetch.node, fetch.error)
+        bundle, error = bundle_of(fetch)
+        if bundle is None:
+            return self._no_evidence(fetch.asker, fetch.query, fetch.node, error)
+        view = EvidenceView(node=fetch.node, leader=self._config.name, size_bytes=fetch.size, bundle=bundle)
+        return Answer(fetch.asker.encode("latin-1"), fetch.query, view)
+
+    def _no_evidence(self, asker: str, number: int, node: str, error: str) -> Effect:
+        error = error[:REASON_LENGTH_MAX]
+        if asker == self._config.root:
+            return Send(asker, EvidencePage(number=number, node=node, page=0, last=True, error=error))
+        return Answer(asker.encode("latin-1"), number, None, error)
 
     def _hello(self, sender: str, hello: Hello, now: int) -> Effects:
         if sender not in self._members:
@@ -639,6 +753,9 @@ class LeaderCore:
             return (Answer(asker, query.id, {"name": self._config.name, "role": "leader"}),)
         if query.what == "status":
             return (Answer(asker, query.id, status_view(self, self._config, now)),)
+        if query.what == "evidence":
+            wanted = EvidenceWanted(number=0, node=query.node, app=query.app, bundle=query.bundle)
+            return self._ask_evidence(sender, query.id, wanted, now)
         if query.what == "explain":
             member = self._members.get(query.node)
             if member is None:
@@ -657,6 +774,8 @@ class LeaderCore:
         HeardWanted: _heard_wanted,
         LastHeard: _last_heard,
         Account: _account,
+        EvidenceWanted: _evidence_wanted,
+        EvidencePage: _evidence_page,
         Ping: _ping,
         Located: _located,
         Disconnected: _disconnected,
@@ -674,3 +793,28 @@ class LeaderCore:
         Terminate: _terminate,
         Query: _query,
     }
+
+
+def _health_of(member: Member) -> Health:
+    """What its newest report says, and what is known of who says it."""
+    if member.report is None:
+        return Health.UNKNOWN
+    return worse(member.report.health, Health.STALLED) if member.stalled else member.report.health
+
+
+def _prober_change(member: Member) -> HealthChange:
+    subject, name = PROBER
+    before, after = (Health.OK, Health.STALLED) if member.stalled else (Health.STALLED, Health.OK)
+    text = ""
+    if member.stalled:
+        text = f"its mark has not moved for {show_duration(member.stood_ns)} while the agent beats"
+    return HealthChange(subject=subject, name=name, before=before, after=after, text=text)
+
+
+def _happened(transition: Transition) -> Happened:
+    """A verdict for the log: of the axis that changed."""
+    if transition.kind is Kind.HEALTH_CHANGED:
+        before, after = transition.health_before.value, transition.health_after.value
+    else:
+        before, after = transition.before.value, transition.after.value
+    return Happened(transition.node, transition.kind, before, after, transition.cause)

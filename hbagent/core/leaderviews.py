@@ -16,8 +16,10 @@ from .views import (
     RackView,
     RootView,
     StatusView,
+    app_views,
     count_liveness,
     evidence_view,
+    probe_views,
     seconds_of,
     shown_health,
 )
@@ -87,7 +89,8 @@ def node_view(leader: LeaderCore, config: LeaderConfig, member: Member, now: int
         since=rfc3339(leader.wall.at(member.since)),
         age_s=seconds_of(age),
         observers=[seen],
-        probes=list(member.report.probes) if member.report is not None else [],
+        probes=probe_views(member.report, now - member.report_at),
+        apps=app_views(member.report, now - member.report_at),
         facts=member.report.facts if member.report is not None else None,
         facts_age_s=seconds_of(now - member.report_at) if member.report is not None else None,
         lost=member.order.lost,
@@ -103,6 +106,7 @@ def explain_view(leader: LeaderCore, config: LeaderConfig, member: Member, now: 
             "kind": verdict.kind.value,
             "leader": config.name,
             "liveness": {"from": verdict.before.value, "to": verdict.after.value},
+            "health": {"from": verdict.health_before.value, "to": verdict.health_after.value},
             "cause": verdict.cause.value if verdict.cause is not None else None,
             "evidence": evidence_view(verdict.evidence),
         }

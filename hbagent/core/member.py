@@ -57,6 +57,8 @@ class Member:
         "liveness",
         "loop_gap_before",
         "loop_gap_now",
+        "mark",
+        "mark_of",
         "name",
         "old_arrived_at",
         "old_run",
@@ -72,6 +74,8 @@ class Member:
         "short",
         "silent_from",
         "since",
+        "stalled",
+        "stood_ns",
         "suspect_at",
         "tcp_proved",
         "udp_proved",
@@ -121,6 +125,13 @@ class Member:
         self.incompatible = False
         self.report: Report | None = None
         self.report_at = 0
+        #: The mark in its beats that was last seen to move, of which incarnation, and for how long it has stood still
+        #: while the node was heard (`core.vigil`).
+        self.mark = 0
+        self.mark_of: int | None = None
+        self.stood_ns = 0
+        #: The agent's own prober does not move.
+        self.stalled = False
         #: What is being found out about its silence; None while it is heard.
         self.doubt: Doubt | None = None
         #: No suspicion before this: it was silent together with its rack, which has come back.

@@ -6,7 +6,7 @@ Transitions of an earlier life of this leader (another epoch, from its journal) 
 a number is never used for two things.
 
 When the root is away for so long that the box is full, the oldest transition of a node that has a newer one is
-folded away and counted: the newest state of each node is what must arrive.
+folded away and counted: the newest liveness and the newest health of each node are what must arrive.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import deque
 from itertools import groupby, islice
 
 from .messages import Transition, Transitions
+from .states import Kind
 
 #: Transitions in one message: at about 300 bytes each, below a page of 32 KiB.
 BATCH_MAX = 64
@@ -48,11 +49,11 @@ class Outbox:
         self._entries.append((epoch, transition))
 
     def _fold(self) -> None:
-        """Drop the oldest entry whose node has a newer one; the very oldest when every node has but one."""
-        newest: dict[str, int] = {}
+        """Drop the oldest entry whose node has a newer one on the same axis; the very oldest when none has."""
+        newest: dict[tuple[str, bool], int] = {}
         for index, (_, transition) in enumerate(self._entries):
-            newest[transition.node] = index
-        victim = next((i for i, (_, t) in enumerate(self._entries) if newest[t.node] != i), 0)
+            newest[_about(transition)] = index
+        victim = next((i for i, (_, t) in enumerate(self._entries) if newest[_about(t)] != i), 0)
         del self._entries[victim]
         if victim < self._sent:
             self._sent -= 1
@@ -107,3 +108,8 @@ class Outbox:
                 )
                 after = batch[-1].number
         return tuple(messages)
+
+
+def _about(transition: Transition) -> tuple[str, bool]:
+    """What a transition is about: a node, and whether its health or whether it lives."""
+    return transition.node, transition.kind is Kind.HEALTH_CHANGED

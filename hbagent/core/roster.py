@@ -31,7 +31,7 @@ from .messages import Evidence
 from .observer import CREDIT_MAX_NS, OwnLag
 from .order import Verdict
 from .patience import Patience
-from .states import Cause, Kind, Liveness, Path
+from .states import Cause, Health, Kind, Liveness, Path
 from .units import MILLISECOND, SECOND, show_duration
 from .wheel import Wheel
 
@@ -70,6 +70,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     after: Liveness
     cause: Cause | None
     evidence: Evidence
+    #: Of a health-changed: the node's health before, and number of the report that tells of it.
+    health_before: Health | None = None
+    report: int = 0
 
 
 class Heard(enum.Enum):

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from .messages import Evidence, HostFacts, ProbeResult
-from .states import Health, Kind, Liveness, RackState
+from .messages import AppRow, Evidence, HostFacts, Measure, ProbeResult, Report
+from .states import AppState, Health, Kind, Liveness, RackState, Stall
 from .units import MILLISECOND
 from .wallclock import rfc3339
 
@@ -30,6 +30,57 @@ class ObserverView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     speaks: bool
 
 
+class ProbeView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One probe's newest outcome. Ages grow until the answer is given."""
+
+    name: str
+    #: exec, http, tcp, unix, process, unit, file, log or host.
+    kind: str
+    #: Hard state, and how long it has had this value.
+    health: Health
+    since_s: float | None
+    text: str
+    #: Since the newest run ended.
+    age_s: float | None
+    #: What the newest run said, while that is not yet the hard state, and how many runs in a row have said so.
+    soft: Health | None
+    attempts: int
+    #: The application that it looks at; "" for none.
+    app: str
+    measures: list[Measure]
+
+
+class MarkView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One progress mark of an application."""
+
+    name: str
+    count: int
+    queued: int | None
+    #: Since it last moved, and within which time it must while work is queued.
+    age_s: float | None
+    window_s: float | None
+
+
+class AppView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One application as its host sees it."""
+
+    name: str
+    health: Health
+    since_s: float | None
+    state: AppState
+    #: Why the health is what it is; what the application says of itself.
+    text: str
+    status: str
+    #: What its process was found to be doing when it was looked at last; None: never looked at.
+    stall: Stall | None
+    #: The proof, or what was seen, a line each.
+    details: list[str]
+    pid: int
+    #: Name of the newest evidence bundle on the node, for `hbagent evidence`; "" for none.
+    bundle: str
+    marks: list[MarkView]
+
+
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     """One node, merged over its observers."""
 
@@ -43,7 +94,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds since the last proof of life by any observer; None when there never was one.
     age_s: float | None
     observers: list[ObserverView]
-    probes: list[ProbeResult]
+    probes: list[ProbeView]
+    apps: list[AppView] = []
     facts: HostFacts | None = None
     #: Since the agent took them.
     facts_age_s: float | None = None
@@ -126,6 +178,18 @@ class ExplainView(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
+class EvidenceView(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer to `evidence`."""
+
+    node: str
+    #: Through whom it came.
+    leader: str
+    size_bytes: int
+    #: The JSON object as the node sent it.
+    bundle: msgspec.Raw
+    schema: int = SCHEMA
+
+
 class CauseView(msgspec.Struct, frozen=True, kw_only=True):
     """Deaths that were told, of one cause or of all."""
 
@@ -174,6 +238,57 @@ class AccuracyView(msgspec.Struct, frozen=True, kw_only=True):
 def shown_health(health: Health, liveness: Liveness) -> Health:
     """What is shown of a node's health: what it last said, while somebody reaches it; then nobody knows."""
     return health if liveness in (Liveness.ALIVE, Liveness.SUSPECT) else Health.UNKNOWN
+
+
+def probe_views(report: Report | None, older_ns: int) -> list[ProbeView]:
+    """The probes of a report that came `older_ns` ago."""
+    return [_probe_view(row, older_ns) for row in report.probes] if report is not None else []
+
+
+def _probe_view(row: ProbeResult, older_ns: int) -> ProbeView:
+    return ProbeView(
+        name=row.name,
+        kind=row.kind,
+        health=row.health,
+        since_s=seconds_of(row.since_ns + older_ns),
+        text=row.text,
+        age_s=seconds_of(row.age_ns + older_ns),
+        soft=row.soft,
+        attempts=row.attempts,
+        app=row.app,
+        measures=list(row.measures),
+    )
+
+
+def app_views(report: Report | None, older_ns: int) -> list[AppView]:
+    """The applications of a report that came `older_ns` ago."""
+    return [_app_view(row, older_ns) for row in report.apps] if report is not None else []
+
+
+def _app_view(row: AppRow, older_ns: int) -> AppView:
+    marks = [
+        MarkView(
+            name=mark.name,
+            count=mark.count,
+            queued=mark.queued,
+            age_s=seconds_of(mark.age_ns + older_ns),
+            window_s=seconds_of(mark.window_ns),
+        )
+        for mark in row.marks
+    ]
+    return AppView(
+        name=row.name,
+        health=row.health,
+        since_s=seconds_of(row.since_ns + older_ns),
+        state=row.state,
+        text=row.text,
+        status=row.status,
+        stall=row.stall,
+        details=list(row.details),
+        pid=row.pid,
+        bundle=row.bundle,
+        marks=marks,
+    )
 
 
 def count_liveness(values: list[Liveness]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hbagent.core.messages import Transition, Transitions
 from hbagent.core.outbox import BATCH_MAX, Outbox
+from hbagent.core.states import Kind
 from tests.build import RACK, transition
 
 OLD, NEW = 900, 17
@@ -93,6 +94,15 @@ def test_a_full_box_folds_the_oldest_of_a_node_that_has_a_newer_one_and_says_so(
     assert [t.number for _, t in outbox.entries()] == [1, 3, 4]
     (message,) = outbox.take()
     assert message.dropped == 1
+
+
+def test_news_of_a_nodes_health_do_not_fold_away_whether_it_lives() -> None:
+    outbox = Outbox(3)
+    for number in (1, 2, 3):
+        kind = Kind.NODE_DEAD if number == 1 else Kind.HEALTH_CHANGED
+        outbox.add(NEW, msgspec.structs.replace(make(number), kind=kind))
+    outbox.add(NEW, make(4, node=2))
+    assert [transition.number for _, transition in outbox.entries()] == [1, 3, 4]
 
 
 def test_a_full_box_in_which_every_node_has_but_one_loses_the_very_oldest() -> None:
