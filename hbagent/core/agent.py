@@ -15,13 +15,16 @@ import msgspec
 from .allowance import Allowance
 from .config import AgentConfig
 from .diary import Diary
-from .effects import Effect, Effects, Exit, Note, Publish, PublishBeat, Recall, Send
+from .drill import LENGTH_NS, OUTCOMES, is_drill
+from .effects import Effect, Effects, Exit, Note, Publish, PublishBeat, Recall, Send, StartDrill
 from .messages import (
     Account,
     AccountWanted,
     Admission,
     Answered,
     Beat,
+    DrillBegun,
+    DrillWanted,
     Effort,
     EvidencePage,
     EvidenceWanted,
@@ -146,6 +149,7 @@ class AgentCore:
         #: Who wants a bundle, by the number of the `Recall`: leader, its own number, and when it is given up.
         self._recalls: dict[int, tuple[str, int, int]] = {}
         self._recalls_made = 0
+        self._drill_until = now
         self._greetings = {
             leader: _Greeting(leader, now + rng.randrange(config.hello_min_ns), config.hello_min_ns)
             for leader in config.leaders
@@ -174,6 +178,8 @@ class AgentCore:
             return self._report_now(now) if self._vitals is not None else ()
         if isinstance(message, EvidenceWanted):
             return self._evidence_wanted(sender, message, now)
+        if isinstance(message, DrillWanted):
+            return self._drill_wanted(sender, message, now)
         if isinstance(message, Recalled):
             return self._recalled(message)
         if isinstance(message, ProberEnded):
@@ -336,6 +342,28 @@ class AgentCore:
     ) -> Send:
         page_of = EvidencePage(number=number, node=self._config.node, page=page, last=last, body=body, error=error)
         return Send(leader, page_of)
+
+    # ---- drills ------------------------------------------------------------------------------------------
+
+    def _drill_wanted(self, sender: str, wanted: DrillWanted, now: int) -> Effects:
+        if sender not in self._greetings:
+            return ()
+        effects: list[Effect] = []
+        if not self._config.drills:
+            error = "drills are off here: set drills = true in the agent's config"
+        elif not self._config.prober:
+            error = "this agent runs no prober"
+        elif wanted.drill not in OUTCOMES or not is_drill(wanted.app):
+            error = f"there is no drill {wanted.drill!r} named {wanted.app!r}"
+        elif now < self._drill_until:
+            error = f"another drill is under way, for {show_duration(self._drill_until - now)} more"
+        else:
+            error = ""
+            self._drill_until = now + LENGTH_NS
+            effects.append(Note("warning", "drill", {"drill": wanted.drill, "app": wanted.app, "leader": sender}))
+            effects.append(StartDrill(wanted.drill, wanted.app))
+        effects.append(Send(sender, DrillBegun(number=wanted.number, node=self._config.node, error=error)))
+        return tuple(effects)
 
     # ---- greeting ----------------------------------------------------------------------------------------
 

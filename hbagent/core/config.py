@@ -133,6 +133,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     hello_max_ns: int = 60 * SECOND
     #: How long a leaving agent waits for its leaders' acknowledgement.
     farewell_ns: int = SECOND
+    #: Start a drill when the root asks for one: nothing else that this agent runs can be asked for from elsewhere.
+    drills: bool = False
     echo_port: int = 0
     boot_id: str = ""
 
@@ -210,6 +212,8 @@ class HookConfig(msgspec.Struct, frozen=True, kw_only=True):
         Kind.LEADER_RECOVERED,
         Kind.ROOT_ISOLATED,
     )
+    #: It is also told of drills.
+    drills: bool = True
     timeout_ns: int = 30 * SECOND
 
 

@@ -78,6 +78,13 @@ class Recall(msgspec.Struct, frozen=True, gc=False, tag="recall"):
     bundle: str = ""
 
 
+class StartDrill(msgspec.Struct, frozen=True, gc=False, tag="start-drill"):
+    """Agent to prober: start a drill; it reports as an application does, and ends by itself."""
+
+    drill: str
+    app: str
+
+
 class TakeFacts(msgspec.Struct, frozen=True, gc=False):
     """Prober: read the host's facts; comes back as `FactsTaken`."""
 
@@ -235,6 +242,7 @@ Effect = Union[
     StartProber,
     KillProber,
     Recall,
+    StartDrill,
     TakeFacts,
     RunCheck,
     Examine,

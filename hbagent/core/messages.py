@@ -324,6 +324,27 @@ class EvidencePage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     error: str = ""
 
 
+class DrillWanted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Root to leader to agent on the control path: start one of the drills of `core.drill` on this node."""
+
+    number: int
+    #: Full node name.
+    node: str
+    #: deadlock, freeze or crash.
+    drill: str
+    #: Name of the application that it is to be; begins with `core.drill.PREFIX`.
+    app: str
+
+
+class DrillBegun(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Agent to leader to root: the answer to `DrillWanted`."""
+
+    number: int
+    node: str
+    #: Not empty: it was not begun, and this is why.
+    error: str = ""
+
+
 class HealthChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The hard state of one part of a node's health changed."""
 
@@ -511,12 +532,16 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Chosen by the asker; comes back on every page of the answer.
     id: int
-    #: status | nodes | racks | events | explain | accuracy | evidence | ping
+    #: status | nodes | racks | events | explain | accuracy | evidence | drill | runs | ping
     what: str
     node: str = ""
-    #: For evidence: of which application, and which bundle; "" for the newest.
+    #: For evidence: of which application, and which bundle; "" for the newest. For drill: the name it is to have.
     app: str = ""
     bundle: str = ""
+    #: For drill: which.
+    drill: str = ""
+    #: For runs: of which event the hook runs are wanted.
+    event: str = ""
     rack: str = ""
     #: For events: newest first, at most this many, and only those with a sequence above `after`.
     limit: int = 100
@@ -551,6 +576,8 @@ WireMessage = Union[
     ReportWanted,
     EvidenceWanted,
     EvidencePage,
+    DrillWanted,
+    DrillBegun,
     RackSummary,
     RackReports,
     Transitions,

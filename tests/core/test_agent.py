@@ -29,6 +29,7 @@ from hbagent.core.effects import (
     PublishBeat,
     Recall,
     Send,
+    StartDrill,
     StartProber,
 )
 from hbagent.core.messages import (
@@ -40,6 +41,8 @@ from hbagent.core.messages import (
     AppRow,
     Beat,
     Disk,
+    DrillBegun,
+    DrillWanted,
     Effort,
     EvidencePage,
     EvidenceWanted,
@@ -369,6 +372,45 @@ def test_few_bundles_are_under_way_at_once_and_one_that_never_comes_is_given_up(
 
 def test_a_stranger_gets_no_evidence() -> None:
     assert agent_core().receive("dc1/other", wanted(), 0) == ()
+
+
+# ---- drills ----------------------------------------------------------------------------------------------
+
+
+def drill(number: int = 1, what: str = "deadlock", app: str = "hbagent-drill-1") -> DrillWanted:
+    return DrillWanted(number=number, node=NODE, drill=what, app=app)
+
+
+def begun(effects: Effects) -> list[DrillBegun]:
+    return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, DrillBegun)]
+
+
+def test_a_drill_is_started_where_that_is_allowed_and_one_at_a_time() -> None:
+    agent = agent_core(drills=True)
+    effects = agent.receive(LEADER, drill(), 0)
+    assert StartDrill("deadlock", "hbagent-drill-1") in effects and begun(effects)[0].error == ""
+    assert "under way" in begun(agent.receive(LEADER, drill(2), T(10)))[0].error
+    assert begun(agent.receive(LEADER, drill(3), T(60)))[0].error == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted", "error"),
+    [
+        ({}, drill(), "drills are off"),
+        ({"drills": True, "prober": False}, drill(), "no prober"),
+        ({"drills": True}, drill(what="rm -rf"), "no drill"),
+        ({"drills": True}, drill(app="web"), "no drill"),
+    ],
+)
+def test_nothing_but_a_drill_is_started_and_nowhere_else(
+    settings: dict[str, bool], wanted: DrillWanted, error: str
+) -> None:
+    effects = agent_core(**settings).receive(LEADER, wanted, 0)
+    assert error in begun(effects)[0].error and not any(isinstance(effect, StartDrill) for effect in effects)
+
+
+def test_a_stranger_starts_no_drill() -> None:
+    assert agent_core(drills=True).receive("dc1/other", drill(), 0) == ()
 
 
 # ---- greetings -------------------------------------------------------------------------------------------
