@@ -95,7 +95,7 @@ class ProberConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: Checks at once.
     concurrency: int = 8
     facts_interval_ns: int = 10 * SECOND
-    #: Share of all weight at which a state counts as it is; below, anything bad is a WARNING. 0: the worst part decides.
+    #: Share of all weight at which a state counts as it is; below, anything bad is a WARNING. 0: the worst decides.
     quorum: float = 0.0
     #: Applications that were not configured and report themselves.
     guests_max: int = 64

@@ -722,7 +722,7 @@ class Notified(msgspec.Struct, frozen=True, kw_only=True):
     start: int = 0
     #: systemd unit of the sender; "" when it has none.
     unit: str = ""
-    #: Of the process that it names by `MAINPID` or `X_HBAGENT_MAIN`: user and start time; -1 and 0 when it is not there.
+    #: Of the process that it names by `MAINPID` or `X_HBAGENT_MAIN`: user and start time; -1 and 0: it is not there.
     main_uid: int = -1
     main_start: int = 0
     #: In the order of the datagram; a key may come again (`X_HBAGENT_PROGRESS`).
