@@ -3,14 +3,15 @@
 Nobody has to be asked and nothing has to be built in: every connection of every program here is in `/proc/net/tcp`,
 with what was sent and not acknowledged, and with the timer that runs for it. Three signs, each of the far side:
 
-- it was asked for a connection and answers nothing (SYN_SENT): the host is gone, the way is cut, or the queue of a
-  program that takes no connections is full;
+- it was asked for a connection, twice and more, and answers nothing (SYN_SENT): the host is gone, the way is cut, or
+  the queue of a program that takes no connections is full;
 - it acknowledges nothing (data sent again, twice and more): the host or the way to it is gone;
 - it has no room for more (the timer that asks for room): its kernel is well, and the program does not read.
 
 One sighting is nothing, for every loss looks like that for a moment; it counts when the same connection has shown it
-for a whole window. Connections that others made to a service of this host are left out: of those the far side is a
-client. Documentation of the fields: kernel documentation, networking/proc_net_tcp.
+for a whole window, in which nothing moved. (Who gives up early and tries again has another connection each time: of
+those the service is remembered.) Connections that others made to a service of this host are left out: of those the
+far side is a client. Fields: kernel documentation, networking/proc_net_tcp.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from hbagent.core.units import SECOND, show_duration
 from .outcome import finished, read
 
 PROC = "/proc"
-#: Bytes of a table: 150 for each socket, so a hundred thousand of them.
+#: Bytes of a table: 150 for each socket, so a hundred thousand of them and more are read.
 TABLE_MAX = 16 << 20
 #: Connections in trouble that are remembered, and services that are told.
 REMEMBERED_MAX = 256
@@ -58,9 +59,8 @@ class Connection(msgspec.Struct, frozen=True, gc=False):
     #: Bytes sent and not acknowledged, or not sent yet.
     unsent: int
     timer: int
-    #: Times that the oldest of them was sent again; times that room was asked for.
+    #: Times that the oldest of them was sent again. Asking for room is not counted here once it is answered.
     again: int
-    probes: int
 
 
 def look(check: NeighboursCheck, timeout_ns: int, memory: dict[str, Any], proc: str = PROC) -> CheckFinished:
@@ -76,16 +76,21 @@ def look(check: NeighboursCheck, timeout_ns: int, memory: dict[str, Any], proc: 
     # Its port, on whatever address it listens.
     served = {_port(connection.local) for connection in connections if connection.state == LISTEN}
     before = memory.get("since", {})
-    since: dict[str, int] = {}
+    since: dict[str, list[int]] = {}
     silent: dict[str, dict[str, int]] = {}
     for connection in connections:
         sign = trouble(connection)
         if not sign or _port(connection.local) in served or (check.only and connection.remote not in check.only):
             continue
         key = f"{connection.local} {connection.remote} {sign}"
-        first = min(before.get(key, now), now)
+        unsent = connection.unsent
+        if sign == UNANSWERED:
+            key, unsent = f"{connection.remote} {sign}", 0
+        first, then = before.get(key, (now, unsent))
+        if first > now or (sign == FULL and then != unsent):
+            first = now
         if len(since) < REMEMBERED_MAX:
-            since[key] = first
+            since[key] = [first, unsent]
         if now - first >= check.window_ns:
             signs = silent.setdefault(connection.remote, {})
             signs[sign] = signs.get(sign, 0) + 1
@@ -121,11 +126,11 @@ def trouble(connection: Connection) -> str:
         # The far side is this host, and has its own probes.
         return ""
     if connection.state == SYN_SENT:
-        return UNANSWERED
+        return UNANSWERED if connection.again else ""
     if connection.state in (ESTABLISHED, FIN_WAIT1, CLOSE_WAIT, LAST_ACK) and connection.unsent:
         if connection.timer == RETRANSMIT and connection.again >= AGAIN_MIN:
             return SILENT
-        if connection.timer == PROBE and connection.probes + connection.again >= AGAIN_MIN:
+        if connection.timer == PROBE:
             return FULL
     return ""
 
@@ -135,7 +140,7 @@ def parse(data: bytes) -> Iterator[Connection]:
     lines = data.split(b"\n")
     for line in lines[1:-1]:
         fields = line.split()
-        if len(fields) < 9:
+        if len(fields) < 7:
             raise ValueError(f"a line of the connections reads {line[:80]!r}")
         unsent = fields[4].partition(b":")[0]
         timer = fields[5].partition(b":")[0]
@@ -146,7 +151,6 @@ def parse(data: bytes) -> Iterator[Connection]:
             unsent=int(unsent, 16),
             timer=int(timer, 16),
             again=int(fields[6], 16),
-            probes=int(fields[8]),
         )
 
 

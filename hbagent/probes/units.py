@@ -15,6 +15,7 @@ from typing import Any
 from hbagent.core.checks import UnitCheck
 from hbagent.core.messages import CheckFinished, Measure
 from hbagent.core.states import Health
+from hbagent.core.units import SECOND
 
 from .outcome import Deadline, clean, finished, show_bytes
 from .processes import unit_name
@@ -22,8 +23,10 @@ from .processes import unit_name
 #: There exactly while systemd is the init system (sd_booted(3)).
 BOOTED = "/run/systemd/system"
 SYSTEMCTL = "systemctl"
+#: systemd gives a unit 90 s to stop before it kills it, and as long to start.
+RESTART_NS = 190 * SECOND
 #: systemd.unit(5): letters, digits, and these.
-_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
+_NAME = re.compile(r"(?!\.)[A-Za-z0-9:_.\\@-]{1,255}")
 _PROPERTIES = (
     *("LoadState", "ActiveState", "SubState", "Result", "Type", "MainPID", "NRestarts", "ExecMainStatus"),
     *("MemoryCurrent", "NeedDaemonReload"),
@@ -102,7 +105,7 @@ def failed_units(deadline: Deadline) -> list[str]:
     return [line.split()[0] for line in said.splitlines() if line.strip()]
 
 
-def restart(unit: str, timeout_ns: int) -> str:
+def restart(unit: str, timeout_ns: int = RESTART_NS) -> str:
     """Have systemd restart a unit and wait until it has; why it did not, or "".
 
     At the time limit the restart goes on without us, and that is told as an error.
@@ -121,7 +124,7 @@ def checked_name(name: str) -> str:
     """Its full name. Raises ValueError for what no unit can be called."""
     full = unit_name(name)
     if not _NAME.fullmatch(full):
-        raise ValueError(f"{name!r} is no name of a unit")
+        raise ValueError(f"{name[:80]!r} is no name of a unit")
     return full
 
 

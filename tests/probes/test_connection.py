@@ -1,0 +1,167 @@
+"""Connections to real sockets: refused, taken, answered, and taken by a kernel whose program is stuck."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from hbagent.core.checks import TcpCheck, UnixCheck
+from hbagent.core.messages import CheckFinished
+from hbagent.core.states import Health
+from hbagent.core.units import SECOND
+from hbagent.probes.check import run
+from hbagent.probes.connection import ANSWER_MAX
+
+from .serving import nothing, saying, server
+
+
+def tcp(
+    port: int, send: str = "", expect: str = "", timeout_ns: int = 5 * SECOND, host: str = "127.0.0.1"
+) -> CheckFinished:
+    return run(TcpCheck(host=host, port=port, send=send, expect=expect), timeout_ns)
+
+
+def unused_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def test_a_taken_connection_is_enough_when_nothing_is_expected() -> None:
+    with server(nothing) as port:
+        result = tcp(port)
+    assert result.health is Health.OK
+    assert [measure.label for measure in result.measures] == ["connect"]
+
+
+def test_a_refused_connection_is_critical() -> None:
+    result = tcp(unused_port())
+    assert result.health is Health.CRITICAL
+    assert "Connection refused" in result.text
+
+
+def test_a_name_is_resolved_and_each_of_its_addresses_tried() -> None:
+    # localhost may be ::1 first, where nobody listens.
+    with server(nothing) as port:
+        assert tcp(port, host="localhost").health is Health.OK
+
+
+@pytest.mark.parametrize("name", ["no-such-host.invalid", "x" * 70 + ".invalid", "a..b"])
+def test_a_name_without_an_address_says_nothing_about_the_service(name: str) -> None:
+    result = tcp(80, host=name)
+    assert result.health is Health.UNKNOWN
+    assert "cannot resolve" in result.text
+
+
+def test_an_answer_is_told_and_timed() -> None:
+    with server(saying(b"+PONG\r\n")) as port:
+        result = tcp(port, "PING\r\n", "+PONG")
+    assert result.health is Health.OK
+    assert result.text.endswith("ms: +PONG")
+    assert {measure.label: measure.unit for measure in result.measures} == {"connect": "s", "time": "s"}
+
+
+def test_an_expected_text_in_two_pieces_is_found() -> None:
+    def dribble(link: socket.socket) -> None:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"220 ready to serve":
+            link.sendall(bytes([byte]))
+        nothing(link)
+
+    with server(dribble) as port:
+        assert tcp(port, expect="ready to").health is Health.OK
+
+
+def test_another_answer_is_critical_and_shown_clean() -> None:
+    with server(saying(b"-LOADING\x1b[31m dataset\r\n")) as port:
+        result = tcp(port, "PING\r\n", "+PONG")
+    assert result.health is Health.CRITICAL
+    assert "said '-LOADING [31m dataset' and closed; expected '+PONG'" in result.text
+
+
+def test_a_program_that_does_not_answer_is_told_from_one_that_stops_in_the_middle() -> None:
+    with server(nothing) as port:
+        silent = tcp(port, "PING\r\n", "+PONG", SECOND // 5)
+    with server(saying(b"+PO", nothing)) as port:
+        half = tcp(port, "PING\r\n", "+PONG", SECOND // 5)
+    assert silent.timed_out and "the kernel took the connection, and the program did not answer" in silent.text
+    assert half.timed_out and "said only '+PO' within 200ms" in half.text
+
+
+def test_a_flood_is_read_to_its_limit_only() -> None:
+    def flood(link: socket.socket) -> None:
+        while True:
+            link.sendall(b"x" * 4096)
+
+    with server(flood) as port:
+        result = tcp(port, expect="never")
+    assert result.health is Health.CRITICAL
+    assert f"in its first {ANSWER_MAX // 1024} KiB" in result.text
+    assert len(result.text) <= 300
+
+
+def test_a_drop_at_a_time_ends_at_the_time_limit() -> None:
+    def drip(link: socket.socket) -> None:
+        link.settimeout(0.02)
+        while True:
+            link.sendall(b".")
+            try:
+                link.recv(1)
+                return
+            except TimeoutError:
+                pass
+
+    with server(drip) as port:
+        result = tcp(port, expect="never", timeout_ns=SECOND // 3)
+    assert result.timed_out
+    assert result.duration_ns < 2 * SECOND
+
+
+def test_a_connection_broken_off_is_critical() -> None:
+    def reset(link: socket.socket) -> None:
+        link.recv(1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with server(reset) as port:
+        result = tcp(port, "PING\r\n", "+PONG")
+    assert result.health is Health.CRITICAL
+    assert "broke the connection off" in result.text
+
+
+def test_a_listener_that_is_stuck_still_connects_until_its_queue_is_full(socket_dir: Path) -> None:
+    path = str(socket_dir / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        assert run(UnixCheck(path=path), SECOND).health is Health.OK
+        # The closed connection stays in the queue until somebody accepts it.
+        result = run(UnixCheck(path=path), SECOND // 5)
+    assert result.timed_out
+    assert "its queue stayed full" in result.text
+
+
+def test_a_unix_socket_answers(socket_dir: Path) -> None:
+    path = str(socket_dir / "s")
+    with server(saying(b"pong"), socket.AF_UNIX, path):
+        result = run(UnixCheck(path=path, send="ping", expect="pong"), 5 * SECOND)
+    assert result.health is Health.OK
+    assert run(UnixCheck(path=path), SECOND).health is Health.CRITICAL
+
+
+def test_an_abstract_name_begins_with_an_at() -> None:
+    with server(nothing, socket.AF_UNIX, "\0hbagent-test-abstract"):
+        assert run(UnixCheck(path="@hbagent-test-abstract"), SECOND).health is Health.OK
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/s", "/dev/null"])
+def test_no_socket_is_critical(path: str) -> None:
+    assert run(UnixCheck(path=path), SECOND).health is Health.CRITICAL
+
+
+def test_a_path_that_no_socket_can_have_is_unknown() -> None:
+    result = run(UnixCheck(path="/" + "x" * 200), SECOND)
+    assert result.health is not Health.OK
