@@ -28,7 +28,7 @@ DETAIL_LENGTH_MAX: Final = 200
 _WANTED_PERCENT: Final = 20
 #: ...and got less than this share of what it wanted and the host has. A spinner under a quota of 20 % gets 20, one of
 #: two that share a processor 50.
-_GOT_PERCENT: Final = 40
+_GOT_PERCENT: Final = 25
 #: Of one processor, for a process to burn: a spinner has 100, also when it has to share (counted with its waiting).
 _BUSY_PERCENT: Final = 60
 #: Burning means running too, not only wanting to.
@@ -131,6 +131,8 @@ class Movement(msgspec.Struct, frozen=True, gc=False):
     wchan: str
     #: It was there in both looks, and the kernel has not switched to it or from it.
     still: bool
+    #: In both looks in the same system call with the same first argument: perhaps it was somewhere else meanwhile.
+    same_place: bool
     switches: int
     ran_ns: int
     delayed_ns: int
@@ -169,15 +171,16 @@ def movements(first: Look, second: Look) -> tuple[Movement, ...]:
 
 
 def _movement(then: ThreadLook | None, now: ThreadLook) -> Movement:
+    after = now.snapshot
     if then is None:
-        return Movement(
-            now.snapshot, now.wchan, False, sum(now.snapshot.switches), now.ran_ns or 0, now.delayed_ns or 0
-        )
-    switches = sum(now.snapshot.switches) - sum(then.snapshot.switches)
+        return Movement(after, now.wchan, False, False, sum(after.switches), now.ran_ns or 0, now.delayed_ns or 0)
+    before = then.snapshot
+    switches = sum(after.switches) - sum(before.switches)
     ran_ns = _grown(then.ran_ns, now.ran_ns)
     # A thread may run for the whole second without being switched: a spinner alone on its processor.
-    still = switches == 0 and ran_ns == 0 and now.snapshot.state == then.snapshot.state != "R"
-    return Movement(now.snapshot, now.wchan, still, switches, ran_ns, _grown(then.delayed_ns, now.delayed_ns))
+    still = switches == 0 and ran_ns == 0 and after.state == before.state != "R"
+    same_place = still or before.call.split()[:2] == after.call.split()[:2]
+    return Movement(after, now.wchan, still, same_place, switches, ran_ns, _grown(then.delayed_ns, now.delayed_ns))
 
 
 def _grown(then: int | None, now: int | None) -> int:
@@ -239,9 +242,7 @@ class _Case:
         possible = min(wanted, self.around.processors * self.passed_ns)
         if 100 * wanted < _WANTED_PERCENT * self.passed_ns or 100 * self.ran_ns >= _GOT_PERCENT * possible:
             return None
-        text = (
-            f"it got the processor for {self._share(self.ran_ns)} and waited for it for {self._share(self.delayed_ns)}"
-        )
+        text = f"it wants to run and got {self._share(self.ran_ns)}, waiting for another {self._share(self.delayed_ns)}"
         throttled_ns = _grown(self.first.throttled_ns, self.second.throttled_ns)
         if 10 * throttled_ns >= self.passed_ns:
             text += f"; the quota of its control group held it back for {show_duration(throttled_ns)}"
@@ -277,10 +278,11 @@ class _Case:
     def lock_wait(self) -> Verdict | None:
         if not self.stuck or not self._flat():
             return None
-        waiting = [movement for movement in self.threads if movement.still and self._waits_for_lock(movement)]
+        # Some ask again now and then: whoever wants the interpreter's lock of Python does each 5 ms.
+        waiting = [movement for movement in self.threads if movement.same_place and self._waits_for_lock(movement)]
         if not waiting:
             return None
-        text = f"{_waiting(len(waiting))} for a lock or a condition and did not move; no cycle of owners is proved"
+        text = f"{_waiting(len(waiting))} for a lock or a condition, in both looks; no cycle of owners is proved"
         if self.second.no_proof:
             text += f" ({self.second.no_proof})"
         return self._verdict(Stall.LOCK_WAIT, text, self._wait_lines(waiting))
