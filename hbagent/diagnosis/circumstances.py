@@ -77,7 +77,7 @@ def tell(pid: int, start: int, timeout_ns: int, sections: Iterable[Section] | No
     """Read all sections of a process in a process of its own, which is given up at the deadline; what it has told
     until then is kept. Never raises, and returns 0.2 s after the deadline at the latest.
 
-    `start`: field 22 of its `stat`, so that nobody else is told of.
+    `start`: field 22 of its `stat`, so that nobody else is told of; 0: not known.
     """
     sections = tuple(SECTIONS if sections is None else sections)
     with mmap.mmap(-1, TOLD_MAX) as told:
@@ -99,7 +99,7 @@ def _write(pid: int, start: int, sections: Iterable[Section], told: mmap.mmap) -
     """In the child: write each section into shared memory as soon as it is known."""
     at = 0
     with Process(pid) as process:
-        if procfs.stat(process.read("stat")).start != start:
+        if start and procfs.stat(process.read("stat")).start != start:
             raise procfs.Gone("it ended")
         for name, read in sections:
             try:

@@ -38,8 +38,8 @@ JVM_S = 0.8
 STOPPED_S = 0.25
 #: The looks, what is between them and what comes after; then the process that does it is given up.
 ALL_NS = 2800 * MILLISECOND
-#: The helper does the same, and has to be started first.
-HELPER_S = 4.0
+#: The helper does the same, and has to be started first: 0.3 s.
+HELPER_S = 3.2
 
 #: Keeps a bundle about an application; its name.
 Keep = Callable[[str, bytes], str]

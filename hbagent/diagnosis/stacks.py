@@ -52,15 +52,15 @@ JCMD_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/lib/jvm/*/bin", "/opt/*/bin")
 #: fcntl(2): which changes of a memory file are forbidden. Works on files in memory only.
 _GET_SEALS = 1034
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
-_THREAD = re.compile(
-    r'"(?P<name>.*)" .*?(?:\bnid=(?P<nid>0x[0-9a-f]+|\d+) (?P<doing>[^\[]*)(?:\[.*)?)'
-)
+_THREAD = re.compile(r'"(?P<name>.*)" .*?(?:\bnid=(?P<nid>0x[0-9a-f]+|\d+) (?P<doing>[^\[]*)(?:\[.*)?)')
 _WAITS = re.compile(
     r"  waiting (?:to lock|for) (?:JVMTI raw )?(?P<kind>monitor|ownable synchronizer) (?P<address>0x[0-9a-f]+),? "
     r"\((?:object (?P<object>0x[0-9a-f]+), )?(?P<what>.*)\),?"
 )
 _HELD = re.compile(r'  which is held by "(?P<owner>.*)"')
 _DEADLOCK = "Found one Java-level deadlock:"
+#: A thread may have any name, and patterns take the square of a line's length.
+_JAVA_LINE_MAX = 1000
 #: A wait without a time limit; a timed one is in `parkNanos` or `parkUntil`.
 _PARKED = "java.util.concurrent.locks.LockSupport.park("
 _OWN_THREAD = re.compile(
@@ -345,6 +345,7 @@ def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
     """The lines of each thread: from one that begins with a quoted name to the next empty one."""
     block: list[str] = []
     for line in lines:
+        line = line[:_JAVA_LINE_MAX]
         if line.startswith('"'):
             if block:
                 yield block
@@ -373,7 +374,7 @@ def _java_thread(block: list[str], outer: Mapping[int, int]) -> ThreadStack | No
 def _java_tids(head: str, outer: Mapping[int, int]) -> dict[str, int]:
     """Thread ids by name; 0 for a name that several threads have."""
     tids: dict[str, int] = {}
-    for match in filter(None, map(_THREAD.fullmatch, head.splitlines())):
+    for match in filter(None, (_THREAD.fullmatch(block[0]) for block in _blocks(head.splitlines()))):
         name = clean(match["name"], 64)
         tids[name] = 0 if name in tids else _tid(match, outer)
     return tids

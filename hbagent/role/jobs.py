@@ -25,8 +25,8 @@ from hbagent.probes.hands import Job
 ALLOWANCE_NS = 500 * MILLISECOND
 #: A host whose disks hang must not keep a hand longer than this for its facts.
 FACTS_NS = 5 * SECOND
-#: Two looks at least a second apart, and the reads between them.
-EXAMINE_NS = 5 * SECOND
+#: Two looks at least a second apart, and the reads around them; after a helper that gave no answer.
+EXAMINE_NS = 7 * SECOND
 #: A disk that takes longer than this is none to keep anything on.
 DISK_NS = 5 * SECOND
 #: systemd gives a unit 90 s to stop, and as long to start.
@@ -103,26 +103,32 @@ def facts(order: FactsOrder, files: Sequence[int]) -> FactsRead:
 
 def examine(order: ExamineOrder, files: Sequence[int]) -> Examined:
     """Find out what a process is doing, and store the evidence."""
+    from hbagent.diagnosis import examination
+
+    place = order.place
     try:
-        module: Any = import_module("hbagent.diagnosis.examination")
-        found: Examined = module.examine(order.order, order.place, files)
-        return found
+        return examination.examine(order.order, place.helper, files, _shelf(place).put if place.state_dir else None)
     except Exception as error:
         return Examined(run=order.order.run, stall=Stall.UNKNOWN, error=f"{type(error).__name__}: {error}"[:500])
 
 
-def recall(order: RecallOrder, files: Sequence[int]) -> Recalled:
-    """Read an evidence bundle."""
+def _shelf(place: Place) -> Any:
     from pathlib import Path
 
-    from hbagent.store.evidence import NoBundle, Shelf
+    from hbagent.store.evidence import Shelf
+
+    return Shelf(Path(place.state_dir, "evidence"), place.bundles_max, place.bundles_age_ns)
+
+
+def recall(order: RecallOrder, files: Sequence[int]) -> Recalled:
+    """Read an evidence bundle."""
+    from hbagent.store.evidence import NoBundle
 
     number, place = order.order.number, order.place
     if not place.state_dir:
         return Recalled(number=number, error="no evidence is kept: state_dir is not set")
-    shelf = Shelf(Path(place.state_dir, "evidence"), place.bundles_max, place.bundles_age_ns)
     try:
-        _, body = shelf.read(order.order.app, order.order.bundle)
+        _, body = _shelf(place).read(order.order.app, order.order.bundle)
     except (NoBundle, OSError) as error:
         return Recalled(number=number, error=str(error)[:500])
     return Recalled(number=number, body=body)
