@@ -34,6 +34,7 @@ import msgspec
 from hbagent.core.units import MILLISECOND, MINUTE, SECOND, show_duration
 
 from . import reaper
+from .strays import Strays
 
 #: A job or its result, encoded: an evidence bundle is 64 KiB. One datagram of a unix socket, whose default buffer
 #: holds 208 KiB.
@@ -50,10 +51,9 @@ GROWTH_MAX = 32 * 1024 * 1024
 WAITING_MAX = 64
 #: Processes that are stuck in the kernel: beyond this the host is lost, and another fork would only make it worse.
 ABANDONED_MAX = 64
-#: The abandoned are looked at again.
-AGAIN_NS = SECOND
-#: The first look whether a killed hand is dead; the next ones come after twice the time each.
+#: The first look whether a killed hand is dead; the next ones come after twice the time each, up to this.
 LOOK_NS = MILLISECOND
+LOOK_MAX_NS = 50 * MILLISECOND
 #: Whoever runs out of memory, a probe goes first; an ordinary process has 0.
 OOM_SCORE = 500
 #: Added to the owner's: a probe must not shake what is being probed, nor the owner that has to kill it.
@@ -99,17 +99,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     duration_ns: int = 0
 
 
-class Stuck(msgspec.Struct, frozen=True):
-    """A process that does not die of SIGKILL."""
-
-    pid: int
-    #: Name of its program.
-    command: str
-    #: Key of the job that it belongs to; "" when that is not known.
-    key: str
-    since_ns: int
-
-
 class _Order(msgspec.Struct):
     job: str
     body: msgspec.Raw
@@ -142,6 +131,11 @@ class _Hand:
     def __init__(self, pid: int, link: socket.socket, now: int) -> None:
         self.pid = pid
         self.link = link
+        #: Readable when its process has ended. The end of the link is not enough: a child of the hand may hold it. -1
+        #: on a kernel before 5.3: there such a job is over at its deadline.
+        self.end = -1
+        with contextlib.suppress(AttributeError, OSError):
+            self.end = os.pidfd_open(pid)
         self.task: _Task | None = None
         self.idle_since = now
 
@@ -152,23 +146,14 @@ class _Ending(msgspec.Struct):
     pid: int
     task: _Task | None
     failure: str
+    #: Why; "": it ended by itself, and its wait status says how.
     text: str
     #: All of its tree, so far as seen.
     family: list[int]
-    #: From then on it is abandoned.
-    until: int
+    patience: reaper.Patience
     look: int
     pause_ns: int = LOOK_NS
     status: int | None = None
-
-
-class _Lost(msgspec.Struct):
-    """A child that must die and has not yet: an abandoned hand, or what a hand left behind."""
-
-    key: str
-    since: int
-    #: Counted as stuck in the kernel.
-    stuck: bool = False
 
 
 class Hands:
@@ -179,16 +164,15 @@ class Hands:
         self._concurrency = concurrency
         self._epoll = select.epoll()
         self._hands: dict[int, _Hand] = {}
+        #: Descriptors of their processes, and which link each belongs to.
+        self._ends: dict[int, int] = {}
         self._endings: list[_Ending] = []
         self._waiting: deque[_Task] = deque()
         self._outcomes: list[Outcome] = []
-        self._lost: dict[int, _Lost] = {}
-        self._look_again: int | None = None
-        #: Whom a dying tree consisted of, and the key of its job.
-        self._keys: dict[int, str] = {}
+        #: What is left of jobs.
+        self.strays = Strays()
         #: Since the start, for the owner's figures.
         self.forks = 0
-        self.abandonments = 0
 
     def fileno(self) -> int:
         """Readable when `ready` has something to do."""
@@ -205,22 +189,19 @@ class Hands:
         key: str = "",
         files: Sequence[int] = (),
     ) -> None:
-        """Have a job done; its outcome carries `number`, and comes a grace after `timeout_ns` at the latest.
+        """Have a job done; its outcome carries `number`, and comes `timeout_ns` and a `reaper.Patience` later at most.
 
         While a process of an earlier job of the same `key` does not die, the job is refused as abandoned. `files` are
         duplicated at once, so that the caller may close its own. Never raises, never waits.
         """
-        stuck = next((pid for pid, lost in self._lost.items() if key and lost.stuck and lost.key == key), None)
         if job not in self._jobs:
             return self._refuse(number, job, REFUSED, f"there is no job {job}")
+        stuck = next((stuck for stuck in self.strays.stuck(now) if key and stuck.key == key), None)
         if stuck is not None:
-            since = show_duration(now - self._lost[stuck].since)
-            name = reaper.command(stuck)
-            return self._refuse(
-                number, job, ABANDONED, f"an earlier run is stuck in the kernel: {name} {stuck}, {since}"
-            )
-        if self.abandoned >= ABANDONED_MAX:
-            return self._refuse(number, job, ABANDONED, f"{self.abandoned} processes are stuck in the kernel")
+            who = f"{stuck.command} {stuck.pid}, for {show_duration(stuck.since_ns)}"
+            return self._refuse(number, job, ABANDONED, f"an earlier run is stuck in the kernel: {who}")
+        if len(self.strays) >= ABANDONED_MAX:
+            return self._refuse(number, job, ABANDONED, f"{len(self.strays)} processes are stuck in the kernel")
         if len(self._waiting) >= WAITING_MAX:
             return self._refuse(number, job, REFUSED, f"{WAITING_MAX} jobs wait already")
         try:
@@ -236,9 +217,12 @@ class Hands:
     def ready(self, now: int) -> list[Outcome]:
         """Take in what hands have answered; outcomes so far."""
         for fd, _ in self._epoll.poll(0):
-            hand = self._hands.get(fd)
+            link = self._ends.get(fd, fd)
+            hand = self._hands.get(link)
             if hand is not None:
                 self._take(hand, now)
+            if link != fd and hand is not None and self._hands.get(link) is hand:
+                self._kill(hand, now, DIED, "")
         self._begin(now)
         return self._told()
 
@@ -255,7 +239,8 @@ class Hands:
             self._fail(self._waiting.popleft(), now, TIMED_OUT, "no hand was free in time")
         for ending in [ending for ending in self._endings if ending.look <= now]:
             self._look(ending, now)
-        if self._look_again is not None and self._look_again <= now:
+        due = self.strays.deadline()
+        if due is not None and due <= now:
             self._tidy(now)
         self._begin(now)
         return self._told()
@@ -268,41 +253,28 @@ class Hands:
         for hand in self._hands.values():
             times.append(hand.task.deadline if hand.task else hand.idle_since + IDLE_NS)
         times += [task.deadline for task in self._waiting]
-        if self._look_again is not None:
-            times.append(self._look_again)
+        due = self.strays.deadline()
+        if due is not None:
+            times.append(due)
         return min(times, default=None)
-
-    @property
-    def abandoned(self) -> int:
-        """Processes that do not die, now."""
-        return sum(lost.stuck for lost in self._lost.values())
-
-    def stuck(self, now: int) -> tuple[Stuck, ...]:
-        """Who does not die, and for how long."""
-        return tuple(
-            Stuck(pid, reaper.command(pid), lost.key, now - lost.since)
-            for pid, lost in self._lost.items()
-            if lost.stuck
-        )
 
     def pids(self) -> tuple[int, ...]:
         """Process ids of the hands that can be given jobs or work."""
         return tuple(hand.pid for hand in self._hands.values())
 
     def close(self) -> None:
-        """End all hands and what they started; waits a grace at most. Jobs under way have no outcome."""
-        pids = [*self.pids(), *(ending.pid for ending in self._endings), *self._lost]
+        """End all hands and what they started; waits a grace at most. Jobs under way have no outcome. Harmless when
+        repeated."""
+        pids = [*self.pids(), *(ending.pid for ending in self._endings), *self.strays.pids()]
         for hand in list(self._hands.values()):
-            self._epoll.unregister(hand.link)
-            hand.link.close()
-        self._hands.clear()
+            self._drop(hand)
         reaper.fell(pids)
-        until = time.monotonic_ns() + reaper.GRACE_NS
-        while pids and time.monotonic_ns() < until:
-            pids = [pid for pid in pids if reaper.reap(pid) is None]
+        patience = reaper.Patience(time.monotonic_ns())
+        while pids and not patience.is_over(0, time.monotonic_ns()):
             time.sleep(LOOK_NS / SECOND)
+            pids = [pid for pid in pids if reaper.reap(pid) is None]
         if reaper.is_subreaper():
-            reaper.clear(max(0, until - time.monotonic_ns()))
+            reaper.clear()
         for task in self._waiting:
             _close(task.files)
         self._waiting.clear()
@@ -351,6 +323,9 @@ class Hands:
         hand = _Hand(pid, ours, now)
         self._hands[ours.fileno()] = hand
         self._epoll.register(ours, select.EPOLLIN)
+        if hand.end >= 0:
+            self._ends[hand.end] = ours.fileno()
+            self._epoll.register(hand.end, select.EPOLLIN)
         self.forks += 1
         return hand
 
@@ -365,7 +340,7 @@ class Hands:
             data = b""
         task = hand.task
         if not data:
-            self._kill(hand, now, DIED, "its process died")
+            self._kill(hand, now, DIED, "")
             return
         if task is None:
             self._kill(hand, now, DIED, "it spoke without being asked")
@@ -376,8 +351,7 @@ class Hands:
         except msgspec.MsgspecError as error:
             self._kill(hand, now, DIED, f"it answered nonsense: {error}")
             return
-        for pid in reply.left:
-            self._keys[pid] = task.key
+        self.strays.name(reply.left, task.key)
         self._outcomes.append(
             Outcome(
                 number=task.number,
@@ -397,20 +371,24 @@ class Hands:
     def _part(self, hand: _Hand, now: int) -> None:
         """Let an idle hand go: it ends when it sees that we have."""
         self._drop(hand)
-        self._endings.append(_Ending(hand.pid, None, "", "", [hand.pid], now + reaper.GRACE_NS, now + LOOK_NS))
+        self._endings.append(_Ending(hand.pid, None, "", "", [hand.pid], reaper.Patience(now), now + LOOK_NS))
 
     def _kill(self, hand: _Hand, now: int, failure: str, text: str) -> None:
         family = reaper.fell([hand.pid])
         self._drop(hand)
         task, hand.task = hand.task, None
         if task is not None:
-            self._keys |= dict.fromkeys(family, task.key)
-        self._endings.append(_Ending(hand.pid, task, failure, text, family, now + reaper.GRACE_NS, now + LOOK_NS))
+            self.strays.name(family, task.key)
+        self._endings.append(_Ending(hand.pid, task, failure, text, family, reaper.Patience(now), now + LOOK_NS))
 
     def _drop(self, hand: _Hand) -> None:
         self._epoll.unregister(hand.link)
         del self._hands[hand.link.fileno()]
         hand.link.close()
+        if hand.end >= 0:
+            self._epoll.unregister(hand.end)
+            del self._ends[hand.end]
+            os.close(hand.end)
 
     # ---- endings -------------------------------------------------------------------------------------------
 
@@ -423,62 +401,29 @@ class Hands:
         left = [pid for pid in ending.family if pid != ending.pid and not reaper.is_dead(pid)]
         if ending.status is None:
             left.append(ending.pid)
-        if left and now < ending.until:
+        if left and not ending.patience.is_over(len(ending.family) - len(left), now):
+            ending.pause_ns = min(2 * ending.pause_ns, LOOK_MAX_NS)
             ending.look = now + ending.pause_ns
-            ending.pause_ns = 2 * ending.pause_ns
             return
         self._endings.remove(ending)
         if ending.status is None:
             if ending.task is None:  # it was told to go, and has not gone
-                self._keys |= dict.fromkeys(reaper.fell([ending.pid]), "")
-            self._lose(ending.pid, ending.task.key if ending.task else "", now)
+                reaper.fell([ending.pid])
+            self.strays.abandon(ending.pid, ending.task.key if ending.task else "", now)
         if ending.task is not None:
             failure, text = ending.failure, ending.text
             if ending.status is None:
-                failure, text = ABANDONED, f"{text}; its process {ending.pid} does not die"
-            elif failure == DIED and os.WIFSIGNALED(ending.status):
+                failure = ABANDONED
+                text = f"{text or 'it does not answer'}; its process {ending.pid} does not die"
+            elif not text and os.WIFSIGNALED(ending.status):
                 text = f"its process died of {_signal_name(os.WTERMSIG(ending.status))}"
-            elif failure == DIED:
+            elif not text:
                 text = f"its process ended with exit status {os.waitstatus_to_exitcode(ending.status)}"
             self._fail(ending.task, now, failure, text, len(left))
-        for pid in left:
-            if pid in self._lost and not self._lost[pid].stuck:
-                self._lost[pid].stuck = True
-                self.abandonments += 1
-        self._forget()
-
-    def _lose(self, pid: int, key: str, now: int) -> None:
-        self._lost[pid] = _Lost(key, now)
-        self._look_again = now + AGAIN_NS
 
     def _tidy(self, now: int) -> None:
-        """Kill and reap every child that is no hand. In a process that is no subreaper there are none."""
-        mine = {hand.pid for hand in self._hands.values()} | {ending.pid for ending in self._endings}
-        strays = [pid for pid in reaper.children(os.getpid()) if pid not in mine] if reaper.is_subreaper() else []
-        alive = [pid for pid in {**dict.fromkeys(strays), **self._lost} if reaper.reap(pid) is None]
-        self._lost = {pid: self._lost[pid] for pid in alive if pid in self._lost}
-        new = [pid for pid in alive if pid not in self._lost]
-        if new:
-            key = self._keys.get(new[0], "")
-            self._keys = {**dict.fromkeys(reaper.fell(new), key), **self._keys}
-        for pid in new:
-            self._lose(pid, self._keys.get(pid, ""), now)
-        for lost in self._lost.values():
-            if not lost.stuck and now >= lost.since + reaper.GRACE_NS:
-                lost.stuck = True
-                self.abandonments += 1
-        if not self._lost:
-            self._look_again = None
-        elif all(lost.stuck for lost in self._lost.values()):
-            self._look_again = now + AGAIN_NS
-        else:
-            self._look_again = now + 10 * LOOK_NS
-        self._forget()
-
-    def _forget(self) -> None:
-        """Nobody is dying: whose job they were does not matter any more."""
-        if not self._endings and not self._lost:
-            self._keys.clear()
+        hands = [hand.pid for hand in self._hands.values()]
+        self.strays.tidy([*hands, *(ending.pid for ending in self._endings)], now)
 
     # ---- outcomes ------------------------------------------------------------------------------------------
 

@@ -33,9 +33,10 @@ LABEL_LENGTH_MAX = 128
 UNIT_LENGTH_MAX = 16
 RANGE_LENGTH_MAX = 64
 
-#: What terminals take for commands: ECMA-48 control sequences, strings up to their end, and two-character escapes.
+#: What terminals take for commands: ECMA-48 control sequences, strings up to their end or that of the line, and
+#: two-character escapes.
 _COMMANDS = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)|\x9b[0-?]*[ -/]*[@-~]?"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)|\x9b[0-?]*[ -/]*[@-~]?"
 )
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _VALUE = re.compile(rf"({_NUMBER})(.*)", re.DOTALL)

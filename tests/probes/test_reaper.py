@@ -1,0 +1,264 @@
+"""Nobody gets away: each case is a real tree that tries to. All of them run below a subreaper of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.probes import reaper
+from tests.probes.owning import apart, freezer
+
+
+def child(function: Callable[[], object] | None = None) -> int:
+    """A child of this process that calls `function` and then waits for its end."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if function:
+                function()
+            hang()
+        finally:
+            os._exit(0)
+    return pid
+
+
+def hang() -> NoReturn:
+    while True:
+        signal.pause()
+
+
+def bomb(processes: int) -> None:
+    """Multiply without end, but for the number of processes that this group of children may have at once."""
+    os.setsid()
+    while True:
+        try:
+            if len(os.listdir("/proc")) < processes and os.fork() == 0:
+                continue
+        except OSError:
+            continue
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 15
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.002)
+
+
+def below(pid: int) -> list[int]:
+    """All living processes below one."""
+    found = []
+    for one in reaper.children(pid):
+        found += [*([] if reaper.is_dead(one) else [one]), *below(one)]
+    return found
+
+
+def me() -> int:
+    return os.getpid()
+
+
+def test_a_subreaper_knows_that_it_is_one_and_its_children_are_none() -> None:
+    def run() -> list[bool]:
+        read, write = os.pipe()
+        child(lambda: os.write(write, str(reaper.is_subreaper()).encode()))
+        told = os.read(read, 10) == b"True"
+        reaper.clear()
+        return [reaper.is_subreaper(), told]
+
+    assert apart(run) == [True, False]
+    assert not reaper.is_subreaper()
+
+
+def test_a_process_dies_with_its_parent() -> None:
+    def run() -> int:
+        read, write = os.pipe()
+
+        def middle() -> None:
+            parent = os.getpid()
+
+            def mortal() -> None:
+                reaper.die_with_parent(parent)
+                os.write(write, b".")
+
+            child(mortal)
+
+        parent = child(middle)
+        assert os.read(read, 1) == b"."
+        (grandchild,) = below(parent)
+        os.kill(parent, signal.SIGKILL)
+        until(lambda: reaper.is_dead(grandchild))
+        reaper.clear()
+        return 0
+
+    assert apart(run) == 0
+
+
+def test_a_process_whose_parent_is_gone_already_dies_at_once() -> None:
+    def run() -> int:
+        pid = child(lambda: reaper.die_with_parent(1))
+        until(lambda: reaper.is_dead(pid))
+        return os.waitpid(pid, 0)[1]
+
+    assert apart(run) == signal.SIGKILL
+
+
+def test_children_of_every_thread_are_found_and_so_are_the_dead() -> None:
+    def run() -> list[object]:
+        mine = [child(), child()]
+        made: list[int] = []
+
+        def make() -> None:
+            made.append(child())
+            threading.Event().wait(1)
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        until(lambda: made)
+        dead = child(lambda: os._exit(0))
+        until(lambda: reaper.is_dead(dead))
+        found = sorted(reaper.children(me()))
+        same = sorted(reaper._children_by_parent(me()))
+        left = reaper.clear()
+        thread.join()
+        return [found == sorted([*mine, *made, dead]), same == found, left]
+
+    assert apart(run) == [True, True, []]
+
+
+def test_a_process_that_is_gone_has_no_children_and_no_name() -> None:
+    pid = child(lambda: os._exit(3))
+    until(lambda: reaper.is_dead(pid))
+    assert reaper.reap(pid) == 3 << 8
+    assert reaper.reap(pid) == 0
+    assert reaper.is_dead(pid)
+    assert (reaper.children(pid), reaper.command(pid), reaper.fell([pid])) == ([], "", [pid])
+
+
+def test_a_name_with_brackets_fools_nobody(tmp_path: Path) -> None:
+    program = tmp_path / "a) Z 1 (b"
+    program.symlink_to("/bin/sleep")
+    pid = os.spawnv(os.P_NOWAIT, str(program), [str(program), "100"])
+    try:
+        until(lambda: reaper.command(pid) == "a) Z 1 (b")
+        assert not reaper.is_dead(pid)
+        assert pid in reaper._children_by_parent(me())
+    finally:
+        reaper.fell([pid])
+        os.waitpid(pid, 0)
+
+
+def test_a_child_that_runs_is_not_reaped() -> None:
+    pid = child()
+    assert reaper.reap(pid) is None
+    assert reaper.fell([pid]) == [pid]
+    until(lambda: reaper.is_dead(pid))
+    assert reaper.reap(pid) == signal.SIGKILL
+
+
+def test_a_chain_of_sessions_is_felled_from_its_top() -> None:
+    def run() -> list[int]:
+        def chain(length: int) -> None:
+            os.setsid()
+            if length:
+                child(lambda: chain(length - 1))
+
+        top = child(lambda: chain(9))
+        until(lambda: len(below(top)) == 9)
+        everyone = [top, *below(top)]
+        felled = reaper.fell([top])
+        until(lambda: all(reaper.is_dead(pid) for pid in everyone))
+        return [len(set(felled) & set(everyone)), *reaper.clear()]
+
+    assert apart(run) == [10]
+
+
+def test_who_ignores_every_signal_and_restarts_what_dies_is_felled() -> None:
+    def run() -> list[int]:
+        def stubborn() -> None:
+            for number in set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, 32, 33}:
+                signal.signal(number, signal.SIG_IGN if number != signal.SIGCHLD else signal.SIG_DFL)
+            while True:
+                child()
+                os.wait()
+
+        top = child(stubborn)
+        until(lambda: below(top))
+        reaper.fell([top])
+        until(lambda: not below(me()))
+        return reaper.clear()
+
+    assert apart(run) == []
+
+
+def test_who_lost_its_parent_is_cleared_by_the_subreaper() -> None:
+    def run() -> list[int]:
+        def run_away() -> None:
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    hang()
+                os._exit(0)
+            os._exit(0)
+
+        child(run_away)
+        until(lambda: len(below(me())) == 1 and not below(below(me())[0]))
+        return [*reaper.clear(), *reaper.children(me())]
+
+    assert apart(run) == []
+
+
+@pytest.mark.slow
+def test_hundreds_that_multiply_are_gone_in_a_moment() -> None:
+    def run() -> list[object]:
+        limit = len(os.listdir("/proc")) + 300
+        top = child(lambda: bomb(limit))
+        until(lambda: len(os.listdir("/proc")) >= limit)
+        count = len(below(top))
+        begun = time.monotonic_ns()
+        left = reaper.clear()
+        return [count, left, below(me()), (time.monotonic_ns() - begun) // MILLISECOND]
+
+    count, left, after, took_ms = apart(run)
+    assert count > 100
+    assert (left, after) == ([], [])
+    print(f"{count} processes that multiply were cleared in {took_ms} ms")
+    assert took_ms < 2000
+
+
+@pytest.mark.root
+def test_what_does_not_die_is_told_and_not_waited_for() -> None:
+    with freezer() as group:
+
+        def run() -> list[object]:
+            pid = child(lambda: Path(group, "tasks").write_text(str(os.getpid())))
+            until(lambda: str(pid) in Path(group, "tasks").read_text())
+            (group / "freezer.state").write_text("FROZEN")
+            until(lambda: "FROZEN" in (group / "freezer.state").read_text())
+            begun = time.monotonic_ns()
+            left = reaper.clear(100 * MILLISECOND)
+            took = time.monotonic_ns() - begun
+            (group / "freezer.state").write_text("THAWED")
+            until(lambda: reaper.is_dead(pid))
+            return [left == [pid], 100 * MILLISECOND <= took < SECOND, reaper.clear()]
+
+        assert apart(run) == [True, True, []]
+
+
+def test_patience_lasts_while_they_die_and_a_grace_after_that() -> None:
+    patience = reaper.Patience(0, 200, 1000)
+    assert not patience.is_over(0, 199)
+    assert patience.is_over(0, 200)
+    assert not patience.is_over(1, 201)
+    assert not patience.is_over(1, 400)
+    assert patience.is_over(1, 401)
+    assert not patience.is_over(7, 999)
+    assert patience.is_over(9, 1000)
