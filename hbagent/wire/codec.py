@@ -44,6 +44,8 @@ TYPES: dict[int, type[m.WireMessage]] = {
     0x21: m.RackReports,
     0x22: m.Transitions,
     0x23: m.TransitionsAck,
+    0x24: m.DrillWanted,
+    0x25: m.DrillBegun,
     0x30: m.Query,
     0x31: m.AnswerPage,
 }

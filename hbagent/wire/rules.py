@@ -139,6 +139,20 @@ def _evidence_page(page: m.EvidencePage) -> str:
     return "negative number or page" if _negative(page.number, page.page) else ""
 
 
+def _drill_wanted(wanted: m.DrillWanted) -> str:
+    if not is_node(wanted.node):
+        return "node is not a name"
+    if max(len(wanted.drill), len(wanted.app)) > WORD_LENGTH_MAX:
+        return f"drill or app over {WORD_LENGTH_MAX} characters"
+    return "negative number" if _negative(wanted.number) else ""
+
+
+def _drill_begun(begun: m.DrillBegun) -> str:
+    if not is_node(begun.node):
+        return "node is not a name"
+    return "negative number" if _negative(begun.number) else ""
+
+
 def _report_wanted(wanted: m.ReportWanted) -> str:
     return "negative digest" if _negative(wanted.have) else ""
 
@@ -225,8 +239,8 @@ def _query(query: m.Query) -> str:
         return "node is not a name"
     if query.rack and not is_rack(query.rack):
         return "rack is not a name"
-    if max(len(query.app), len(query.bundle)) > WORD_LENGTH_MAX:
-        return f"app or bundle over {WORD_LENGTH_MAX} characters"
+    if max(map(len, (query.app, query.bundle, query.drill, query.event))) > WORD_LENGTH_MAX:
+        return f"app, bundle, drill or event over {WORD_LENGTH_MAX} characters"
     return "negative id, limit or after" if _negative(query.id, query.limit, query.after) else ""
 
 
@@ -241,6 +255,8 @@ _RULES: dict[type, Callable[[Any], str]] = {
     m.FarewellAck: _farewell_ack,
     m.EvidenceWanted: _evidence_wanted,
     m.EvidencePage: _evidence_page,
+    m.DrillWanted: _drill_wanted,
+    m.DrillBegun: _drill_begun,
     m.ReportWanted: _report_wanted,
     m.Ping: _ping,
     m.Pong: _pong,

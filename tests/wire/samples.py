@@ -197,6 +197,8 @@ MESSAGES: dict[str, m.WireMessage] = {
     "account": ACCOUNT,
     "report-wanted": m.ReportWanted(have=4_000_000_000),
     "evidence-wanted": m.EvidenceWanted(number=13, node="dc1/rack07/host12", app="web", bundle="web-1"),
+    "drill-wanted": m.DrillWanted(number=14, node="dc1/rack07/host12", drill="freeze", app="hbagent-drill-1f"),
+    "drill-begun": m.DrillBegun(number=14, node="dc1/rack07/host12", error="drills are off here"),
     "evidence-page": m.EvidencePage(
         number=13, node="dc1/rack07/host12", page=1, last=True, body=b'"threads":[]}', error="the rest is missing"
     ),
@@ -231,6 +233,8 @@ MESSAGES: dict[str, m.WireMessage] = {
         node="dc1/rack07/host12",
         app="web",
         bundle="web-1",
+        drill="freeze",
+        event="0d1f",
         rack="dc1/rack07",
         limit=20,
         after=1000,
