@@ -12,23 +12,22 @@ from typing import Any
 
 import msgspec
 
-from hbagent.core.diagnosis import unknown
-from hbagent.core.proof import APART_NS, Proof
+from hbagent.core.proof import Proof
 from hbagent.core.states import Stall
-from hbagent.core.units import MILLISECOND, SECOND, show_duration
-from hbagent.diagnosis import apart
-from hbagent.diagnosis.examine import Findings, ThreadRow, examine
+from hbagent.core.units import MILLISECOND, show_duration
+from hbagent.diagnosis import helper
+from hbagent.diagnosis.examination import investigate
+from hbagent.diagnosis.examine import Findings, ThreadRow
 
-from . import terminal
+from . import EXIT_USAGE, terminal
 from .grid import Cell, Column, Grid, Screen, clean, paint
 from .render import as_json
 
-#: The two looks stand a second apart; the rest is for a host that is busy.
-_TIMEOUT_NS = APART_NS + 4 * SECOND
 #: Largest process id that Linux gives (PID_MAX_LIMIT).
 PID_MAX = 1 << 22
-#: Threads that the table shows; json has more.
+#: Threads that the table shows, and frames of each stack; json has more.
 _ROWS = 20
+_FRAMES = 4
 
 _EXIT_CODES = {
     **dict.fromkeys((Stall.RUNNING, Stall.IDLE), 0),
@@ -37,6 +36,20 @@ _EXIT_CODES = {
     Stall.UNKNOWN: 3,
 }
 _TONES = {0: "good", 1: "warn", 2: "bad", 3: "unknown"}
+#: What json has beside the findings.
+_AROUND = (
+    "stacks",
+    "process",
+    "files",
+    "sockets",
+    "limits",
+    "host",
+    "io",
+    "locks",
+    "kernel_stacks",
+    "left_out",
+    "pause_ns",
+)
 _COLUMNS = (
     Column("TID", right=True),
     Column("THREAD"),
@@ -49,11 +62,22 @@ _COLUMNS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pid", metavar="PID", type=_pid, help="id of any process of this host")
+    parser.add_argument("pid", metavar="PID", type=_pid, nargs="?", help="id of any process of this host")
     parser.add_argument(
         "--stuck",
         action="store_true",
         help="it should move and does not: waiting for a lock or burning CPU then is an illness",
+    )
+    parser.add_argument(
+        "--serve",
+        action="store_true",
+        help="answer the one request of the connection on standard input, as hbagent-diagnose.socket starts it",
+    )
+    parser.add_argument(
+        "--serve-user",
+        metavar="USER",
+        default=helper.USER,
+        help="with --serve: whose requests are answered, beside root's (default %(default)s)",
     )
     terminal.add_output_arguments(parser, ("table", "json"))
 
@@ -66,22 +90,34 @@ def _pid(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Examine and print. Returns the exit code of the verdict."""
-    findings = examined(args.pid, stuck=args.stuck)
+    if args.serve:
+        return serve(args.serve_user)
+    if args.pid is None:
+        print("hbagent diagnose: of which process? Give its PID", file=sys.stderr)
+        return EXIT_USAGE
+    sys.stdout.flush()
+    whole = investigate(helper.Request(pid=args.pid, stuck=args.stuck))
+    findings = msgspec.convert(whole, Findings)
     if args.output == "json":
-        print(as_json(document(findings)))
+        around = {name: value for name, value in whole.items() if name in _AROUND}
+        print(as_json({**document(findings), **around}))
     else:
-        print("\n".join(table_lines(findings, terminal.screen(args))))
+        screen = terminal.screen(args)
+        print("\n".join([*table_lines(findings, screen), *stack_lines(whole["stacks"], screen)]))
     return _EXIT_CODES[findings.verdict]
 
 
-def examined(pid: int, stuck: bool) -> Findings:
-    """The findings about a process, whatever happens to whoever looks."""
-    sys.stdout.flush()
-    outcome = apart.run(lambda: msgspec.msgpack.encode(examine(pid, stuck=stuck)), _TIMEOUT_NS)
-    if outcome.answer:
-        return msgspec.msgpack.decode(outcome.answer, type=Findings)
-    verdict = unknown(f"looking at it failed: {outcome.error}")
-    return Findings(pid=pid, verdict=verdict.stall, text=verdict.text, stuck=stuck)
+def serve(user: str) -> int:
+    """Be the privileged helper for one request."""
+    try:
+        link = helper.passed_connection()
+    except helper.HelperError as error:
+        print(f"hbagent diagnose: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    refusal = helper.serve(link, helper.served_users(user), lambda request: investigate(request, stop=False))
+    if refusal:
+        print(f"hbagent diagnose: {refusal}", file=sys.stderr)
+    return 1 if refusal else 0
 
 
 def document(findings: Findings) -> dict[str, Any]:
@@ -157,6 +193,17 @@ def table_lines(findings: Findings, screen: Screen) -> list[str]:
         lines += ["", *Grid(_COLUMNS, screen).lines([_cells(row, screen) for row in shown])]
         if findings.threads_total > len(shown):
             lines.append(f"and {findings.threads_total - len(shown)} more threads")
+    return lines
+
+
+def stack_lines(stacks: list[dict[str, Any]], screen: Screen) -> list[str]:
+    """What a language's own runtime told of its threads, the top of each stack."""
+    lines = []
+    for row in stacks[:_ROWS]:
+        lines += ["", clean(f"{row['name']} ({row['tid'] or '?'}), by {row['by']}: {row['doing']}", screen)]
+        lines += [f"  {clean(frame, screen)}" for frame in row["frames"][:_FRAMES]]
+    if len(stacks) > _ROWS:
+        lines += ["", f"and {len(stacks) - _ROWS} more stacks"]
     return lines
 
 

@@ -137,7 +137,7 @@ def _investigated(request: Request, stop: bool) -> dict[str, Any]:
         _add_transfers(told, subject)
         if stop and _can_be_stopped(findings):
             runtime = told.sections.get("runtime")
-            if runtime == "jvm":
+            if runtime == "jvm" and (request.stuck or findings.verdict is not Stall.RUNNING):
                 sources.append(stacks.jvm_stacks(subject.pid, JVM_S))
             elif runtime == "python" and request.stuck and sources[-1].error and stacks.find_py_spy():
                 sources[-1] = stacks.python_stacks(subject.pid, STOPPED_S, stop=True)
