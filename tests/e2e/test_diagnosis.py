@@ -83,9 +83,11 @@ def look(pid: int, stuck: bool, by_command: bool) -> tuple[dict[str, Any], float
         text=True,
         timeout=EXAMINED_SECONDS,
     )
-    assert asked.stdout, asked.stderr
+    took_s = time.monotonic() - begun
+    if not asked.stdout:
+        return {"verdict": "nothing", "text": asked.stderr}, took_s
     document: dict[str, Any] = json.loads(asked.stdout)
-    return document, time.monotonic() - begun
+    return document, took_s
 
 
 class Matrix:
