@@ -186,6 +186,11 @@ def _become(
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(errors, 2)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) != failure:
+                # That of the directory itself is gone.
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
         os.chdir("/")
         os.umask(0o022)
         # The interpreter ignores these two, and a program inherits what is ignored.

@@ -1,0 +1,91 @@
+"""Who is no hand goes. Each case runs in a subreaper of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from hbagent.core.units import SECOND
+from hbagent.probes import reaper
+from hbagent.probes.strays import AGAIN_NS, SOON_NS, Strays
+from tests.probes.owning import apart, freezer
+from tests.probes.test_reaper import child, until
+
+
+def tidy_until_gone(strays: Strays, hands: list[int]) -> None:
+    def gone() -> bool:
+        strays.tidy(hands, time.monotonic_ns())
+        return strays.deadline() is None
+
+    until(gone)
+
+
+def test_every_child_but_the_hands_is_ended_and_reaped() -> None:
+    def run() -> list[object]:
+        hand, *others = child(), child(), child(lambda: os._exit(0)), child(child)
+        strays = Strays()
+        now = time.monotonic_ns()
+        strays.tidy([hand], now)
+        soon = strays.deadline() in (now + SOON_NS, None)
+        tidy_until_gone(strays, [hand])
+        told = [reaper.children(os.getpid()) == [hand], len(strays), strays.abandonments, soon]
+        reaper.clear()
+        return [*told, [pid for pid in others if os.path.exists(f"/proc/{pid}")]]
+
+    assert apart(run) == [True, 0, 0, True, []]
+
+
+def test_where_nobody_can_come_to_it_the_children_of_others_are_left_alone() -> None:
+    pid = child()
+    try:
+        strays = Strays()
+        strays.tidy([], time.monotonic_ns())
+        assert strays.deadline() is None
+        assert not reaper.is_dead(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.root
+def test_who_does_not_die_is_named_with_its_job_until_it_does() -> None:
+    with freezer() as group:
+
+        def run() -> list[object]:
+            top = child()
+            (group / "tasks").write_text(str(top))
+            (group / "freezer.state").write_text("FROZEN")
+            until(lambda: "FROZEN" in (group / "freezer.state").read_text())
+            strays = Strays()
+            strays.name([top], "disk")
+            now = time.monotonic_ns()
+            strays.tidy([], now)
+            before = len(strays)
+            strays.tidy([], now + reaper.GRACE_NS)
+            (stuck,) = strays.stuck(now + SECOND)
+            told = [stuck.pid == top, stuck.key, stuck.since_ns, bool(stuck.command)]
+            due = strays.deadline() == now + reaper.GRACE_NS + AGAIN_NS
+            (group / "freezer.state").write_text("THAWED")
+            tidy_until_gone(strays, [])
+            return [before, told, due, strays.abandonments, len(strays), os.path.exists(f"/proc/{top}")]
+
+        assert apart(run) == [0, [True, "disk", SECOND, True], True, 1, 0, False]
+
+
+@pytest.mark.root
+def test_an_abandoned_hand_is_reaped_when_it_dies_at_last() -> None:
+    def run() -> list[object]:
+        pid = child()
+        strays = Strays()
+        strays.abandon(pid, "disk", 0)
+        before = [len(strays), strays.deadline() == AGAIN_NS, strays.pids() == [pid]]
+        strays.tidy([], AGAIN_NS)
+        alive = reaper.is_dead(pid)
+        os.kill(pid, signal.SIGKILL)
+        tidy_until_gone(strays, [])
+        return [*before, alive, len(strays), strays.abandonments]
+
+    assert apart(run) == [1, True, True, False, 0, 1]
