@@ -2,7 +2,7 @@
 
 A finding is ok, warn or fail. `fail` means that the daemon cannot do its work; `warn` that it may, or that this user
 cannot tell; either says what to do. No check changes anything, and none waits longer than `CONNECT_S` for anybody
-but a name server.
+but a name server and the helper.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 import zmq
 
 from hbagent.core.units import SECOND
+from hbagent.diagnosis import helper, stacks
 from hbagent.hooks import runner
 from hbagent.role.settings import AgentSettings, LeaderSettings, RootSettings, Settings
 from hbagent.transport import allow, keys, sockets
@@ -29,6 +30,8 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 #: How long a connection, or an answer, may take. Further away than this, no beat would come in time either.
 CONNECT_S = 2.0
+#: The helper looks twice, a second apart.
+HELPER_S = 4.0
 #: A leader keeps a connection for beats, one for reports and one for control of each agent, and twice as many for a
 #: moment when a rack reconnects.
 DESCRIPTORS_PER_PEER = 6
@@ -121,6 +124,7 @@ def daemon_findings(settings: Settings, config: Path) -> Iterator[Finding]:
         yield from own_ports(settings)
     else:
         yield from echo(settings)
+        yield from diagnosis(settings.prober.helper)
     yield from peers(settings)
 
 
@@ -320,6 +324,86 @@ def echo(settings: AgentSettings) -> Iterator[Finding]:
         yield Finding(WARN, "echo", text)
     else:
         yield Finding(OK, "echo", f"{endpoint}: listening; open it, UDP and TCP, to the other hosts of the rack")
+
+
+# ---- what this host permits for diagnosis ----------------------------------------------------------------
+
+
+def diagnosis(helper_path: str) -> Iterator[Finding]:
+    """What a diagnosis may see on this host, and which programs help it. `helper_path`: the helper's socket, or ""."""
+    # The default names one that need not be there.
+    present = bool(helper_path) and os.path.lexists(helper_path)
+    yield from _proofs()
+    yield from _rights(present)
+    if present:
+        yield from _helper(helper_path)
+    for program, path, gain in (
+        ("py-spy", stacks.find_py_spy(), "stacks of Python programs; pip install hbagent[stacks]"),
+        ("jcmd", stacks.find_jcmd(), "stacks and deadlocks of Java programs; install a JDK"),
+    ):
+        yield Finding(OK, "diagnosis", f"{program}: {path or f'not installed; it would tell {gain}'}")
+
+
+def _proofs() -> Iterator[Finding]:
+    machine = os.uname().machine
+    # Programs in containers have their own library; that of the host is what most others have.
+    library = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
+    if machine == "x86_64" and library:
+        yield Finding(
+            OK, "diagnosis", f"deadlocks are proved for 64-bit programs with glibc (here {library}, {machine})"
+        )
+    else:
+        text = f"no deadlock can be proved here ({library or 'no glibc'}, {machine}); it is told as LOCK-WAIT"
+        yield Finding(OK, "diagnosis", text)
+
+
+def _rights(helped: bool) -> Iterator[Finding]:
+    """What the kernel's settings leave to a daemon without capabilities, and whether a helper makes up for it."""
+    grade = OK if helped else WARN
+    remedy = "the helper may" if helped else "systemctl enable --now hbagent-diagnose.socket"
+    scope = kernel_setting("/proc/sys/kernel/yama/ptrace_scope")
+    if scope == "3":
+        text = "kernel.yama.ptrace_scope is 3, so nobody may look into any process: no diagnosis until it is lowered"
+        yield Finding(WARN, "diagnosis", text)
+    elif scope in ("1", "2"):
+        text = f"kernel.yama.ptrace_scope is {scope}, so the agent may look into no process, not even its own user's"
+        yield Finding(grade, "diagnosis", f"{text}: {remedy}")
+    hidden = hidepid()
+    if hidden not in ("", "0", "off"):
+        text = f"/proc is mounted with hidepid={hidden}, so the agent does not see processes of other users"
+        yield Finding(grade, "diagnosis", f"{text}: {remedy}")
+    if not helped:
+        text = "no helper: the agent can look into processes of its own user only, and others stay UNKNOWN"
+        yield Finding(WARN, "diagnosis", f"{text}: {remedy}")
+
+
+def kernel_setting(path: str) -> str:
+    """The text of a file below /proc/sys; "" when this kernel has none."""
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def hidepid(mounts: str = "/proc/self/mounts") -> str:
+    """The value of hidepid with which /proc is mounted; "" when it is not given."""
+    for line in reversed(kernel_setting(mounts).splitlines()):
+        fields = line.split()
+        if len(fields) > 3 and fields[1] == "/proc":
+            given = [option.partition("=")[2] for option in fields[3].split(",") if option.startswith("hidepid=")]
+            return given[0] if given else ""
+    return ""
+
+
+def _helper(path: str) -> Iterator[Finding]:
+    """The helper answers about this very process."""
+    try:
+        helper.ask_helper(path, helper.Request(pid=os.getpid()), HELPER_S)
+    except helper.HelperError as error:
+        remedy = "systemctl status hbagent-diagnose.socket tells why; run the doctor as root or the agent's user"
+        yield Finding(WARN, "diagnosis", f"the helper: {error}: {remedy}")
+    else:
+        yield Finding(OK, "diagnosis", f"the helper at {path} answers")
 
 
 def unreachable(endpoint: str) -> str:
