@@ -173,6 +173,8 @@ class Progress:
         if thread is not None and thread is not threading.current_thread():
             thread.join(1.0)
         self._rest()
+        if thread is None or not thread.is_alive():
+            self._release()
 
     # ---- marks ---------------------------------------------------------------------------------------------
 
@@ -183,12 +185,14 @@ class Progress:
             return
         with self._lock:
             mark._resting = False
+            if self._stop.is_set():
+                return
             if mark not in self._marks and len(self._marks) < MARKS_MAX:
                 if self._forked:
                     # Each process has marks of its own.
                     mark._name = f"{mark._name.partition('@')[0][:48]}@{os.getpid()}"
                 self._marks = (*self._marks, mark)
-            if self._thread is None and not self._stop.is_set():
+            if self._thread is None:
                 thread = threading.Thread(target=self._run, name="hbagent-progress", daemon=True)
                 try:
                     thread.start()
@@ -210,6 +214,16 @@ class Progress:
         if marks:
             self._say([mark._line() for mark in marks], agent_only=True)
         self._disarm()
+
+    def _release(self) -> None:
+        self._addresses = []
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._stacks is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._stacks)
+            self._stacks = None
 
     # ---- the sampler ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,410 @@
+"""What a program tells through `hbagent.progress`, and what it cannot tell when it is stuck.
+
+The programs are real, each in a process of its own; the listener is the agent's own socket.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hbagent.progress import MARKS_MAX, Progress
+from hbagent.transport.senders import Senders
+from tests.reporting import BOUND_S, Listener, descriptors
+
+ROOT = Path(__file__).parents[1]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def listener(socket_dir: Path) -> Iterator[Listener]:
+    made = Listener(socket_dir / "notify")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def progress(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> Iterator[Progress]:
+    """One of this process. Without `later`: pytest has a use for `faulthandler` as well."""
+    for name in ("NOTIFY_SOCKET", "HBAGENT_NOTIFY", "HBAGENT_APP", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+    made = Progress(app="web", address=listener.address, later=False)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(listener: Listener, tmp_path: Path) -> Iterator[Start]:
+    """Starts programs, ended after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_one(code: str, **environment: str) -> subprocess.Popen[str]:
+        file = tmp_path / f"app{len(started)}.py"
+        file.write_text(code)
+        clean = {
+            key: value for key, value in os.environ.items() if not key.startswith(("HBAGENT", "NOTIFY", "WATCHDOG"))
+        }
+        started.append(
+            subprocess.Popen(
+                [sys.executable, str(file)],
+                env={**clean, "HBAGENT_NOTIFY": listener.address, "PYTHONPATH": str(ROOT), **environment},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def marks(listener: Listener) -> dict[str, str]:
+    """What each mark said last."""
+    return dict(value.split(" ", 1) for value in listener.said("X_HBAGENT_PROGRESS"))
+
+
+def stacks(listener: Listener) -> str:
+    """What is in the newest memory file."""
+    numbers = [notified.stacks for notified in list(listener.heard) if notified.stacks]
+    return listener.socket.stacks_text(numbers[-1]).decode() if numbers else ""
+
+
+def next_turns(listener: Listener, count: int = 3) -> int:
+    """Wait until the sampler has told so many more times."""
+    before = len(listener.said("X_HBAGENT_PROGRESS"))
+    assert listener.until(lambda: len(listener.said("X_HBAGENT_PROGRESS")) >= before + count)
+    return before
+
+
+# ---- telling ---------------------------------------------------------------------------------------------
+
+
+def test_it_needs_nothing_else_of_hbagent_and_python_3_8_is_enough() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import hbagent.progress;"
+        "print(sorted(n for n in set(sys.modules) - before if n.partition('.')[0] in ('hbagent', 'msgspec', 'zmq')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=BOUND_S)
+    assert done.stdout == "['hbagent', 'hbagent.progress']\n"
+    ast.parse((ROOT / "hbagent" / "progress.py").read_text(), feature_version=(3, 8))
+
+
+def test_marks_are_told_with_what_waits_and_their_window(listener: Listener, progress: Progress) -> None:
+    first, second = progress.mark("worker-1", window=0.8), progress.mark("worker 2\n=x", window=20)
+    first.tick()
+    first.tick(41)
+    second.queued(3)
+    wanted = {"worker-1": "42 window=0.8", "worker_2__x": "0 queued=3 window=20"}
+    assert listener.until(lambda: marks(listener) == wanted)
+    with second.working():
+        assert listener.until(lambda: marks(listener)["worker_2__x"] == "0 queued=1 window=20")
+    assert listener.until(lambda: marks(listener)["worker_2__x"] == "1 queued=0 window=20")
+    assert listener.said("X_HBAGENT_MAIN") == [str(os.getpid())]
+    assert set(listener.said("X_HBAGENT_APP")) == {"web"}
+
+
+def test_a_mark_that_is_closed_rests_and_is_told_no_more(listener: Listener, progress: Progress) -> None:
+    kept, closed = progress.mark("kept", window=0.8), progress.mark("closed", window=0.8)
+    closed.queued(5)
+    assert listener.until(lambda: "closed" in marks(listener))
+    closed.close()
+    closed.close()
+    assert listener.until(lambda: marks(listener)["closed"] == "0 queued=0 window=0.8")
+    count = [value.split()[0] for value in listener.said("X_HBAGENT_PROGRESS")].count("closed")
+    kept.tick()
+    next_turns(listener)
+    assert [value.split()[0] for value in listener.said("X_HBAGENT_PROGRESS")].count("closed") == count
+    progress.close()
+    assert listener.until(lambda: marks(listener)["kept"] == "1 queued=0 window=0.8")
+
+
+def test_there_is_no_thread_before_the_first_mark_and_one_after(listener: Listener, progress: Progress) -> None:
+    before = threading.active_count()
+    progress.ready("all there")
+    progress.status("one\ntwo")
+    progress.reloading()
+    progress.stopping()
+    assert threading.active_count() == before
+    assert listener.until(lambda: listener.said("STOPPING") == ["1"])
+    assert listener.said("STATUS") == ["all there", "one two"]
+    for name in ("a", "b", "c"):
+        progress.mark(name)
+    assert threading.active_count() == before + 1
+
+
+def test_more_marks_than_fit_one_datagram_are_told_in_several(listener: Listener, progress: Progress) -> None:
+    made = [progress.mark(f"{'m' * 60}{i}", window=0.8) for i in range(MARKS_MAX + 5)]
+    assert listener.until(lambda: len(marks(listener)) == MARKS_MAX)
+    assert len(made) == MARKS_MAX + 5
+    assert listener.socket.counts.get("too-long", 0) == 0
+
+
+def test_without_anybody_to_tell_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NOTIFY_SOCKET", "HBAGENT_NOTIFY"):
+        monkeypatch.delenv(name, raising=False)
+    before, threads = descriptors(), threading.active_count()
+    progress = Progress(app="web")
+    progress.ready()
+    with progress.mark("a").working():
+        pass
+    progress.close()
+    assert (descriptors(), threading.active_count()) == (before, threads)
+
+
+@pytest.mark.parametrize("address", ["/nonexistent/notify", "@hbagent-nobody", "x" * 500, "a\0b", "/"])
+def test_an_address_that_cannot_be_told_is_no_affair_of_the_program(address: str) -> None:
+    progress = Progress(app="web", address=address, later=False)
+    progress.ready()
+    mark = progress.mark("a", window=0.2)
+    mark.tick()
+    progress._turn(time.monotonic())
+    mark.close()
+    progress.close()
+
+
+def test_a_listener_that_does_not_read_holds_nobody_up_and_hears_what_is_said_once(
+    socket_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(socket_dir / "late")
+    progress = Progress(app="web", address=path, later=False)
+    progress.ready("said before anybody listened")
+    mark = progress.mark("a", window=0.8)
+    late = Listener(path)
+    assert late.until(lambda: late.said("READY") == ["1"])
+    assert late.said("STATUS") == ["said before anybody listened"]
+    mark.close()
+    progress.close()
+    late.close()
+
+
+def test_systemd_hears_what_is_meant_for_everybody(
+    listener: Listener, socket_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemd = Listener(socket_dir / "systemd")
+    monkeypatch.setenv("NOTIFY_SOCKET", systemd.address)
+    monkeypatch.setenv("WATCHDOG_USEC", "600000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    progress = Progress(address=listener.address, later=False)
+    progress.ready("up")
+    mark = progress.mark("a", window=0.8)
+    for there in (listener, systemd):
+        assert there.until(lambda there=there: there.said("STATUS") == ["up"] and bool(there.said("WATCHDOG")))  # type: ignore[misc]
+    assert listener.until(lambda: "a" in marks(listener))
+    assert marks(systemd) == {}
+    assert systemd.said("X_HBAGENT_APP") == []
+    mark.close()
+    progress.close()
+    systemd.close()
+
+
+def test_a_watchdog_of_another_process_is_not_fed(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "600000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
+    progress = Progress(address=listener.address, later=False)
+    progress.mark("a", window=0.8)
+    next_turns(listener)
+    assert listener.said("WATCHDOG") == []
+    progress.close()
+
+
+def test_under_run_app_the_main_process_is_known_already(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HBAGENT_APP", "web")
+    monkeypatch.setenv("HBAGENT_NOTIFY", listener.address)
+    progress = Progress(app="web", later=False)
+    progress.mark("a", window=0.8)
+    next_turns(listener)
+    assert listener.said("X_HBAGENT_MAIN") == []
+    progress.close()
+
+
+# ---- stuck -----------------------------------------------------------------------------------------------
+
+LOCK_CYCLE = """
+import sys, threading
+from hbagent.progress import Progress
+progress = Progress(app="cycle", later={later})
+first, second = threading.Lock(), threading.Lock()
+here, there = threading.Event(), threading.Event()
+def take_first_then_second(mark):
+    mark.tick()
+    with first:
+        here.set(); there.wait()
+        with second:
+            mark.tick()
+def take_second_then_first(mark):
+    mark.tick()
+    with second:
+        there.set(); here.wait()
+        with first:
+            mark.tick()
+for work in (take_first_then_second, take_second_then_first):
+    mark = progress.mark(work.__name__, window=0.8)
+    mark.queued(4)
+    threading.Thread(target=work, args=[mark], daemon=True).start()
+progress.ready()
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_cycle_of_locks_stops_marks_and_watchdog_and_the_stacks_name_both_functions(
+    listener: Listener, start: Start
+) -> None:
+    start(LOCK_CYCLE.format(later=True), WATCHDOG_USEC="600000")
+    assert listener.until(lambda: "in take_first_then_second" in stacks(listener))
+    text = stacks(listener)
+    assert "mark take_first_then_second has stood at 1 for" in text
+    assert "queued: 4" in text
+    assert "in take_second_then_first" in text
+    assert 'app0.py", line 11 in take_first_then_second' in text
+    # The sampler lives and tells; it cannot raise a number, and does not feed the watchdog.
+    fed = len(listener.said("WATCHDOG"))
+    assert fed >= 1
+    next_turns(listener, 10)
+    assert len(listener.said("WATCHDOG")) == fed
+    assert {value.split()[1] for value in listener.said("X_HBAGENT_PROGRESS")[-8:]} == {"1"}
+
+
+GIL_HOLDER = """
+import ctypes, sys, threading
+from hbagent.progress import Progress
+progress = Progress(app="holder")
+mark = progress.mark("main", window=0.8)
+mark.queued(1)
+progress.ready()
+def hold_the_interpreter():
+    ctypes.PyDLL(None).sleep(600)
+sys.stdin.readline()
+hold_the_interpreter()
+"""
+
+
+@pytest.mark.slow
+def test_who_holds_the_interpreter_silences_the_sampler_and_faulthandler_tells_where(
+    listener: Listener, start: Start
+) -> None:
+    process = start(GIL_HOLDER, WATCHDOG_USEC="600000")
+    assert listener.until(lambda: bool(listener.said("WATCHDOG")) and bool(listener.said("READY")))
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert listener.until(lambda: "in hold_the_interpreter" in stacks(listener))
+    assert stacks(listener).startswith("Timeout")
+    said = len(listener.heard)
+    assert not listener.until(lambda: len(listener.heard) > said, 1.0)
+
+
+RECOVERS = """
+import sys
+from hbagent.progress import Progress
+progress = Progress(app="slow")
+mark = progress.mark("main", window=0.4)
+mark.queued(1)
+def wait_for_a_word():
+    sys.stdin.readline()
+wait_for_a_word()
+mark.queued(0)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.slow
+def test_the_stacks_go_when_it_moves_again_and_come_when_it_is_stuck_again(listener: Listener, start: Start) -> None:
+    process = start(RECOVERS)
+    assert listener.until(lambda: "in wait_for_a_word" in stacks(listener))
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert listener.until(lambda: stacks(listener) == "")
+    # With nothing to do it may stand still for ever.
+    next_turns(listener, 8)
+    assert stacks(listener) == ""
+
+
+FORKS = """
+import os, sys
+from hbagent.progress import Progress
+progress = Progress(app="fork")
+mark = progress.mark("worker", window=0.4)
+mark.tick(7)
+sys.stdin.readline()
+child = os.fork()
+if child == 0:
+    sys.stdin.readline()
+    mark.tick()
+    sys.stdin.readline()
+    sys.exit(3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.slow
+def test_a_forked_child_has_marks_of_its_own_and_ends_as_it_wants(listener: Listener, start: Start) -> None:
+    process = start(FORKS.replace("sys.stdin.readline()", "os.read(0, 1)"))
+    assert process.stdin is not None and process.stdout is not None
+    assert listener.until(lambda: bool(listener.said("X_HBAGENT_STACKS")))
+
+    def go_on() -> None:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+    go_on()
+    next_turns(listener, 6)
+    assert {notified.pid for notified in listener.heard} == {process.pid}
+    go_on()
+    assert listener.until(lambda: len(marks(listener)) == 2)
+    child = next(notified.pid for notified in listener.heard if notified.pid != process.pid)
+    assert marks(listener)[f"worker@{child}"] == "8 window=0.4"
+    assert marks(listener)["worker"] == "7 window=0.4"
+    go_on()
+    # A child forked while faulthandler waits would never come out of exit().
+    assert process.stdout.readline() == "3\n"
+    assert listener.until(lambda: "queued=0" in marks(listener)[f"worker@{child}"])
+    next_turns(listener)
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_an_end_by_exit_lets_the_marks_rest(listener: Listener, start: Start, later: bool) -> None:
+    process = start(
+        f"from hbagent.progress import Progress\np = Progress(app='a', later={later})\nm = p.mark('m', window=0.8)\n"
+        "m.queued(9)\nimport sys; sys.stdin.read(1); sys.exit(5)"
+    )
+    assert listener.until(lambda: "m" in marks(listener))
+    process.communicate("x", timeout=BOUND_S)
+    assert process.returncode == 5
+    assert listener.until(lambda: marks(listener)["m"] == "0 queued=0 window=0.8")
+
+
+@pytest.mark.slow
+def test_a_program_that_was_stopped_goes_on_telling(listener: Listener, start: Start) -> None:
+    process = start(RECOVERS.replace("queued(1)", "queued(0)"))
+    assert listener.until(lambda: "main" in marks(listener))
+    os.kill(process.pid, signal.SIGSTOP)
+    assert listener.until(lambda: _state(process.pid) == "T")
+    said = len(listener.heard)
+    assert not listener.until(lambda: len(listener.heard) > said + 1, 1.0)
+    os.kill(process.pid, signal.SIGCONT)
+    next_turns(listener)
+    assert listener.until(lambda: stacks(listener) == "")
+    assert Senders().start(process.pid)
+
+
+def _state(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
