@@ -46,7 +46,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     agent_lines: tuple[str, ...] = ()
     leader_lines: tuple[str, ...] = ()
     root_lines: tuple[str, ...] = ()
+    #: Lines of [prober] of each agent's file. A laptop's full disk is not what a demo is about.
+    prober_lines: tuple[str, ...] = ("defaults = false",)
     #: Tables added at the end of each file of that role.
+    agent_tables: str = ""
     leader_tables: str = ""
     root_tables: str = ""
 
@@ -91,6 +94,10 @@ class Datacenter:
     def config(self, name: str) -> Path:
         """The config file of a process."""
         return self.directory / "etc" / f"{name}.toml"
+
+    def notify_socket(self, name: str) -> Path:
+        """Where applications report to the prober of an agent."""
+        return self.directory / "run" / f"{name}.notify"
 
     @property
     def hooks_file(self) -> Path:
@@ -145,9 +152,15 @@ class Datacenter:
             "[network]",
             f'reconnect_min = "{self.plan.reconnect[0]}"',
             f'reconnect_max = "{self.plan.reconnect[1]}"',
+            "[prober]",
+            f'notify = "{self.notify_socket(name)}"',
+            f'state_dir = "{self.directory}/state/{name}"',
+            'helper = ""',
+            *self.plan.prober_lines,
         ]
         for leader, (keys, publish, control) in leaders.items():
             text += ["[[leader]]", *self._endpoint(leader, publish, control, keys)]
+        text.append(self.plan.agent_tables)
         self._write_config(name, text)
 
     def _write_leader(

@@ -1,4 +1,4 @@
-"""The agent as a process: its sockets, its one worker, and the driver that turns `AgentCore`.
+"""The agent as a process: its sockets, its prober beside it, and the driver that turns `AgentCore`.
 
 Beats and reports each have a PUB to all leaders of the rack; each leader has a DEALER for the control path. A leader
 that refuses this agent's key is called again with a growing wait: libzmq itself would never try again.
@@ -18,13 +18,12 @@ import zmq
 from hbagent import __version__
 from hbagent.core.agent import AgentCore
 from hbagent.core.config import AgentConfig
-from hbagent.core.effects import Ask, Note, Publish, PublishBeat, Send, TakeFacts
+from hbagent.core.effects import Ask, KillProber, Note, Publish, PublishBeat, Recall, Send, StartProber
 from hbagent.core.messages import (
     AccountWanted,
     Admission,
-    FactsTaken,
+    EvidenceWanted,
     FarewellAck,
-    HostFacts,
     Linked,
     Ping,
     Reconfigured,
@@ -33,7 +32,6 @@ from hbagent.core.messages import (
     ReportWanted,
 )
 from hbagent.core.units import MILLISECOND, show_duration
-from hbagent.probes import facts
 from hbagent.probes.effort import EffortMeter
 from hbagent.transport import sockets
 from hbagent.transport.backoff import Backoff
@@ -47,6 +45,7 @@ from hbagent.wire.pages import fit_report
 from .control import ControlDealer
 from .driver import Driver
 from .logs import Log
+from .probehalf import ProbeHalf
 from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .settings import AgentSettings, Endpoint, load_agent
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
 
 _BEATS, _REPORTS = "beats", "reports"
 #: What a leader says on the control path.
-CONTROL = (Admission, FarewellAck, ReportWanted, Ping, Relay, AccountWanted)
+CONTROL = (Admission, FarewellAck, ReportWanted, Ping, Relay, AccountWanted, EvidenceWanted)
 
 
 class Agent:
@@ -81,13 +80,16 @@ class Agent:
                 PublishBeat: self._publish_beat,
                 Publish: self._publish,
                 Send: self._send,
-                TakeFacts: self._take_facts,
+                StartProber: lambda effect: self._prober.start(effect),
+                KillProber: lambda effect: self._prober.kill(effect),
+                Recall: lambda effect: self._prober.recall(effect),
                 Ask: self._ask,
                 Note: self._log.note,
             },
             self._notifier,
             self._log.write,
         )
+        self._prober = ProbeHalf(self._driver, settings.prober, config.node, self._log.write)
         self._driver.status = self._status
         self._driver.on_reload = self._start_reload
         self._effort = EffortMeter()
@@ -95,8 +97,6 @@ class Agent:
         self._asking: Asking | None = None
         self._reload = Reload(path, load_agent, self._apply, self._driver, self._log.write)
         self._files: Worker | None = None
-        self._facts_state: facts.State | None = None
-        self._worker = Worker("facts", self._failed)
         low, high = settings.reconnect_ns
         self._caller = sockets.Caller(
             name=config.node,
@@ -136,6 +136,7 @@ class Agent:
             self._close()
 
     def _close(self) -> None:
+        self._prober.close()
         for monitor in self._monitors.values():
             monitor.stop()
         for socket in (self._beats, self._reports, *(dealer.source for dealer in self._dealers.values())):
@@ -250,18 +251,6 @@ class Agent:
         if dealer is not None:
             dealer.send(effect.message)
 
-    def _take_facts(self, effect: TakeFacts) -> None:
-        self._worker.submit(self._read_facts)
-
-    def _read_facts(self) -> None:
-        """In the worker's thread. The core asks no more until it is answered."""
-        try:
-            taken, self._facts_state = facts.take(self._facts_state)
-        except Exception as error:
-            self._failed(error)
-            taken = HostFacts(errors=(f"facts: {error!r}"[:200],))
-        self._driver.post(FactsTaken(taken))
-
     def _failed(self, error: BaseException) -> None:
         """In a worker's thread."""
         self._driver.mailbox.post(functools.partial(self._driver.defect, "worker", error), owed=True)
@@ -298,6 +287,7 @@ class Agent:
         # A node of another name is another node: its key and its incarnation are not this one's.
         node = self.core.config.node
         self._driver.feed("", Reconfigured(msgspec.structs.replace(self._core_config(settings), node=node)))
+        self._prober.reconfigure(settings.prober, settings.core.prober)
         needs_restart(old, settings, ("security", "echo_bind", "echo_port", "reconnect_ns"), self._log.write)
         needs_restart(self.core.config, settings.core, ("node",), self._log.write)
 

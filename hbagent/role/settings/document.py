@@ -50,6 +50,17 @@ class Shape(NamedTuple):
     required: bool = False
     #: Written `[[name]]`, once for each of several things, each told apart by its key `name`.
     repeated: bool = False
+    #: Further keys of those whose key `kind` is this word.
+    kinds: Mapping[str, Mapping[str, Key]] = {}
+
+    def keys_of(self, table: Mapping[str, Any]) -> Mapping[str, Key]:
+        """The keys that one table may have."""
+        kind = table.get("kind")
+        return {**self.keys, **self.kinds.get(kind, {})} if isinstance(kind, str) else self.keys
+
+    def kinds_with(self, key: str) -> list[str]:
+        """The kinds that have a key."""
+        return [kind for kind, keys in self.kinds.items() if key in keys]
 
 
 class Document:
@@ -94,14 +105,14 @@ class Document:
     def table(self, name: str) -> dict[str, Any]:
         """The settings of the table `[name]`; what is not written there is not in the result."""
         table = self.content.get(name)
-        return self._settings((name,), table, self._shapes[name].keys) if isinstance(table, dict) else {}
+        return self._settings((name,), table, self._shapes[name]) if isinstance(table, dict) else {}
 
     def tables(self, name: str) -> list[dict[str, Any]]:
         """The settings of each table `[[name]]`. Two with the same `name` are a problem."""
         tables = self.content.get(name)
         if not _is_tables(tables):
             return []
-        found = [self._settings((name, at), table, self._shapes[name].keys) for at, table in enumerate(tables)]
+        found = [self._settings((name, at), table, self._shapes[name]) for at, table in enumerate(tables)]
         seen: dict[str, int] = {}
         for at, settings in enumerate(found):
             first = seen.setdefault(settings.get("name", f"nameless {at}"), at)
@@ -136,12 +147,13 @@ class Document:
             if shape.required and name not in self.content:
                 self.say((), f"missing section {_header(name, shape)}")
 
-    def _settings(self, place: Place, table: dict[str, Any], keys: Mapping[str, Key]) -> dict[str, Any]:
+    def _settings(self, place: Place, table: dict[str, Any], shape: Shape) -> dict[str, Any]:
         settings: dict[str, Any] = {}
+        keys = shape.keys_of(table)
         for name, value in table.items():
             key = keys.get(name)
             if key is None:
-                self._say_unknown((*place, name), keys)
+                self._say_unknown((*place, name), keys, shape)
             elif key.items is not None:
                 self._read_items((*place, name), value, key, settings)
             else:
@@ -176,12 +188,16 @@ class Document:
             kept.append(made)
         settings[key.into or str(place[-1])] = tuple(kept)
 
-    def _say_unknown(self, place: Place, keys: Mapping[str, Key]) -> None:
+    def _say_unknown(self, place: Place, keys: Mapping[str, Key], shape: Shape) -> None:
         name = str(place[-1])
-        hint = did_you_mean(name, keys)
-        if not hint:
-            homes = [_header(home, shape) for home, shape in self._shapes.items() if name in shape.keys]
-            hint = f"; it belongs to {' or '.join(homes)}" if homes else ""
+        kinds = shape.kinds_with(name)
+        if kinds:
+            # Where the kind is missing or wrong, that is said of it, and nothing of its keys.
+            if len(keys) > len(shape.keys):
+                self.say(place, f"unknown key {show(name)}; it belongs to kind {' or '.join(kinds)}")
+            return
+        homes = [_header(home, other) for home, other in self._shapes.items() if name in other.keys]
+        hint = f"; it belongs to {' or '.join(homes)}" if homes else did_you_mean(name, keys)
         self.say(place, f"unknown key {show(name)}{hint}")
 
     def _where(self, place: Place) -> str:

@@ -12,12 +12,21 @@ from typing import Any, Union
 
 import msgspec
 
-from hbagent.core.config import AgentConfig, DetectorConfig, HookConfig, LeaderConfig, RackConfig, RootConfig
+from hbagent.core.config import (
+    AgentConfig,
+    DetectorConfig,
+    HookConfig,
+    LeaderConfig,
+    ProberConfig,
+    RackConfig,
+    RootConfig,
+)
 from hbagent.core.units import SECOND, show_duration
 
 from . import values
 from .document import Document, parse, read_text
 from .lines import Place
+from .probing import read_prober
 from .problems import ConfigError, Problem, did_you_mean
 from .schema import AGENT_SHAPES, LEADER_SHAPES, LEADERS_MAX, ROOT_SHAPES
 
@@ -67,6 +76,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: A connection that broke is tried again after a wait drawn from this range once per process, so that a leader
     #: that restarts is not met by its whole rack at once.
     reconnect_ns: tuple[int, int]
+    #: For the prober's process; `core.prober` says whether there is one.
+    prober: ProberConfig
 
 
 class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +165,7 @@ def read_agent(path: Path, text: str) -> AgentSettings:
     network = document.table("network")
     security = _security(document, needed=("key",))
     leaders = _leaders(document, security)
+    enabled, prober = read_prober(document)
     reconnect = network.get("reconnect_min", SECOND), network.get("reconnect_max", 3 * SECOND)
     if reconnect[0] > reconnect[1]:
         document.say(("network",), "reconnect_min is longer than reconnect_max")
@@ -161,13 +173,14 @@ def read_agent(path: Path, text: str) -> AgentSettings:
     echo_bind = echo.get("bind", "0.0.0.0") if echo.get("enabled", True) else ""
     echo_port = echo.get("port", DEFAULT_ECHO_PORT) if echo_bind else 0
     return AgentSettings(
-        core=AgentConfig(leaders=tuple(leader.name for leader in leaders), echo_port=echo_port, **core),
+        core=AgentConfig(leaders=tuple(leader.name for leader in leaders), echo_port=echo_port, prober=enabled, **core),
         leaders=leaders,
         security=security,
         logging=Logging(**logging),
         echo_bind=echo_bind,
         echo_port=echo_port,
         reconnect_ns=reconnect,
+        prober=prober,
     )
 
 

@@ -13,6 +13,7 @@ from hbagent.core.states import Kind
 
 from . import values
 from .document import Items, Key, Shape
+from .probing import APP, PROBE, PROBER
 
 #: A rack has one to three leaders: a second is a hot standby and a second observer, a third outvotes; each one more
 #: costs every agent of the rack one more connection and tells nothing new.
@@ -42,7 +43,6 @@ AGENT_SHAPES: Mapping[str, Shape] = {
             "node": Key(values.node_name, required=True),
             "interval": Key(values.duration("50ms", "5m"), "interval_ns"),
             "report_interval": Key(values.duration("1s", "1h"), "report_interval_ns"),
-            "facts_interval": Key(values.duration("1s", "1h"), "facts_interval_ns"),
             "farewell": Key(values.duration("0s", "30s"), "farewell_ns"),
         },
         required=True,
@@ -62,6 +62,9 @@ AGENT_SHAPES: Mapping[str, Shape] = {
             "reconnect_max": Key(values.duration("100ms", "1m")),
         }
     ),
+    "prober": PROBER,
+    "probe": PROBE,
+    "app": APP,
     "leader": Shape(_ENDPOINT, required=True, repeated=True),
 }
 

@@ -27,8 +27,17 @@ DURATION_LENGTH_MAX = 40
 #: Bare seconds beyond this (30 years) overflow nothing but mean nothing either.
 SECONDS_MAX = 1_000_000_000
 
+#: Longest regular expression, and most names in a table of texts: what people write by hand.
+PATTERN_LENGTH_MAX = 1000
+TABLE_MAX = 64
+#: Longest of those names.
+NAME_LENGTH_MAX = 100
+
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _TCP = re.compile(r"tcp://(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+|\*)):(?P<port>[0-9]{1,5})")
+
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253})?")
+_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:[/?][!-~]*)?")
 
 
 def text(value: Any) -> str:
@@ -47,6 +56,62 @@ def argument(value: Any) -> str:
     if not isinstance(value, str) or len(value) > TEXT_LENGTH_MAX or "\0" in value:
         raise ValueError(f"must be a text in quotes, without a zero byte, of at most {TEXT_LENGTH_MAX:,} characters")
     return value
+
+
+def place(value: Any) -> str:
+    """A path, or "" for none."""
+    return "" if value == "" else text(value)
+
+
+def texts(value: Any) -> dict[str, str]:
+    """Names and their texts: {A = "b"}."""
+    if not isinstance(value, dict) or len(value) > TABLE_MAX:
+        raise ValueError(f'must be a table of at most {TABLE_MAX} texts, as in {{ NAME = "text" }}')
+    for name, item in value.items():
+        if not name or not name.isprintable() or "=" in name or len(name) > NAME_LENGTH_MAX:
+            raise ValueError("has a name that is empty, too long, or holds = or a control character")
+        argument(item)
+    return dict(value)
+
+
+def pattern(value: Any) -> str:
+    """A regular expression, as Python's `re` has it."""
+    if not isinstance(value, str) or not value or len(value) > PATTERN_LENGTH_MAX:
+        raise ValueError(f"must be a regular expression in quotes, of at most {PATTERN_LENGTH_MAX:,} characters")
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return value
+
+
+def url(value: Any) -> str:
+    """An address of a web server: "https://10.0.0.5:8443/health"."""
+    match = _URL.fullmatch(value) if isinstance(value, str) and len(value) <= TEXT_LENGTH_MAX else None
+    if match is None or not 0 < int(match["port"] or 80) < 65536:
+        raise ValueError('must be an address as in "http://127.0.0.1:8080/health" or "https://example.org/"')
+    return str(value)
+
+
+def host(value: Any) -> str:
+    """A host name or a numeric address: "db1", "10.0.0.5", "::1"."""
+    if not isinstance(value, str) or not (_HOST.fullmatch(value) or _packed(socket.AF_INET6, value)):
+        raise ValueError('must be a host name or an address as in "db1", "10.0.0.5" or "::1"')
+    return value
+
+
+def user(value: Any) -> int:
+    """A user of this host, by number or name."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32:
+        return value
+    if not isinstance(value, str) or not 0 < len(value) <= 256 or "\0" in value:
+        raise ValueError('must be the number of a user, or a name as in "www-data"')
+    import pwd
+
+    try:
+        return pwd.getpwnam(value).pw_uid
+    except KeyError:
+        raise ValueError("no user of this host has this name; on another host write its number") from None
 
 
 def flag(value: Any) -> bool:

@@ -9,9 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbagent.core.config import AgentConfig, DetectorConfig, HookConfig, LeaderConfig, RackConfig, RootConfig
+from hbagent.core.config import (
+    AgentConfig,
+    DetectorConfig,
+    HookConfig,
+    LeaderConfig,
+    ProberConfig,
+    RackConfig,
+    RootConfig,
+)
 from hbagent.core.states import Kind
 from hbagent.core.units import MILLISECOND, MINUTE, SECOND
+from hbagent.probes import defaults
 from hbagent.role.settings import (
     AgentSettings,
     ConfigError,
@@ -110,6 +119,12 @@ def test_a_short_agent_file_has_all_defaults() -> None:
         echo_bind="0.0.0.0",
         echo_port=5703,
         reconnect_ns=(SECOND, 3 * SECOND),
+        prober=ProberConfig(
+            probes=defaults.PROBES,
+            notify="/run/hbagent/notify",
+            state_dir="/var/lib/hbagent/agent",
+            helper="/run/hbagent-diagnose.sock",
+        ),
     )
 
 
@@ -144,8 +159,9 @@ def test_every_agent_key_reaches_its_setting() -> None:
     tables = """\
 interval = "250ms"
 report_interval = "5s"
-facts_interval = 2
 farewell = "3s"
+[prober]
+enabled = false
 [log]
 level = "debug"
 format = "json"
@@ -162,9 +178,9 @@ reconnect_max = "1s"
         leaders=("dc1/rack1-leader1",),
         interval_ns=250 * MILLISECOND,
         report_interval_ns=5 * SECOND,
-        facts_interval_ns=2 * SECOND,
         farewell_ns=3 * SECOND,
         echo_port=6000,
+        prober=False,
     )
     assert (read.echo_bind, read.echo_port) == ("127.0.0.1", 6000)
     assert read.logging == Logging(level="debug", format="json")

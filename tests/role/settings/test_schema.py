@@ -6,12 +6,17 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from hbagent.core.checks import ExecCheck
+from hbagent.core.config import AppConfig, ProbeConfig
 from hbagent.core.states import Kind
+from hbagent.probes.host import MEASURES
 from hbagent.role.settings import Settings
 from hbagent.role.settings.document import Shape
 from hbagent.role.settings.load import read_agent, read_any, read_leader, read_root
+from hbagent.role.settings.probing import KINDS
 from hbagent.role.settings.schema import AGENT_SHAPES, LEADER_SHAPES, ROOT_SHAPES
 
 ETC = Path(__file__).parents[3] / "etc"
@@ -53,7 +58,7 @@ def test_every_key_is_shown_in_its_table_with_a_comment_above(name: str) -> None
         header = f"[[{section}]]" if shape.repeated else f"[{section}]"
         beginning = re.compile(rf"^(?:#  )?{re.escape(header)}\n", re.MULTILINE)
         table = re.split(r"^\[", beginning.split(shipped(name), maxsplit=1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-        for key in shape.keys:
+        for key in [*shape.keys, *(key for keys in shape.kinds.values() for key in keys)]:
             match = re.search(rf"^((?:#.*\n)(?:#?[a-z_]+ = .*\n)*)#?(?:  )?{key} = ", table, re.MULTILINE)
             assert match, f"etc/{name}.toml does not explain {key} in {header}"
 
@@ -66,6 +71,28 @@ def test_the_examples_load_too() -> None:
     text, lines = EXAMPLE.subn("", shipped("leader"))
     assert lines == 4
     assert [peer.name for peer in read_leader(ETC / "leader.toml", text).peers] == ["dc1/rack07-leader2"]
+    text, lines = EXAMPLE.subn("", shipped("agent"))
+    assert lines >= 80
+    prober = read_agent(ETC / "agent.toml", text).prober
+    assert {type(probe.check) for probe in prober.probes} == {make for make, _ in KINDS.values()}, "one of each kind"
+    assert [app.name for app in prober.apps] == ["web"]
+
+
+def test_the_defaults_that_examples_show_are_the_real_ones() -> None:
+    text = EXAMPLE.sub("", shipped("agent"))
+    usual = ProbeConfig(name="imap", check=ExecCheck(argv=("x",)))
+    (imap,) = [probe for probe in read_agent(ETC / "agent.toml", text).prober.probes if probe.name == "imap"]
+    assert msgspec.structs.replace(imap, check=usual.check, app="") == usual
+    (web,) = read_agent(ETC / "agent.toml", text).prober.apps
+    usual_app = AppConfig(name="web")
+    for field in ("window_ns", "start_timeout_ns", "overdue", "restart_on", "weight"):
+        assert getattr(web, field) == getattr(usual_app, field), field
+
+
+def test_the_measures_that_are_listed_are_those_that_there_are() -> None:
+    listed = re.search(r"thresholds of your own: ([^.]*)\.", shipped("agent").replace("\n#", ""))
+    assert listed is not None
+    assert re.findall(r"[a-z]+(?:-[a-z]+)?", listed[1].replace(" or ", " ")) == list(MEASURES)
 
 
 def test_every_kind_that_a_hook_may_be_told_of_is_listed() -> None:
