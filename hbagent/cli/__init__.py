@@ -45,6 +45,7 @@ COMMANDS = (
     ("keys", "hbagent.cli.keys_cmd", "make, show and revoke keys"),
     ("run-app", "hbagent.cli.run_app_cmd", "run a program so that the agent knows it"),
     ("notify", "hbagent.cli.notify_cmd", "tell the agent how a script is doing"),
+    ("drill", "hbagent.cli.drill_cmd", "have a program get stuck, and see who is told"),
     ("doctor", "hbagent.cli.doctor_cmd", "check what this host permits and reaches"),
     ("sim", "hbagent.cli.sim_cmd", "run the cores in a simulated datacenter"),
     ("replay", "hbagent.cli.replay_cmd", "feed recorded beats to a detector"),

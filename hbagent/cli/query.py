@@ -210,7 +210,7 @@ class Asker:
         self._socket.close()
         self._context.term()
 
-    def ask(self, what: str, *, node: str = "", limit: int = 100, after: int = 0) -> Any:
+    def ask(self, what: str, *, node: str = "", limit: int = 100, after: int = 0, **more: str) -> Any:
         """The answer to one query of `core.messages.Query`, as plain JSON values.
 
         Raises Unanswered when none came in time or it made no sense, Denied when the daemon refused.
@@ -222,7 +222,7 @@ class Asker:
                 raise self.unanswered(obstacle)
         self._asked += 1
         self._met = False
-        query = Query(id=self._asked, what=what, node=node, limit=limit, after=after)
+        query = Query(id=self._asked, what=what, node=node, limit=limit, after=after, **more)
         try:
             self._socket.send(codec.encode(query), zmq.NOBLOCK)
         except zmq.Again:
