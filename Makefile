@@ -78,7 +78,7 @@ deps: TMPDIR = /tmp
 deps:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-		gcc iproute2 libc6-dev nftables procps python3-venv systemd tmux
+		gcc iproute2 libc6-dev monitoring-plugins-basic nftables procps python3-venv systemd tmux
 
 pins: $(VENV)/installed
 	$(BIN)/python tools/pin.py

@@ -8,7 +8,6 @@ results of `core`; where an order does not hold everything, a struct here adds i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -88,8 +87,9 @@ def check(order: RunCheck, files: Sequence[int]) -> CheckFinished:
 
         finished = program.look(order.check, order.timeout_ns, order.memory)
     else:
-        looker: Any = import_module("hbagent.probes.check")
-        finished = looker.run(order.check, order.timeout_ns, order.memory)
+        from hbagent.probes import check as native
+
+        finished = native.run(order.check, order.timeout_ns, order.memory)
     return msgspec.structs.replace(finished, run=order.run)
 
 
@@ -179,11 +179,9 @@ def _memory(place: Place) -> Any:
 
 def restart(order: RestartUnit, files: Sequence[int]) -> Acted:
     """Have systemd restart a unit."""
-    try:
-        error: str = import_module("hbagent.probes.units").restart(order.unit)
-    except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"[:500]
-    return Acted(run=order.run, error=error)
+    from hbagent.probes import units
+
+    return Acted(run=order.run, error=units.restart(order.unit))
 
 
 JOBS: dict[str, Job] = {

@@ -1,0 +1,133 @@
+"""Each job does what its order says when a hand does it, and nothing heavy is loaded before one is asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hbagent.core.checks import ExecCheck, FileCheck
+from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck
+from hbagent.core.messages import CheckFinished, Recalled, Remembered
+from hbagent.core.states import Health, Stall
+from hbagent.core.units import SECOND
+from hbagent.probes.hands import Hands, Outcome
+from hbagent.role.jobs import (
+    ALLOWANCE_NS,
+    JOBS,
+    ExamineOrder,
+    FactsOrder,
+    FactsRead,
+    Place,
+    RecallOrder,
+    RememberOrder,
+    limit_ns,
+)
+from hbagent.store.evidence import BUNDLE_MAX, Shelf
+from tests.probes.owning import outcomes
+
+
+@pytest.fixture
+def hands() -> Iterator[Hands]:
+    made = Hands(JOBS, 2)
+    yield made
+    made.close()
+
+
+def do(hands: Hands, job: str, order: Any) -> Outcome:
+    hands.start(1, job, order, limit_ns(job, order), time.monotonic_ns())
+    (outcome,) = outcomes(hands, 1)
+    assert outcome.failure == "", outcome.text
+    return outcome
+
+
+def run_check(hands: Hands, check: Any, memory: dict[str, Any] | None = None) -> CheckFinished:
+    order = RunCheck(run=7, name="probe", check=check, timeout_ns=10 * SECOND, memory=memory or {})
+    finished: CheckFinished = do(hands, "check", order).value
+    assert finished.run == 7
+    return finished
+
+
+def test_a_program_and_a_native_check_are_looked_at(hands: Hands) -> None:
+    finished = run_check(hands, ExecCheck(argv=("/bin/sh", "-c", "echo 'fine | a=1'; exit 1")))
+    assert (finished.health, finished.text, len(finished.measures)) == (Health.WARNING, "fine", 1)
+    assert run_check(hands, FileCheck(path="/etc/passwd")).health == Health.OK
+    assert run_check(hands, FileCheck(path="/nonexistent/x")).health == Health.CRITICAL
+
+
+def test_facts_are_read_and_the_second_time_tell_of_the_time_between(hands: Hands) -> None:
+    first = do(hands, "facts", FactsOrder()).value
+    assert isinstance(first, FactsRead)
+    assert first.facts.cpu_count and first.facts.cpu_percent is None
+    again = do(hands, "facts", first.next).value
+    assert again.next.total_s >= first.next.total_s
+
+
+def test_what_is_remembered_is_restored(hands: Hands, tmp_path: Path) -> None:
+    place = Place(state_dir=str(tmp_path / "state"))
+    assert do(hands, "restore", place).value == Remembered()
+    states: list[dict[str, Any]] = [{"jobs": {"backup": [1, 2]}}, {"jobs": {}, "ü": None}]
+    for state in states:
+        do(hands, "remember", RememberOrder(Remember(state), place))
+        assert do(hands, "restore", place).value == Remembered(state=state)
+    assert os.listdir(place.state_dir) == ["prober.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe"])
+def test_a_damaged_memory_is_set_aside(hands: Hands, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "prober.json").write_bytes(content)
+    assert do(hands, "restore", Place(state_dir=str(tmp_path))).value == Remembered()
+    assert [name.startswith("prober.json.corrupt-") for name in os.listdir(tmp_path)] == [True]
+
+
+def test_what_is_no_file_is_set_aside_too(hands: Hands, tmp_path: Path) -> None:
+    (tmp_path / "prober.json").mkdir()
+    assert do(hands, "restore", Place(state_dir=str(tmp_path))).value == Remembered()
+    do(hands, "remember", RememberOrder(Remember({"a": 1}), Place(state_dir=str(tmp_path))))
+    assert do(hands, "restore", Place(state_dir=str(tmp_path))).value == Remembered(state={"a": 1})
+
+
+def test_a_bundle_is_recalled_also_the_largest(hands: Hands, tmp_path: Path) -> None:
+    place = Place(state_dir=str(tmp_path), bundles_age_ns=SECOND)
+    body = b'"' + b"x" * (BUNDLE_MAX - 2) + b'"'
+    name = Shelf(tmp_path / "evidence", 20, SECOND).put("billing", body)
+    assert do(hands, "recall", RecallOrder(Recall(3, "billing"), place)).value == Recalled(number=3, body=body)
+    assert do(hands, "recall", RecallOrder(Recall(4, bundle=name), place)).value == Recalled(number=4, body=body)
+    assert "no evidence about" in do(hands, "recall", RecallOrder(Recall(5, "other"), place)).value.error
+    assert "state_dir is not set" in do(hands, "recall", RecallOrder(Recall(6), Place())).value.error
+
+
+def test_a_process_that_is_gone_is_examined_without_an_exception(hands: Hands, tmp_path: Path) -> None:
+    order = ExamineOrder(Examine(run=5, app="a", pid=2**22 - 1), Place(state_dir=str(tmp_path)))
+    found = do(hands, "examine", order).value
+    assert (found.run, found.stall) == (5, Stall.UNKNOWN)
+    assert found.text or found.error
+
+
+def test_a_unit_that_does_not_exist_is_not_restarted(hands: Hands) -> None:
+    acted = do(hands, "restart", RestartUnit(run=9, unit="hbagent-does-not-exist.service")).value
+    assert acted.run == 9
+    assert acted.error
+
+
+def test_a_check_has_its_time_limit_and_an_allowance() -> None:
+    order = RunCheck(run=1, name="a", check=FileCheck(path="/"), timeout_ns=3 * SECOND)
+    assert limit_ns("check", order) == 3 * SECOND + ALLOWANCE_NS
+    assert all(limit_ns(job, None) >= SECOND for job in JOBS)
+
+
+def test_nothing_heavy_is_loaded_with_the_registry() -> None:
+    heavy = "psutil zmq loguru ssl asyncio hashlib subprocess http pathlib logging"
+    script = f"import sys, hbagent.role.jobs; print([name for name in {heavy.split()} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-S", "-c", SETUP + script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+#: Without `site`, whose path files load what they like.
+SETUP = f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}; "
