@@ -26,7 +26,7 @@ from hbagent.core.states import HEALTH_ORDER, Health
 from hbagent.core.units import MINUTE, SECOND, show_duration
 
 from . import mounts
-from .outcome import Deadline, absent, finished, judge, named, read, show_bytes, worst
+from .outcome import Deadline, absent, counted, finished, judge, named, read, show_bytes, worst
 
 PROC = "/proc"
 #: Numbers of one result: the same hosts as in `facts.DISKS_MAX`.
@@ -297,7 +297,9 @@ def oom(task: Task) -> Reading:
     before = task.memory.get("kills")
     new = kills - before if isinstance(before, int) and kills >= before else 0
     count, held = _held(task.memory, new)
-    text = f"{count:.0f} processes were killed for want of memory in the last {show_duration(HELD_NS)}"
+    text = (
+        f"{counted(int(count), 'process', 'processes')} killed for want of memory in the last {show_duration(HELD_NS)}"
+    )
     return Reading(
         (Found("kills", count, text if count else "no process was killed for want of memory"),),
         {
@@ -337,7 +339,7 @@ def failed_units(task: Task) -> Reading:
         names = units.failed_units(task.deadline)
     except units.Unanswered as error:
         return Reading((), unknown=str(error))
-    text = f"{len(names)} units failed: {named(names)}" if names else "no unit failed"
+    text = f"{counted(len(names), 'failed unit')}: {named(names)}" if names else "no unit failed"
     return Reading((Found("failed", len(names), text),))
 
 

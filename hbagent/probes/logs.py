@@ -26,7 +26,7 @@ from hbagent.core.states import Health
 from hbagent.core.units import SECOND, show_duration
 
 from . import mounts
-from .outcome import Deadline, clean, finished
+from .outcome import Deadline, clean, counted, finished
 
 #: Bytes read in one run; beyond, the oldest are skipped and counted. At 10 s a run this is 100 kB/s.
 READ_MAX = 1 << 20
@@ -137,11 +137,11 @@ def _judge(check: LogCheck, place: Place, counts: dict[str, int], skipped: int, 
     elif now < place.warning_until_ns:
         health, text = Health.WARNING, f"{check.path}: {place.warning_line}"
     else:
-        health, text = Health.OK, f"{check.path}: {counts['lines']} new lines"
+        health, text = Health.OK, f"{check.path}: {counted(counts['lines'], 'new line')}"
     if skipped:
         text += f"; {skipped} bytes skipped"
     if behind:
-        text += f"; no time for {behind} lines"
+        text += f"; no time for {counted(behind, 'line')}"
         health = Health.UNKNOWN if health is Health.OK else health
     return finished(health, text, measures, msgspec.to_builtins(place))
 

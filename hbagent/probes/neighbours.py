@@ -29,7 +29,7 @@ from hbagent.core.messages import CheckFinished, Measure
 from hbagent.core.states import Health
 from hbagent.core.units import SECOND, show_duration
 
-from .outcome import finished, read
+from .outcome import counted, finished, read
 
 PROC = "/proc"
 #: Bytes of a table: 150 for each socket, so a hundred thousand of them and more are read.
@@ -109,12 +109,12 @@ def _judge(
     measures += [Measure(label=remote, value=counts[remote], least=0) for remote in bad[:TOLD_MAX]]
     if not bad:
         return finished(
-            Health.OK, f"{len(connections)} connections, and none waits for its other side", measures, memory
+            Health.OK, f"{counted(len(connections), 'connection')}, and none waits for its other side", measures, memory
         )
     texts = []
     for remote in bad[:3]:
         sign = max(silent[remote], key=lambda name: silent[remote][name])
-        texts.append(f"{remote} {sign} this host ({counts[remote]} connections)")
+        texts.append(f"{remote} {sign} this host ({counted(counts[remote], 'connection')})")
     more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
     text = f"for {show_duration(max(check.window_ns, SECOND))}: {'; '.join(texts)}{more}"
     return finished(Health.WARNING, text, measures, memory)

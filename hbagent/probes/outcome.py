@@ -110,6 +110,11 @@ def judge(value: float, warning: float | None, critical: float | None) -> Health
     return Health.OK
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """ "1 line", "2 lines", "3 processes" (where `many` says how)."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def named(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - NAMED_MAX

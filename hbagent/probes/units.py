@@ -17,7 +17,7 @@ from hbagent.core.messages import CheckFinished, Measure
 from hbagent.core.states import Health
 from hbagent.core.units import SECOND
 
-from .outcome import Deadline, clean, finished, show_bytes
+from .outcome import Deadline, clean, counted, finished, show_bytes
 from .processes import unit_name
 
 #: There exactly while systemd is the init system (sd_booted(3)).
@@ -93,7 +93,7 @@ def judge(unit: str, told: dict[str, str], memory: dict[str, Any]) -> CheckFinis
     else:
         health = Health.CRITICAL
     if again > 0:
-        state += f", restarted {again} times since the last look"
+        state += f", restarted {counted(again, 'time')} since the last look"
     if rss is not None and health is Health.OK:
         state += f", {show_bytes(rss)}"
     return finished(health, state, measures, kept)

@@ -17,6 +17,7 @@ from hbagent.probes.outcome import (
     OutOfTime,
     absent,
     clean,
+    counted,
     failed,
     finished,
     judge,
@@ -62,6 +63,12 @@ def test_a_threshold_counts_from_its_value_on() -> None:
 def test_an_error_of_our_own_says_nothing_about_the_other_side() -> None:
     assert failed(OSError(errno.ECONNREFUSED, "refused"), "x").health is Health.CRITICAL
     assert failed(OSError(errno.EMFILE, "too many"), "x").health is Health.UNKNOWN
+
+
+def test_one_thing_is_not_many() -> None:
+    assert [counted(1, "line"), counted(2, "line"), counted(0, "process", "processes")] == [
+        *("1 line", "2 lines", "0 processes")
+    ]
 
 
 def test_names_beyond_the_first_are_counted() -> None:
