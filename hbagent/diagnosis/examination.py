@@ -53,6 +53,7 @@ def examine(order: Examine, helper: str, files: Sequence[int], keep: Keep | None
     for fd in files[:1]:
         own = stacks.own_stacks(fd)
         whole["stacks"] = [*stack_rows(own), *whole.get("stacks", ())]
+        whole["said"] = list(own.said)
         if own.error:
             whole["left_out"] = [*whole.get("left_out", ()), f"its own stacks: {own.error}"]
     name, error = "", ""
@@ -135,8 +136,10 @@ def _investigated(request: Request, stop: bool) -> dict[str, Any]:
         nonlocal took_ns
         begun_ns = time.monotonic_ns()
         _add_transfers(told, subject)
+        runtime = told.sections.get("runtime")
+        if runtime == "jvm" and not stop:
+            told.left_out.append("stacks by jvm: to ask it would stop it, which the helper has no right to")
         if stop and _can_be_stopped(findings):
-            runtime = told.sections.get("runtime")
             if runtime == "jvm" and (request.stuck or findings.verdict is not Stall.RUNNING):
                 sources.append(stacks.jvm_stacks(subject.pid, JVM_S))
             elif runtime == "python" and request.stuck and sources[-1].error and stacks.find_py_spy():

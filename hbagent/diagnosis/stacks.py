@@ -40,6 +40,8 @@ DUMP_MAX = 8 << 20
 OWN_STACKS_MAX = 64 << 10
 #: A stack is read from the top; what lies under 64 frames is the runtime's own start, or the same recursion.
 FRAMES_MAX = 64
+#: Lines that a program writes before its stacks.
+SAID_MAX = 16
 #: Threads that are told; more do not fit into a bundle.
 THREADS_MAX = 256
 LINE_MAX = 240
@@ -88,6 +90,8 @@ class Stacks(msgspec.Struct, frozen=True, kw_only=True):
     #: py-spy, jvm, faulthandler
     by: str
     threads: tuple[ThreadStack, ...] = ()
+    #: What else it said: which mark stands still.
+    said: tuple[str, ...] = ()
     #: Why there is nothing, and what would help.
     error: str = ""
     #: A deadlock that the runtime names itself.
@@ -273,7 +277,7 @@ def _dump(pid: int, deadline_ns: int, jcmd: str) -> tuple[bytes, int]:
     path = f"/proc/{pid}/root/tmp/.java_pid{status['NSpid'].split()[-1]}"
     if not _is_socket(path):
         if not int(status["SigCgt"], 16) >> (signal.SIGQUIT - 1) & 1:
-            raise ValueError("the JVM does not catch SIGQUIT (-Xrs), so it cannot be asked without killing it")
+            raise ValueError("the JVM does not catch SIGQUIT (-Xrs), and cannot be asked without killing it")
         if not jcmd:
             raise ValueError("no JDK with jcmd is installed, and nobody has asked this JVM before")
         done = tool.run([jcmd, str(pid), "VM.version"], _left_s(deadline_ns), DUMP_MAX)
@@ -433,14 +437,16 @@ def own_stacks(fd: int) -> Stacks:
         data = os.pread(fd, OWN_STACKS_MAX, max(0, size - OWN_STACKS_MAX))
     except OSError as error:
         return Stacks(by="faulthandler", error=f"not a memory file: {error.strerror}")
-    threads = parse_faulthandler(data)
-    return Stacks(by="faulthandler", threads=threads, error="" if threads else "the program wrote none")
+    threads, said = parse_faulthandler(data)
+    return Stacks(by="faulthandler", threads=threads, said=said, error="" if threads else "the program wrote none")
 
 
-def parse_faulthandler(data: bytes) -> tuple[ThreadStack, ...]:
-    """The threads of the last dump that Python's faulthandler wrote. Total: what is no dump has none."""
+def parse_faulthandler(data: bytes) -> tuple[tuple[ThreadStack, ...], tuple[str, ...]]:
+    """The threads of the last dump that Python's faulthandler wrote, and the lines before any. Total: what is no dump
+    has no threads."""
     threads: dict[str, ThreadStack] = {}
     frames: list[str] = []
+    said: list[str] = []
     for line in data.replace(b"\0", b"").decode(errors="replace").splitlines():
         head = _OWN_THREAD.fullmatch(line)
         if head:
@@ -455,7 +461,9 @@ def parse_faulthandler(data: bytes) -> tuple[ThreadStack, ...]:
             frames.append(_own_frame(line.strip()))
             last = next(reversed(threads))
             threads[last] = msgspec.structs.replace(threads[last], frames=tuple(frames))
-    return tuple(threads.values())
+        elif line and not threads and len(said) < SAID_MAX:
+            said.append(clean(line))
+    return tuple(threads.values()), tuple(said)
 
 
 def _own_frame(line: str) -> str:
