@@ -17,6 +17,7 @@ from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import (
     Beat,
     Evidence,
+    HealthChange,
     HookFinished,
     LeaderStats,
     NodeRow,
@@ -26,7 +27,7 @@ from hbagent.core.messages import (
 )
 from hbagent.core.records import Event, HookRun, Restored
 from hbagent.core.root import RootCore
-from hbagent.core.states import Cause, Kind, Liveness
+from hbagent.core.states import Cause, Health, Kind, Liveness
 from hbagent.core.units import MILLISECOND, SECOND, seconds
 
 RACK = "dc1/rack1"
@@ -166,6 +167,25 @@ def transition(
         at_wall_ns=WALL_NS + number * SECOND,
     )
     return msgspec.structs.replace(made, **fields)
+
+
+def became(number: int, after: Health, before: Health = Health.OK, *changes: HealthChange, **fields: Any) -> Transition:
+    """A leader's word that the health of a living node changed with the report of the same number."""
+    evidence = Evidence(text=f"health {number}", incarnation=fields.get("incarnation", INCARNATION), changes=changes)
+    made = {
+        "kind": Kind.HEALTH_CHANGED,
+        "cause": None,
+        "evidence": evidence,
+        "health_before": before,
+        "health_after": after,
+        "report": number,
+    }
+    return transition(number, Liveness.ALIVE, Liveness.ALIVE, **{**made, **fields})
+
+
+def part(name: str, after: Health, before: Health = Health.OK, subject: str = "app", **fields: Any) -> HealthChange:
+    """A part of a node's health that changed."""
+    return HealthChange(**{"subject": subject, "name": name, "before": before, "after": after, **fields})
 
 
 def transitions(*items: Transition, epoch: int = EPOCH, base: int | None = None, after: int | None = None) -> Any:

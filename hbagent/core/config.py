@@ -206,6 +206,7 @@ class HookConfig(msgspec.Struct, frozen=True, kw_only=True):
     on: tuple[Kind, ...] = (
         Kind.NODE_DEAD,
         Kind.NODE_RECOVERED,
+        Kind.HEALTH_CHANGED,
         Kind.RACK_DARK,
         Kind.RACK_RECOVERED,
         Kind.LEADER_LOST,

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from .healthrecord import HealthRecord
 from .messages import Evidence, NodeRow, Report, Transition
 from .records import NodeState
 from .states import Cause, Health, Kind, Liveness
@@ -139,7 +140,6 @@ class NodeRecord:
 
     __slots__ = (
         "cause",
-        "health",
         "incarnation",
         "name",
         "open",
@@ -150,6 +150,7 @@ class NodeRecord:
         "sequence",
         "since_wall_ns",
         "told",
+        "told_health",
         "watched_at",
     )
 
@@ -160,7 +161,7 @@ class NodeRecord:
         #: Merged liveness that was last told; None before anything was.
         self.told: Liveness | None = None
         self.cause: Cause | None = None
-        self.health = Health.UNKNOWN
+        self.told_health = HealthRecord()
         self.since_wall_ns = 0
         self.incarnation: int | None = None
         self.sequence: int | None = None
@@ -175,7 +176,7 @@ class NodeRecord:
         """Take up what an earlier life of the root last told."""
         self.told = state.liveness
         self.cause = state.cause
-        self.health = state.health
+        self.told_health.restore(state)
         self.since_wall_ns = state.since_wall_ns
         self.incarnation = state.incarnation
         self.sequence = state.sequence
@@ -183,17 +184,22 @@ class NodeRecord:
 
     def state(self) -> NodeState:
         """What a next life of the root must know."""
-        return NodeState(
+        state = NodeState(
             node=self.name,
             rack=self.rack,
             liveness=self.told or Liveness.UNKNOWN,
             cause=self.cause,
-            health=self.health,
             since_wall_ns=self.since_wall_ns,
             incarnation=self.incarnation,
             sequence=self.sequence,
             open=self.open,
         )
+        return self.told_health.fill(state)
+
+    @property
+    def health(self) -> Health:
+        """The health that was told last."""
+        return self.told_health.value
 
     def seen_by(self, leader: str, now: int) -> Seen:
         """The view of a leader that says something about the node now."""

@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from .account import STOOD_STILL, reason
+from .bundles import Bundle, Bundles, bundle_of, too_many
 from .changes import PROBER, bad_parts, compare, sentence, told
 from .config import LeaderConfig
 from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Send
-from .fetches import Fetch, Fetches, bundle_of, too_many
 from .health import worse
 from .inquiry import Proof
 from .leaderviews import explain_view, status_view
@@ -118,7 +118,7 @@ class LeaderCore:
         self._accounts = 0
         self._remember_at = now + REMEMBER_NS
         #: Evidence bundles under way from agents.
-        self._fetches = Fetches(self.epoch)
+        self._bundles = Bundles(self.epoch)
         self._beats_seen = 0
         self._stalls = 0
         self._suspended_ns = 0
@@ -199,7 +199,7 @@ class LeaderCore:
         again = self.memory.retry(now)
         if again is not None:
             effects.append(again)
-        for fetch in self._fetches.expired(now):
+        for fetch in self._bundles.expired(now):
             effects.append(self._fetched(fetch))
         return tuple(effects)
 
@@ -216,7 +216,7 @@ class LeaderCore:
             at = asking
         if self._resend_at is not None and self._resend_at < at:
             at = self._resend_at
-        given_up = self._fetches.deadline()
+        given_up = self._bundles.deadline()
         return at if given_up is None else min(at, given_up)
 
     def lagged(self, now: int) -> Effects:
@@ -635,7 +635,7 @@ class LeaderCore:
 
     def _ask_evidence(self, asker: str, number: int, wanted: EvidenceWanted, now: int) -> Effects:
         error = self._why_not(wanted.node)
-        fetch = None if error else self._fetches.begin(wanted.node, wanted.node, asker, number, now)
+        fetch = None if error else self._bundles.begin(wanted.node, wanted.node, asker, number, now)
         if fetch is None:
             return (self._no_evidence(asker, number, wanted.node, error or too_many()),)
         fetch.wanted = asker != self._config.root
@@ -651,7 +651,7 @@ class LeaderCore:
         return ""
 
     def _evidence_page(self, sender: str, page: EvidencePage, now: int) -> Effects:
-        fetch = self._fetches.take(sender, page)
+        fetch = self._bundles.take(sender, page)
         if fetch is None:
             return self._refuse(sender, "unasked", now)
         if fetch.error:
@@ -660,7 +660,7 @@ class LeaderCore:
             return (Send(fetch.asker, msgspec.structs.replace(page, number=fetch.query)),)
         return (self._fetched(fetch),) if page.last else ()
 
-    def _fetched(self, fetch: Fetch) -> Effect:
+    def _fetched(self, fetch: Bundle) -> Effect:
         """A fetch is over."""
         if fetch.error:
             return self._no_evidence(fetch.asker, fetch.query, fetch.node, fetch.error)

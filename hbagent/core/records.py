@@ -64,6 +64,11 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
     #: Kind of the trouble that was told and has not been resolved yet; "" when there is none.
     open: str = ""
+    #: The report and the beat that the health goes by, and the parts that are not OK: subject, name, hard state.
+    health_incarnation: int | None = None
+    health_report: int = 0
+    health_sequence: int = 0
+    parts: tuple[tuple[str, str, Health], ...] = ()
 
 
 #: Lives of one leader of which marks are kept. A leader sends what an earlier life could not deliver, and one that

@@ -15,13 +15,18 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+import msgspec
+
 from .accuracy import WRITE_NS, Accuracy
+from .bundles import Bundle, Bundles, bundle_of, too_many
+from .changes import sentence, told
 from .chronicle import Chronicle
 from .config import RootConfig
 from .datacenter import FORGET_NS, Datacenter
 from .dispatch import Dispatch
 from .effects import WITNESS_NS, Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send, Witness
 from .fleet import Merged, NodeRecord, Shown, merge
+from .healthrecord import News
 from .isolation import decide, patience_ends
 from .leaderrecord import LeaderRecord, Standing
 from .ledger import Ledger
@@ -29,6 +34,8 @@ from .messages import (
     Answered,
     Disconnected,
     Evidence,
+    EvidencePage,
+    EvidenceWanted,
     HookFinished,
     KeepFailed,
     Kept,
@@ -56,6 +63,7 @@ from .refusals import Refusals
 from .rootviews import accuracy_view, explain_view, status_view
 from .states import Cause, Kind, Liveness, Outcome, Path
 from .units import SECOND, show_duration
+from .views import EvidenceView
 from .wallclock import WallClock
 
 #: The loop is looked at this often to measure its own lag; a fraction of a lease.
@@ -90,6 +98,8 @@ class RootCore:
         life = rng.getrandbits(32)
         self.chronicle = Chronicle(self.ledger, config.hooks, life)
         self.accuracy = Accuracy(life, restored)
+        #: Evidence bundles under way from leaders.
+        self._bundles = Bundles(life)
         self._tally_at = now + WRITE_NS
         #: True while people believe that this root is cut off from all its leaders.
         self.isolated = False
@@ -175,6 +185,8 @@ class RootCore:
             effects.append(again)
         if self.ledger.stuck(now):
             effects.append(Note("error", "store-stuck", {"consequence": "hooks run, but a crash may repeat them"}))
+        for fetch in self._bundles.expired(now):
+            effects.append(self._fetched(fetch))
         effects.extend(self._progress(now))
         return tuple(effects)
 
@@ -186,7 +198,8 @@ class RootCore:
             self._leaders_at = min(map(self._leader_deadline, self.leaders.values()), default=self._tick_at)
         times = [self._tick_at, self._leaders_at]
         times.extend(self._doubted.values())
-        times.extend(due for due in (self.ledger.deadline(), self.dispatch.deadline()) if due is not None)
+        others = (self.ledger.deadline(), self.dispatch.deadline(), self._bundles.deadline())
+        times.extend(due for due in others if due is not None)
         return min(times)
 
     def _leader_deadline(self, leader: LeaderRecord) -> int:
@@ -484,10 +497,22 @@ class RootCore:
         record = self.datacenter.record(f"{summary.rack}/{row.node}", summary.rack)
         if record is None:
             return self._refuse(leader.name, "too-many-nodes", now)
-        seen = record.seen_by(leader.name, now)
+        told: Effects = ()
         if row.age_ns is not None:
-            record.health = row.health
+            told = self._health_row(record, row, leader, now)
             self._watch(record, now)
+        return (*told, *self._liveness_row(record, leader, summary, row, complete, now))
+
+    def _liveness_row(
+        self,
+        record: NodeRecord,
+        leader: LeaderRecord,
+        summary: RackSummary,
+        row: NodeRow,
+        complete: bool,
+        now: int,
+    ) -> Effects:
+        seen = record.seen_by(leader.name, now)
         known = seen.version if seen.epoch == summary.epoch else 0
         if row.version == known:
             if seen.epoch != summary.epoch or (known == 0 and seen.liveness is not row.liveness):
@@ -514,10 +539,14 @@ class RootCore:
             return self._refuse(sender, "forged-rack", now)
         for item in reports.reports:
             record = self.nodes.get(f"{reports.rack}/{item.node}")
-            if record is not None:
-                record.report = item.report
-                record.report_at = now - item.age_ns
-                record.health = item.report.health
+            if record is None:
+                continue
+            old = record.report
+            if old is not None and old.incarnation == item.report.incarnation and old.number > item.report.number:
+                continue
+            record.report = item.report
+            record.report_at = now - item.age_ns
+            record.told_health.passed_on(item.report, now)
         return ()
 
     # ---- transitions -------------------------------------------------------------------------------------
@@ -556,6 +585,9 @@ class RootCore:
         if transition.kind is Kind.NODE_ACCOUNTED:
             self._accounted(leader, record, transition, now)
             return ()
+        if transition.kind is Kind.HEALTH_CHANGED:
+            news = record.told_health.take(transition)
+            return self._tell_health(record, news, leader, transition, now) if news is not None else ()
         seen = record.seen_by(leader.name, now)
         if not seen.apply(transition, batch.epoch, batch.present, now - _age_of(transition, batch)):
             self.chronicle.add(
@@ -572,6 +604,80 @@ class RootCore:
             )
             return ()
         return self._judge(record, transition, leader, now)
+
+    # ---- health ------------------------------------------------------------------------------------------
+
+    def _health_row(self, record: NodeRecord, row: NodeRow, leader: LeaderRecord, now: int) -> Effects:
+        """What a summary says of a node's health: believed when it goes on saying what no transition has told."""
+        health = record.told_health
+        if row.liveness not in (Liveness.ALIVE, Liveness.SUSPECT):
+            return ()
+        health.row(row.health, record.report, now)
+        if not health.overdue(self._config.patience_ns, now):
+            return ()
+        news = health.believe(row.health, record.report)
+        return self._tell_health(record, news, leader, None, now) if news is not None else ()
+
+    def _tell_health(
+        self, record: NodeRecord, news: News, leader: LeaderRecord, said: Transition | None, now: int
+    ) -> Effects:
+        """The health of a node, or of a part of it, is another. Whether it lives is another matter."""
+        text = sentence(news.changes, news.before, news.after)
+        if said is not None:
+            evidence = msgspec.structs.replace(said.evidence, text=text, changes=told(news.changes))
+        else:
+            text += " (told by a summary; the transition itself was lost)"
+            evidence = Evidence(text=text, incarnation=record.told_health.incarnation, changes=told(news.changes))
+        shown = self.shown(record)
+        self.chronicle.add(
+            Kind.HEALTH_CHANGED,
+            (said.at_wall_ns if said is not None else 0) or self.wall.at(now),
+            node=record.name,
+            rack=record.rack,
+            leader=leader.name,
+            liveness_from=shown.liveness,
+            liveness_to=shown.liveness,
+            health_from=news.before,
+            health_to=news.after,
+            cause=shown.cause,
+            evidence=evidence,
+        )
+        self.ledger.node(record.state())
+        return (Happened(record.name, Kind.HEALTH_CHANGED, news.before.value, news.after.value, shown.cause),)
+
+    # ---- evidence ----------------------------------------------------------------------------------------
+
+    def _ask_evidence(self, asker: str, query: Query, now: int) -> Effect:
+        """Ask the leader that heard the node last for one of its evidence bundles."""
+        record = self.nodes.get(query.node)
+        if record is None:
+            return _denied(asker, query.id, f"no node {query.node!r} is known; see: hbagent nodes")
+        hearing = [view for view in self.datacenter.observers(record) if view.hears and view.heard_at is not None]
+        if not hearing:
+            shown = self.shown(record)
+            why = f" ({shown.cause.value})" if shown.cause is not None else ""
+            text = f"{record.name} is {shown.liveness.value}{why}: no leader hears it, so it cannot be asked"
+            return _denied(asker, query.id, text)
+        leader = max(hearing, key=lambda view: view.heard_at or 0).leader
+        fetch = self._bundles.begin(record.name, leader, asker, query.id, now)
+        if fetch is None:
+            return _denied(asker, query.id, too_many())
+        return Send(leader, EvidenceWanted(number=fetch.number, node=record.name, app=query.app, bundle=query.bundle))
+
+    def _evidence_page(self, sender: str, page: EvidencePage, now: int) -> Effects:
+        fetch = self._bundles.take(sender, page)
+        if fetch is None:
+            return self._refuse(sender, "unasked", now)
+        return (self._fetched(fetch),) if fetch.error or page.last else ()
+
+    @staticmethod
+    def _fetched(fetch: Bundle) -> Effect:
+        """A fetch is over."""
+        bundle, error = (None, fetch.error) if fetch.error else bundle_of(fetch)
+        if bundle is None:
+            return _denied(fetch.asker, fetch.query, error)
+        view = EvidenceView(node=fetch.node, leader=fetch.peer, size_bytes=fetch.size, bundle=bundle)
+        return Answer(fetch.asker.encode("latin-1"), fetch.query, view)
 
     # ---- verdicts ----------------------------------------------------------------------------------------
 
@@ -811,6 +917,8 @@ class RootCore:
             return (Answer(asker, query.id, {"name": self._config.name, "role": "root"}),)
         if query.what == "status":
             return (Answer(asker, query.id, status_view(self, self._config, now)),)
+        if query.what == "evidence":
+            return (self._ask_evidence(sender, query, now),)
         if query.what == "events":
             return (Fetch(asker, query.id, min(query.limit, 10_000), query.after, query.node),)
         if query.what == "accuracy":
@@ -827,6 +935,7 @@ class RootCore:
         RackSummary: _summary,
         RackReports: _reports,
         Transitions: _transitions,
+        EvidencePage: _evidence_page,
         Pong: _pong,
         Answered: _answered,
         Disconnected: _disconnected,
@@ -840,6 +949,10 @@ class RootCore:
         Terminate: _terminate,
         Query: _query,
     }
+
+
+def _denied(asker: str, id: int, why: str) -> Answer:
+    return Answer(asker.encode("latin-1"), id, None, why)
 
 
 def _age_of(transition: Transition, batch: Transitions) -> int:

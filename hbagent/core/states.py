@@ -112,7 +112,7 @@ class Kind(str, enum.Enum):
 
 
 #: Kinds that a hook may ask for and that this version never tells.
-UNTOLD = (Kind.HEALTH_CHANGED, Kind.WATCHDOG, Kind.SUMMARY)
+UNTOLD = (Kind.WATCHDOG, Kind.SUMMARY)
 
 
 class Path(str, enum.Enum):

@@ -21,7 +21,7 @@ import zmq
 from hbagent import __version__
 from hbagent.core.config import RootConfig
 from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, RunHook, Send, Witness
-from hbagent.core.messages import HookFinished, Pong, RackReports, RackSummary, Reconfigured, Transitions
+from hbagent.core.messages import EvidencePage, HookFinished, Pong, RackReports, RackSummary, Reconfigured, Transitions
 from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
 from hbagent.core.states import UNTOLD
@@ -53,7 +53,7 @@ DOMAIN = "leaders"
 #: What leaders publish, and what they say on the control path.
 PUBLISHED = (RackSummary, RackReports)
 #: A leader's first summaries come here too: they take its lease before its transitions are told.
-CONTROL = (Transitions, RackSummary, Pong)
+CONTROL = (Transitions, RackSummary, Pong, EvidencePage)
 #: Questions about history that the store's worker has before it. Commits queue behind them, and alarms behind those:
 #: a reading of 10,000 events is a tenth of a second.
 READS_MAX = 4

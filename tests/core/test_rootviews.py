@@ -19,6 +19,7 @@ from tests.build import (
     NODE2,
     RACK,
     T,
+    became,
     root_config,
     root_core,
     row,
@@ -61,6 +62,7 @@ def test_a_node_is_shown_with_its_age_and_by_whom_it_was_seen() -> None:
     core = heard(root_core(), T(10))
     report = Report(incarnation=INCARNATION, number=1, facts=HostFacts(load_1m=2.0), health=Health.WARNING)
     core.receive(LEADER, RackReports(rack=RACK, epoch=EPOCH, reports=(NodeReport(node="node1", report=report),)), T(10))
+    core.receive(LEADER, transitions(became(2, Health.WARNING)), T(10))
     alive, never = shown(core, T(11)).nodes
     assert (alive.node, alive.liveness, alive.cause, alive.health) == (NODE, ALIVE, None, Health.WARNING)
     assert (alive.age_s, alive.lost, alive.facts) == (1.25, 2, HostFacts(load_1m=2.0))

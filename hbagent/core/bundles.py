@@ -12,18 +12,18 @@ from .messages import EvidencePage
 from .units import SECOND
 
 #: Bundles under way at once. Each is 64 KiB, and an operator reads one at a time.
-FETCHES_MAX = 4
+BUNDLES_MAX = 4
 #: From the question to the last page. An agent answers within milliseconds; its disk may be busy.
-FETCH_NS = 5 * SECOND
+BUNDLE_TIME_NS = 5 * SECOND
 #: A bundle has 64 KiB at most; what is half as much again comes from somebody who means harm.
 BUNDLE_SIZE_MAX = 96 * 1024
 #: A page is half a frame, so a bundle has two or three; as many more as nobody needs.
-FETCH_PAGES_MAX = 16
+BUNDLE_PAGES_MAX = 16
 #: Lives of one process have numbers that do not meet.
 _NUMBER_BITS = 24
 
 
-class Fetch:
+class Bundle:
     """One bundle on its way."""
 
     __slots__ = ("asker", "error", "node", "number", "pages", "parts", "peer", "query", "size", "until", "wanted")
@@ -51,70 +51,70 @@ class Fetch:
         return b"".join(self.parts)
 
 
-class Fetches:
+class Bundles:
     """Those of one process."""
 
     def __init__(self, life: int) -> None:
         self._number = (life & 0xFFFF_FFFF) << _NUMBER_BITS
-        self._under_way: dict[int, Fetch] = {}
+        self._under_way: dict[int, Bundle] = {}
 
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def begin(self, node: str, peer: str, asker: str, query: int, now: int) -> Fetch | None:
+    def begin(self, node: str, peer: str, asker: str, query: int, now: int) -> Bundle | None:
         """Ask `peer` for a bundle of `node`; None when too many are under way."""
-        if len(self._under_way) >= FETCHES_MAX:
+        if len(self._under_way) >= BUNDLES_MAX:
             return None
         self._number += 1
-        fetch = self._under_way[self._number] = Fetch(self._number, node, peer, asker, query, now + FETCH_NS)
-        return fetch
+        bundle = self._under_way[self._number] = Bundle(self._number, node, peer, asker, query, now + BUNDLE_TIME_NS)
+        return bundle
 
-    def take(self, sender: str, page: EvidencePage) -> Fetch | None:
-        """The next page of a fetch, which is over with the last or with an error; None when nobody asked for it."""
-        fetch = self._under_way.get(page.number)
-        if fetch is None or fetch.peer != sender or fetch.node != page.node:
+    def take(self, sender: str, page: EvidencePage) -> Bundle | None:
+        """The next page of a bundle, which is over with the last or with an error; None when nobody asked for it."""
+        bundle = self._under_way.get(page.number)
+        if bundle is None or bundle.peer != sender or bundle.node != page.node:
             return None
         if page.error:
-            fetch.error = page.error
-        elif page.page != fetch.pages or page.page >= FETCH_PAGES_MAX:
-            fetch.error = f"page {page.page} came where page {fetch.pages} was due"
-        elif fetch.size + len(page.body) > BUNDLE_SIZE_MAX:
-            fetch.error = f"the bundle is over {BUNDLE_SIZE_MAX} bytes"
+            bundle.error = page.error
+        elif page.page != bundle.pages or page.page >= BUNDLE_PAGES_MAX:
+            bundle.error = f"page {page.page} came where page {bundle.pages} was due"
+        elif bundle.size + len(page.body) > BUNDLE_SIZE_MAX:
+            bundle.error = f"the bundle is over {BUNDLE_SIZE_MAX} bytes"
         else:
-            fetch.pages += 1
-            fetch.size += len(page.body)
-            if fetch.wanted:
-                fetch.parts.append(page.body)
-        if fetch.error or page.last:
-            del self._under_way[fetch.number]
-        return fetch
+            bundle.pages += 1
+            bundle.size += len(page.body)
+            if bundle.wanted:
+                bundle.parts.append(page.body)
+        if bundle.error or page.last:
+            del self._under_way[bundle.number]
+        return bundle
 
-    def expired(self, now: int) -> list[Fetch]:
+    def expired(self, now: int) -> list[Bundle]:
         """Those that have taken too long, and are over now."""
-        late = [fetch for fetch in self._under_way.values() if fetch.until <= now]
-        for fetch in late:
-            del self._under_way[fetch.number]
-            fetch.error = f"{fetch.peer} did not send it within {FETCH_NS // SECOND} s"
+        late = [bundle for bundle in self._under_way.values() if bundle.until <= now]
+        for bundle in late:
+            del self._under_way[bundle.number]
+            bundle.error = f"{bundle.peer} did not send it within {BUNDLE_TIME_NS // SECOND} s"
         return late
 
     def deadline(self) -> int | None:
         """When `expired` has something to tell."""
-        return min((fetch.until for fetch in self._under_way.values()), default=None)
+        return min((bundle.until for bundle in self._under_way.values()), default=None)
 
 
 def too_many() -> str:
     """Why no other bundle is fetched now."""
-    return f"{FETCHES_MAX} evidence bundles are under way already; ask again in a moment"
+    return f"{BUNDLES_MAX} evidence bundles are under way already; ask again in a moment"
 
 
-def bundle_of(fetch: Fetch) -> tuple[msgspec.Raw | None, str]:
+def bundle_of(bundle: Bundle) -> tuple[msgspec.Raw | None, str]:
     """A complete bundle as the JSON object that it must be, or why it is none."""
-    body = fetch.body
+    body = bundle.body
     try:
         whole = msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
-        return None, f"what {fetch.node} sent is no JSON: {error}"
+        return None, f"what {bundle.node} sent is no JSON: {error}"
     if not isinstance(whole, dict):
-        return None, f"what {fetch.node} sent is no JSON object"
+        return None, f"what {bundle.node} sent is no JSON object"
     # As it came: numbers that JSON can hold and this program cannot are the reader's business.
     return msgspec.Raw(body), ""
