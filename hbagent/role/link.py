@@ -77,7 +77,7 @@ class Link:
         self._driver = driver
         self._heard = heard
         self._ended = ended
-        self._encoder = msgspec.msgpack.Encoder()
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages)
         self._input = bytearray()
         #: The frame on its way, and those after it with the kind of each.
