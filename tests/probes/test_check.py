@@ -87,6 +87,7 @@ def test_what_may_not_be_read_is_unknown_and_named(tmp_path: Path) -> None:
     # A directory is no log, also for root.
     result = run(LogCheck(path=str(tmp_path), warning="x"), SECOND)
     assert result.health is Health.UNKNOWN
+    assert result.text == "cannot look: Is a directory"
 
 
 @pytest.mark.parametrize("module", ["check", "outcome", "defaults", "host", "processes", "units", "files", "logs"])

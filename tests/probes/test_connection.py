@@ -13,7 +13,8 @@ from hbagent.core.messages import CheckFinished
 from hbagent.core.states import Health
 from hbagent.core.units import SECOND
 from hbagent.probes.check import run
-from hbagent.probes.connection import ANSWER_MAX
+from hbagent.probes.connection import ANSWER_MAX, listen
+from hbagent.probes.outcome import Deadline
 
 from .serving import nothing, saying, server
 
@@ -66,14 +67,13 @@ def test_an_answer_is_told_and_timed() -> None:
 
 
 def test_an_expected_text_in_two_pieces_is_found() -> None:
-    def dribble(link: socket.socket) -> None:
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in b"220 ready to serve":
-            link.sendall(bytes([byte]))
-        nothing(link)
-
-    with server(dribble) as port:
-        assert tcp(port, expect="ready to").health is Health.OK
+    # Each piece of such a socket is read by itself.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for piece in (b"220 ", b"rea", b"dy", b" to serve", b"never read"):
+            theirs.send(piece)
+        heard = listen(ours, b"ready to", Deadline(SECOND), "x")
+    assert heard == (b"220 ready to serve", False)
 
 
 def test_another_answer_is_critical_and_shown_clean() -> None:

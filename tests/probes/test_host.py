@@ -139,7 +139,8 @@ def test_a_kill_counts_for_ten_minutes(tmp_path: Path) -> None:
 
 
 def test_a_counter_that_began_anew_is_no_kill(tmp_path: Path) -> None:
-    assert look(write(tmp_path, vmstat="oom_kill 2\n"), "oom", {"kills": 9}).health is Health.OK
+    result = look(write(tmp_path, vmstat="oom_kill 2\n"), "oom", {"kills": 9})
+    assert result.health is Health.OK and result.measures[0].value == 0
     assert not look(write(tmp_path, vmstat="nr_free 2\n"), "oom").applies
 
 
@@ -253,6 +254,12 @@ def test_a_mount_that_was_asked_for_and_is_missing_is_critical(tmp_path: Path) -
         result = look(proc, what, mounts=("/data",))
         assert result.health is Health.CRITICAL
         assert result.text == "nothing is mounted at /data"
+
+
+def test_a_filesystem_that_cannot_be_written_is_not_full(tmp_path: Path) -> None:
+    proc = mounted(tmp_path, "8:1 / / rw - ext4 /dev/a rw", "8:2 / /proc ro - ext4 /dev/b ro")
+    for what in ("disk", "inodes"):
+        assert [measure.label for measure in look(proc, what).measures] == ["/"]
 
 
 def test_a_filesystem_that_the_sandbox_hides_is_named_and_not_asked(tmp_path: Path) -> None:

@@ -167,6 +167,14 @@ def test_a_flood_is_skipped_and_counted(log: Path) -> None:
     assert value(reader.run(), "lines") == 0
 
 
+def test_after_a_skip_only_whole_lines_are_read(log: Path) -> None:
+    reader = Reader(log, match="^y")
+    reader.run()
+    # READ_MAX is no multiple of 100, so reading begins in the middle of a line.
+    append(log, ("a" + "y" * 98 + "\n") * (2 * READ_MAX // 100))
+    assert value(reader.run(), "match") == 0
+
+
 def test_a_line_without_an_end_is_not_kept_for_ever(log: Path) -> None:
     reader = Reader(log, critical="ERROR")
     reader.run()
