@@ -46,7 +46,10 @@ READY_SECONDS = 20.0
 CROWD = 97
 #: The kinds of `racing.c`; in the last two a thread waits for a mutex that it holds itself, and is let go by another.
 #: Only when a probe says that nothing moves would that be taken for a deadlock, so nobody says so there.
-RACING = ("crossing", "backing-off", "condition", "handing-on", "writers", "joining", "semaphore", "rare-semaphore")
+RACING = (
+    *("crossing", "backing-off", "condition", "parked", "handing-on", "writers", "joining"),
+    *("semaphore", "rare-semaphore"),
+)
 GUARDED = RACING[-2:]
 
 

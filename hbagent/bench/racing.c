@@ -5,6 +5,7 @@
      semaphore            a mutex used as a semaphore: its holder waits for it, and another thread lets it go
      rare-semaphore       the same, let go every three seconds: two looks see nothing change
      condition            idle workers, each with its condition and, behind it in memory, a thread id
+     parked               idle workers with a lock of their own making, that looks like glibc's and names a neighbour
      handing-on           mutexes go round a ring of threads; each gives the one up only when it has the next
      writers              as `crossing`, with rwlocks
      joining              threads that are made, take a mutex and are joined, all the time
@@ -12,6 +13,7 @@
    Progress goes to standard output once a second as `MOVED n`; what moves is never deadlocked. */
 
 #define _GNU_SOURCE
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -33,10 +35,21 @@ struct worker {
     pthread_mutex_t mutex;
 };
 
+/* A place to sleep. Each field stands where a mutex of glibc has another: lock, count, owner, users, kind. */
+struct place {
+    atomic_int state; /* 2: asleep */
+    int woken;
+    int neighbour; /* the thread to wake next */
+    int sleepers;
+    int flags;
+};
+
 static pthread_mutex_t mutexes[LOCKS] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
 static pthread_rwlock_t rwlocks[LOCKS] = {PTHREAD_RWLOCK_INITIALIZER, PTHREAD_RWLOCK_INITIALIZER, PTHREAD_RWLOCK_INITIALIZER};
 static atomic_ulong moved;
 static struct worker workers[WORKERS];
+static struct place places[WORKERS];
+static atomic_int parked_tids[WORKERS];
 
 static void work_a_little(unsigned rounds)
 {
@@ -146,6 +159,40 @@ static void *condition_boss(void *argument)
     return NULL;
 }
 
+static void *parked_worker(void *argument)
+{
+    long index = (long)argument;
+    struct place *mine = &places[index];
+
+    prctl(PR_SET_NAME, "parked");
+    parked_tids[index] = (int)syscall(SYS_gettid);
+    while (!parked_tids[index ^ 1])
+        nap(1000);
+    mine->neighbour = parked_tids[index ^ 1];
+    mine->sleepers = 1;
+    for (;;) {
+        mine->state = 2;
+        while (mine->state == 2)
+            syscall(SYS_futex, &mine->state, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+        mine->woken++;
+        moved++;
+    }
+    return NULL;
+}
+
+static void *parked_boss(void *argument)
+{
+    (void)argument;
+    prctl(PR_SET_NAME, "boss");
+    for (;;) {
+        /* Seldom: the neighbours sleep through two looks. */
+        nap(3 * 1000 * 1000);
+        places[0].state = 0;
+        syscall(SYS_futex, &places[0].state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    }
+    return NULL;
+}
+
 static void *handing_on(void *argument)
 {
     int at = (int)(long)argument;
@@ -238,6 +285,10 @@ int main(int count, char **arguments)
             start(condition_worker, &workers[n]);
         }
         start(condition_boss, NULL);
+    } else if (!strcmp(name, "parked")) {
+        for (long n = 0; n < WORKERS; n++)
+            start(parked_worker, (void *)n);
+        start(parked_boss, NULL);
     } else if (!strcmp(name, "handing-on"))
         for (long n = 0; n < LOCKS - 1; n++)
             start(handing_on, (void *)n);
