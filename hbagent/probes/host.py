@@ -29,7 +29,7 @@ from . import mounts
 from .outcome import Deadline, absent, counted, finished, judge, named, read, show_bytes, worst
 
 PROC = "/proc"
-#: Numbers of one result: the same hosts as in `facts.DISKS_MAX`.
+#: Numbers of one result: as many filesystems as `facts.DISKS_MAX` tells of.
 PLACES_MAX = 32
 #: How long something that happened at one moment counts.
 HELD_NS = 10 * MINUTE
