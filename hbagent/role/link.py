@@ -154,6 +154,9 @@ class Link:
                 data = self._socket.recv(READ_SIZE)
             except BlockingIOError:
                 break
+            except ConnectionResetError:
+                # It ended without having read all.
+                data = b""
             except OSError as error:
                 self._end(error.strerror or repr(error))
                 break

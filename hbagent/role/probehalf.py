@@ -142,7 +142,8 @@ class ProbeHalf:
     def _started(self, life: _Life, outcome: int | Exception) -> None:
         self._starting -= 1
         if isinstance(outcome, Exception):
-            self._gone(life, f"not started: {getattr(outcome, 'strerror', None) or outcome!r}"[:200])
+            why = getattr(outcome, "strerror", None) or repr(outcome)
+            self._gone(life, f"not started: {why}"[:200])
             return
         life.pid = outcome
         if life is not self._life:
