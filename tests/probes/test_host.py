@@ -257,7 +257,7 @@ def test_a_mount_that_was_asked_for_and_is_missing_is_critical(tmp_path: Path) -
 
 
 def test_a_filesystem_that_cannot_be_written_is_not_full(tmp_path: Path) -> None:
-    proc = mounted(tmp_path, "8:1 / / rw - ext4 /dev/a rw", "8:2 / /dev ro - ext4 /dev/b ro")
+    proc = mounted(tmp_path, "8:1 / / rw - ext4 /dev/a rw", "8:2 / /dev/shm ro - ext4 /dev/b ro")
     for what in ("disk", "inodes"):
         assert [measure.label for measure in look(proc, what).measures] == ["/"]
 

@@ -144,6 +144,19 @@ def test_a_certificate_is_verified(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("openssl")
+def test_certificates_that_are_replaced_are_read_again(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    other, _ = make_certificate(tmp_path, 60)
+    trusted = tmp_path / "ca.pem"
+    with server(securely(http(b"hello"), certificate, key)) as port:
+        check = HttpCheck(url=f"https://localhost:{port}/", ca=str(trusted))
+        trusted.write_bytes(other.read_bytes())
+        assert run(check, 5 * SECOND).health is Health.CRITICAL
+        trusted.write_bytes(certificate.read_bytes())
+        assert run(check, 5 * SECOND).health is Health.OK
+
+
+@pytest.mark.needs("openssl")
 def test_a_plain_server_speaks_no_tls_and_one_that_says_nothing_runs_out_of_time() -> None:
     with server(saying(b"HTTP/1.1 200 OK\r\n\r\n")) as port:
         plain = run(HttpCheck(url=f"https://127.0.0.1:{port}/", verify=False), 5 * SECOND)
