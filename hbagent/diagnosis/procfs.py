@@ -138,9 +138,12 @@ class Process:
     def tids(self) -> list[int]:
         """Ids of its threads, lowest first."""
         try:
-            return sorted(int(name) for name in os.listdir(self._tasks) if name.isdigit())
+            found = sorted(int(name) for name in os.listdir(self._tasks) if name.isdigit())
         except OSError as error:
             raise _named(error, "task") from None
+        if not found:
+            raise Gone("task: no thread is left")
+        return found
 
     def read(self, name: str, limit: int = _SMALL) -> bytes:
         """A file of the process, up to `limit` bytes."""

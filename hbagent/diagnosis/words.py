@@ -3,14 +3,15 @@
 A page of memory that belongs to a file has to come from the file's filesystem, and one that is served by a dead
 process or a dead network never answers: the reader then sits in state D, and not even SIGKILL ends it. So a word is
 read only from anonymous memory, from memory files (`/dev/shm`, memfd, shared anonymous memory), and from files on
-filesystems of this host; anything else, and anything not known, is as if it were not there.
+filesystems of this host; anything else, and anything not known, is as if it were not there. Of unknown filesystems only
+that is read which this very program runs from: were it dead, so would be we.
 """
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from . import procfs
@@ -27,15 +28,21 @@ LAYERS_MAX: Final = 256
 
 
 class Places:
-    """Which devices hold files that can be read without waiting for anybody else."""
+    """Which devices hold files that can be read without waiting for anybody else.
 
-    def __init__(self, mounts: Sequence[procfs.Mount]) -> None:
+    `own` are the devices of the files whose code this process runs; None: find out.
+    """
+
+    def __init__(self, mounts: Sequence[procfs.Mount], own: Collection[tuple[int, int]] | None = None) -> None:
         self._mounts = mounts
         self._devices = {mount.device for mount in mounts if mount.type in LOCAL}
         self._devices |= {mount.device for mount in mounts if mount.type == "overlay" and self._is_local_overlay(mount)}
         memory = _memory_device()
         if memory is not None:
             self._devices.add(memory)
+        # Within a container nobody sees what its files lie on. From where our own code comes we read all the time.
+        served = {mount.device for mount in mounts if mount.type not in LOCAL and mount.type != "overlay"}
+        self._devices |= set(_own_devices() if own is None else own) - served
 
     def is_local(self, mapping: procfs.Mapping) -> bool:
         """True when a mapping's pages come from memory, swap or a local disk."""
@@ -82,6 +89,15 @@ def _memory_device() -> tuple[int, int] | None:
     finally:
         os.close(fd)
     return os.major(device), os.minor(device)
+
+
+def _own_devices() -> set[tuple[int, int]]:
+    """Devices of the files whose code this process runs."""
+    try:
+        mappings = procfs.maps(procfs.read_file(f"{procfs.PROC}/self/maps", procfs.MAPS_SIZE_MAX))
+    except procfs.ProcError:
+        return set()
+    return {mapping.device for mapping in mappings if mapping.inode and "x" in mapping.permissions}
 
 
 class Words:

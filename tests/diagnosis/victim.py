@@ -1,0 +1,54 @@
+"""A program in C that is compiled for a test, started, and ready when it says so."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+HEAD = """
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+static void ready(void) { puts("ready"); fflush(stdout); pause(); }
+"""
+#: Two threads cross two locks; `main` is ready when both have theirs and a hundred more sleep.
+CROSSED = """
+pthread_mutex_t till = PTHREAD_MUTEX_INITIALIZER, safe = PTHREAD_MUTEX_INITIALIZER;
+static pthread_barrier_t both;
+static void *take(void *first) {
+    pthread_mutex_t *second = first == &till ? &safe : &till;
+    pthread_setname_np(pthread_self(), first == &till ? "teller" : "guard");
+    pthread_mutex_lock(first);
+    pthread_barrier_wait(&both);
+    pthread_mutex_lock(second);
+    return NULL;
+}
+static void *sleeper(void *nothing) { pause(); return nothing; }
+int main(void) {
+    pthread_t thread;
+    pthread_barrier_init(&both, NULL, 3);
+    for (int i = 0; i < 97; i++) pthread_create(&thread, NULL, sleeper, NULL);
+    pthread_create(&thread, NULL, take, &till);
+    pthread_create(&thread, NULL, take, &safe);
+    pthread_barrier_wait(&both);
+    ready();
+}
+"""
+
+
+@contextlib.contextmanager
+def victim(directory: Path, source: str, *flags: str) -> Iterator[int]:
+    """The id of a process that runs `source` behind `HEAD`."""
+    program = directory / "victim"
+    (directory / "victim.c").write_text(HEAD + source)
+    subprocess.run(["gcc", "-O1", "-pthread", *flags, "-o", program, directory / "victim.c"], check=True)
+    with subprocess.Popen([program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process.pid
+        finally:
+            process.kill()
