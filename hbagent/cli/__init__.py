@@ -1,7 +1,8 @@
 """The command line: `hbagent COMMAND ...`. One command a module, loaded only when it is the one that was asked for.
 
 So `hbagent --help` stays fast, and a daemon carries nothing of the commands that it is not. Each module
-`cli/<word>_cmd.py` has `add_arguments(parser)` and `run(args) -> int`.
+`cli/<word>_cmd.py` has `add_arguments(parser)` and `run(args) -> int`; with `TAKES_REST`, what stands after "--" comes
+as `args.rest`.
 
 Exit codes 0 to 3 belong to the commands (`hbagent status` answers with them); whatever went wrong with the call
 itself is 64 or above, so that a typo in a script can never be taken for a rack on fire.
@@ -90,6 +91,7 @@ def _run(arguments: list[str]) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
     # No option before the command takes a value, so the first word that is no option is the command.
     asked = next((word for word in arguments if not word.startswith("-")), "")
+    rest: list[str] | None = None
     for name, module_name, line in COMMANDS:
         command = commands.add_parser(name, help=line, description=f"{line[0].upper()}{line[1:]}.", allow_abbrev=False)
         if name == asked:
@@ -99,9 +101,13 @@ def _run(arguments: list[str]) -> int:
                 parser.exit(EXIT_UNAVAILABLE, f"hbagent: {name} needs {error.name}, which is not installed\n")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
+            if getattr(module, "TAKES_REST", False) and "--" in arguments:
+                # Another program's words: argparse would take every "--" out of them.
+                at = arguments.index("--")
+                arguments, rest = arguments[:at], arguments[at + 1 :]
     if asked and asked not in commands.choices:
         parser.error(f'no command "{asked}"{_did_you_mean(asked)}')
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(arguments, argparse.Namespace(rest=rest))
     return int(args.run(args))
 
 

@@ -47,9 +47,13 @@ _HANDED_ON = (
 _FROM_A_PROCESS = 0
 
 
+#: The program and its arguments stand after "--".
+TAKES_REST = True
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "hbagent run-app [-h] NAME [--watchdog TIME] [--ttl TIME] [--socket PATH] -- CMD [ARG ...]"
     parser.add_argument("name", metavar="NAME", help="what the agent calls it")
-    parser.add_argument("command", metavar="CMD", nargs="+", help='program and arguments, after "--"')
     parser.add_argument("--watchdog", metavar="TIME", help='it must say WATCHDOG=1 within this ("30s")')
     parser.add_argument("--ttl", metavar="TIME", help='it is a job, and must succeed again within this ("25h")')
     parser.add_argument("--socket", metavar="PATH", help="of the agent (default: $HBAGENT_NOTIFY, /run/hbagent/notify)")
@@ -57,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
+        if not args.rest:
+            raise ValueError('give the program after "--", as in: hbagent run-app web -- /usr/bin/web --port 80')
         if not is_part(args.name):
             raise ValueError(f"{args.name!r} cannot be a name")
         watchdog_ns = parse_duration(args.watchdog) if args.watchdog is not None else 0
@@ -73,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if relay is not None:
         watchdog_ns = min(filter(None, (watchdog_ns, _outer_watchdog_ns())), default=0)
     environment = _environment(args.name, agent, relay.address if relay is not None else agent, watchdog_ns)
-    gate, pid = _fork(args.command, environment, before)
+    gate, pid = _fork(args.rest, environment, before)
     app = _App(args.name, pid, agent, watchdog_ns, ttl_ns)
     if not app.register(REGISTER_S):
         print(f"hbagent: {agent}: {app.error}; {args.name} runs without being watched for now", file=sys.stderr)
@@ -98,7 +104,7 @@ class _App:
         self._name = f"X_HBAGENT_APP={name}"
         self._watchdog = [f"WATCHDOG_USEC={watchdog_ns // MICROSECOND}"] if watchdog_ns else []
         self._ttl = [f"X_HBAGENT_TTL_USEC={ttl_ns // MICROSECOND}"] if ttl_ns else []
-        self._listener: tuple[int, int] | None = None
+        self._listener: tuple[int, int, int] | None = None
         self._known = False
 
     def register(self, timeout_s: float) -> bool:
@@ -235,9 +241,16 @@ def _attend(app: _App) -> int:
         elif got.si_signo == signal.SIGTSTP:
             if got.si_code <= _FROM_A_PROCESS:
                 _hand_on(app.pid, signal.SIGTSTP)
-            os.kill(os.getpid(), signal.SIGSTOP)
+            _stop()
         elif got.si_signo == signal.SIGCONT or got.si_code <= _FROM_A_PROCESS:
             _hand_on(app.pid, got.si_signo)
+
+
+def _stop() -> None:
+    """Stop as any program does, unless nobody could continue it: then the kernel stops neither of the two."""
+    os.kill(os.getpid(), signal.SIGTSTP)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
 
 
 def _reap(main: int) -> int | None:
@@ -276,10 +289,10 @@ def _outer_watchdog_ns() -> int:
     return min(int(value), 1 << 50) * MICROSECOND if mine and value.isascii() and value.isdecimal() else 0
 
 
-def _identity(address: str) -> tuple[int, int] | None:
-    """Which socket is at a path; None when there is none, or it is an abstract one."""
+def _identity(address: str) -> tuple[int, int, int] | None:
+    """Which socket is at a path; None when there is none, or it is an abstract one. Numbers of inodes come again."""
     try:
         found = os.stat(address)
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_ctime_ns
