@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from hbagent.cli import COMMANDS
+from hbagent.diagnosis.examination import HELPER_S
+from hbagent.role.settings.probing import DEFAULT_HELPER
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 ROLES = ("agent", "leader", "root")
+HELPER = DEPLOY / "hbagent-diagnose@.service"
+HELPER_SOCKET = DEPLOY / "hbagent-diagnose.socket"
 
 
 def unit(role: str) -> Path:
@@ -19,12 +23,17 @@ def unit(role: str) -> Path:
 
 def values(role: str, key: str) -> list[str]:
     """Values of a key in the order of the file; systemd adds some of them up."""
-    pairs = (line.partition("=") for line in unit(role).read_text().splitlines() if not line.startswith("#"))
+    return values_of(unit(role), key)
+
+
+def values_of(file: Path, key: str) -> list[str]:
+    pairs = (line.partition("=") for line in file.read_text().splitlines() if not line.startswith("#"))
     return [value for name, _, value in pairs if name == key]
 
 
 def test_there_is_a_unit_for_each_role_and_it_runs_a_command_that_exists() -> None:
-    assert sorted(path.name for path in DEPLOY.glob("*.service")) == [unit(role).name for role in ROLES]
+    present = sorted(path.name for path in DEPLOY.glob("*.service"))
+    assert present == sorted([*(unit(role).name for role in ROLES), HELPER.name])
     words = {command[0] for command in COMMANDS}
     for role in ROLES:
         (command,) = values(role, "ExecStart")
@@ -49,14 +58,41 @@ def test_a_daemon_is_never_given_up(role: str) -> None:
     assert (values(role, "Restart"), values(role, "StartLimitIntervalSec")) == (["always"], ["0"])
 
 
+def test_the_helper_is_started_for_each_request_where_the_agent_asks() -> None:
+    assert values_of(HELPER_SOCKET, "ListenStream") == [DEFAULT_HELPER]
+    assert (values_of(HELPER_SOCKET, "Accept"), values_of(HELPER_SOCKET, "SocketMode")) == (["yes"], ["0660"])
+    (command,) = values_of(HELPER, "ExecStart")
+    assert command.split()[1:] == ["diagnose", "--serve"]
+    assert values_of(HELPER, "StandardInput") == ["socket"]
+    (limit,) = values_of(HELPER, "RuntimeMaxSec")
+    assert int(limit) > HELPER_S
+
+
+def test_the_helper_has_two_capabilities_and_no_network() -> None:
+    capabilities = ["CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"]
+    assert values_of(HELPER, "CapabilityBoundingSet") == values_of(HELPER, "AmbientCapabilities") == capabilities
+    assert values_of(HELPER, "PrivateNetwork") == ["yes"]
+    assert values_of(HELPER, "RestrictAddressFamilies") == ["AF_UNIX"]
+    # It reads the memory of others, and may not write there.
+    assert any("process_vm_readv" in value for value in values_of(HELPER, "SystemCallFilter"))
+    assert not any("process_vm_writev" in value for value in values_of(HELPER, "SystemCallFilter"))
+    assert [values_of(HELPER, key) for key in ("ProcSubset", "ProtectProc", "PrivateUsers")] == [[], [], []]
+
+
 @pytest.mark.needs("systemd-analyze")
-@pytest.mark.parametrize("role", ROLES)
-def test_systemd_accepts_the_unit_and_finds_it_closed(role: str) -> None:
+@pytest.mark.parametrize("file", [*(unit(role) for role in ROLES), HELPER, HELPER_SOCKET], ids=lambda file: file.name)
+def test_systemd_accepts_the_unit(file: Path) -> None:
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit(role))], capture_output=True, text=True, timeout=30
+        ["systemd-analyze", "verify", "--man=no", str(file)], capture_output=True, text=True, timeout=30
     )
-    complaints = [line for line in done.stderr.splitlines() if unit(role).name in line]
+    # A template is read as an instance of itself.
+    complaints = [line for line in done.stderr.splitlines() if file.name.partition("@")[0] in line]
     assert [line for line in complaints if "is not executable: No such file" not in line] == []
-    security = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", str(unit(role))]
+
+
+@pytest.mark.needs("systemd-analyze")
+@pytest.mark.parametrize("file", [*(unit(role) for role in ROLES), HELPER], ids=lambda file: file.name)
+def test_systemd_finds_the_unit_closed(file: Path) -> None:
+    security = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", str(file)]
     closed = subprocess.run(security, capture_output=True, text=True, timeout=30)
     assert closed.returncode == 0, closed.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from hbagent.cli import checks
 from hbagent.cli.checks import FAIL, OK, WARN, Finding
 from hbagent.core.states import Kind
 from hbagent.core.units import SECOND
+from hbagent.diagnosis import helper
 from hbagent.role.settings import AgentSettings, Endpoint, LeaderSettings, RootSettings, Settings, load_any
 from hbagent.transport import allow, keys
 from tests.cli.answering import LEADER1, RACK1, Daemon, calm_root, leader_core, without_rights
@@ -345,3 +347,70 @@ def test_names_and_unix_sockets_are_tried_too(socket_dir: Path) -> None:
     assert checks.unreachable(f"ipc://{socket_dir}/none.sock") == "no such file or directory"
     with listening(1) as ports:
         assert checks.unreachable(f"tcp://*:{ports[0]}") == ""
+
+
+# ---- diagnosis -------------------------------------------------------------------------------------------
+
+
+def test_without_a_helper_it_is_told_what_cannot_be_seen(tmp_path: Path) -> None:
+    for path in ("", str(tmp_path / "none")):
+        findings = list(checks.diagnosis(path))
+        assert {finding.what for finding in findings} == {"diagnosis"}
+        (warning,) = [finding for finding in findings if "no helper" in finding.text]
+        assert (warning.grade, "enable --now hbagent-diagnose.socket" in warning.text) == (WARN, True)
+        assert [finding for finding in findings if "deadlock" in finding.text and finding.grade == OK]
+        assert [finding.text.partition(":")[0] for finding in findings[-2:]] == ["py-spy", "jcmd"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "helped", "grade", "text"),
+    [
+        ("0", True, None, ""),
+        ("1", False, WARN, "may look into no process"),
+        ("2", True, OK, "the helper may"),
+        ("3", True, WARN, "nobody may look into any process"),
+    ],
+)
+def test_what_yama_forbids_is_told(
+    monkeypatch: pytest.MonkeyPatch, scope: str, helped: bool, grade: str | None, text: str
+) -> None:
+    told = checks.kernel_setting
+    monkeypatch.setattr(checks, "kernel_setting", lambda path: scope if "yama" in path else told(path))
+    findings = [finding for finding in checks._rights(helped) if "ptrace_scope" in finding.text]
+    assert graded(findings) == ([grade] if grade else [])
+    assert all(text in finding.text for finding in findings)
+
+
+def test_hidden_processes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("proc /proc proc rw,relatime 0 0\nproc /proc proc rw,hidepid=invisible,gid=5 0 0\n")
+    assert checks.hidepid(str(mounts)) == "invisible"
+    mounts.write_text("proc /proc proc rw,relatime 0 0\ntmp /tmp tmpfs rw,hidepid=2 0 0\n")
+    assert checks.hidepid(str(mounts)) == checks.hidepid(str(tmp_path / "none")) == ""
+    monkeypatch.setattr(checks, "hidepid", lambda: "invisible")
+    assert any("hidepid=invisible" in finding.text and finding.grade == WARN for finding in checks._rights(False))
+
+
+def test_a_helper_is_asked(socket_dir: Path) -> None:
+    path = socket_dir / "s"
+    document = {"pid": 7, "verdict": "RUNNING", "text": "it runs", "details": [], "pause_ns": 0, "left_out": []}
+    for reply, grade, text in (
+        (helper.Reply(document=document), OK, "answers"),
+        (helper.Reply(error="user 7 may not ask"), WARN, "user 7 may not ask"),
+    ):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            answer = threading.Thread(target=_answer, args=(listener, msgspec.json.encode(reply)))
+            answer.start()
+            (finding,) = checks._helper(str(path))
+            answer.join()
+        path.unlink()
+        assert (finding.grade, text in finding.text) == (grade, True)
+
+
+def _answer(listener: socket.socket, data: bytes) -> None:
+    link, _ = listener.accept()
+    with link:
+        link.recv(4096)
+        link.sendall(data)
