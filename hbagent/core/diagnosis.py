@@ -24,17 +24,17 @@ from .units import SECOND, show_duration
 #: Characters of one line of details.
 DETAIL_LENGTH_MAX: Final = 200
 
-#: It wanted at least this share of a processor...
-_WANTED_PERCENT: Final = 20
-#: ...and got less than this share of what it wanted and the host has. A spinner under a quota of 20 % gets 20, one of
+#: It wanted at least this share of a processor: beside busy neighbours whoever wants little waits longer than it runs.
+_WANTED_PERCENT: Final = 50
+#: And it got less than this share of what it wanted and the host has. A spinner under a quota of 20 % gets 20, one of
 #: two that share a processor 50.
 _GOT_PERCENT: Final = 25
 #: Of one processor, for a process to burn: a spinner has 100, also when it has to share (counted with its waiting).
 _BUSY_PERCENT: Final = 60
-#: Burning means running too, not only wanting to.
-_RAN_PERCENT: Final = 30
 #: Below it nothing is being worked on: a thread that wakes a hundred times a second uses 0.3.
 _FLAT_PERCENT: Final = 2
+#: Asking for a lock again and again burns no more than this: two threads that want Python's lock each 5 ms use 2.
+_ASKING_PERCENT: Final = 10
 #: More context switches a second than a heartbeat thread makes, fewer than a server with some requests a second.
 _SWITCHES_A_SECOND: Final = 25
 
@@ -259,8 +259,6 @@ class _Case:
         wanted = self.ran_ns + self.delayed_ns
         if not self.stuck or 100 * wanted < _BUSY_PERCENT * self.passed_ns:
             return None
-        if 100 * self.ran_ns < _RAN_PERCENT * self.passed_ns:
-            return None
         running = sorted(self.threads, key=lambda movement: -movement.ran_ns)
         lines = [
             f"thread {_named(movement.now)} ran for {self._share(movement.ran_ns)}"
@@ -276,9 +274,8 @@ class _Case:
         return self._verdict(Stall.UNKNOWN, f"this host does not say what it waits for: {self.second.denied}")
 
     def lock_wait(self) -> Verdict | None:
-        if not self.stuck or not self._flat():
+        if not self.stuck or 100 * self.ran_ns >= _ASKING_PERCENT * self.passed_ns:
             return None
-        # Some ask again now and then: whoever wants the interpreter's lock of Python does each 5 ms.
         waiting = [movement for movement in self.threads if movement.same_place and self._waits_for_lock(movement)]
         if not waiting:
             return None

@@ -137,6 +137,7 @@ def test_threads_that_crowd_one_another_out_starve_nobody() -> None:
 
 def test_whoever_wants_next_to_nothing_is_not_starved() -> None:
     assert of(thread(ran_ms=1, delayed_ms=100), then=thread()) is Stall.IDLE
+    assert of(thread(ran_ms=50, delayed_ms=400), then=thread()) is Stall.RUNNING
 
 
 def test_a_quota_is_named_as_what_starves() -> None:
@@ -209,6 +210,13 @@ def test_asking_for_the_same_lock_again_and_again_is_waiting_for_it() -> None:
     assert of(thread(call=TIMED_FUTEX, switches=200), then=thread(call=TIMED_FUTEX), stuck=True) is Stall.LOCK_WAIT
     other = TIMED_FUTEX.replace("0x5000", "0x6000")
     assert of(thread(call=TIMED_FUTEX, switches=200), then=thread(call=other), stuck=True) is Stall.SLOW
+
+
+def test_asking_for_a_lock_burns_little() -> None:
+    then = (thread(1, TIMED_FUTEX), thread(2, TIMED_FUTEX))
+    for ran_ms, stall in ((45, Stall.LOCK_WAIT), (55, Stall.SLOW)):
+        now = (thread(1, TIMED_FUTEX, ran_ms=ran_ms), thread(2, TIMED_FUTEX, ran_ms=ran_ms))
+        assert verdict(then, now, stuck=True).stall is stall
 
 
 def test_a_heartbeat_thread_hides_no_lock() -> None:

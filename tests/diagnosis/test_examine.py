@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from hbagent.core.diagnosis import Look
-from hbagent.core.proof import APART_NS
+from hbagent.core.proof import APART_NS, futex_of
 from hbagent.core.states import Stall
 from hbagent.core.units import MILLISECOND
 from hbagent.diagnosis import examine as examination
@@ -163,6 +163,43 @@ def test_a_cycle_among_a_hundred_threads_is_seen_in_one_look(tmp_path: Path) -> 
     assert sorted(names[edge.waiter] for edge in cycle) == ["guard", "teller"]
     assert [edge.kind for edge in cycle] == ["mutex", "mutex"]
     assert rows[-1].threads == 100
+
+
+#: Two words that hold the ids of threads, and two threads that wait for them by a call of their own: a lock whose words
+#: mean what its makers like.
+BY_HAND = """
+#include <linux/futex.h>
+#include <sys/syscall.h>
+static int words[2];
+static pthread_barrier_t both;
+static void *hold(void *at) {
+    int mine = at != NULL;
+    words[mine] = gettid();
+    pthread_barrier_wait(&both);
+    for (;;) syscall(SYS_futex, &words[!mine], FUTEX_WAIT, words[!mine], NULL, NULL, 0);
+}
+int main(void) {
+    pthread_t thread;
+    pthread_barrier_init(&both, NULL, 3);
+    pthread_create(&thread, NULL, hold, NULL);
+    pthread_create(&thread, NULL, hold, &both);
+    pthread_barrier_wait(&both);
+    ready();
+}
+"""
+
+
+@pytest.mark.needs("gcc")
+def test_a_lock_of_somebody_s_own_making_is_none_of_glibc(tmp_path: Path) -> None:
+    with victim(tmp_path, BY_HAND) as pid, Subject(pid) as subject:
+        for _ in range(200):
+            seen = look(subject)
+            calls = [futex_of(one.snapshot.call) for one in seen.threads]
+            if sum(call is not None for call in calls) == 2:
+                break
+        words = [call.value for call in calls if call is not None]
+        assert sorted(words) == sorted(one.snapshot.tid for one in seen.threads)[1:]
+        assert (seen.sighting.edges, seen.no_proof) == ({}, "")
 
 
 @pytest.mark.slow
