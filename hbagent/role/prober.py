@@ -20,8 +20,6 @@ _PR_SET_PDEATHSIG = 1
 def main() -> int:
     """Run until the link or a signal says to end; 0. Whatever else ends it is a traceback and 1."""
     os.closerange(3, DESCRIPTORS_MAX)
-    # Ctrl-C at a terminal is for the agent.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The link must not be where a child looks for its standard input.
     link = os.dup(0)
     os.set_inheritable(link, False)

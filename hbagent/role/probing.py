@@ -12,6 +12,7 @@ import functools
 import os
 import random
 import select
+import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -114,6 +115,8 @@ class Prober:
         with contextlib.suppress(OSError):
             reaper.become_subreaper()
         self._driver.catch_signals()
+        # Ctrl-C at a terminal is for the agent.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             self._driver.run()
         finally:

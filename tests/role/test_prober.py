@@ -1,0 +1,352 @@
+"""The prober as a process: light, single-threaded, bound to its agent, and going round whatever its probes do."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hbagent.core.checks import ExecCheck
+from hbagent.core.config import AppConfig, ProbeConfig, ProberConfig
+from hbagent.core.effects import Recall
+from hbagent.core.messages import AppRow, Mark, ProbeResult, Recalled, Vitals
+from hbagent.core.states import AppState, Health
+from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.probes import reaper
+from hbagent.role.link import Configure, Line, Word
+from tests.role.parts import until
+
+#: What only hands may load, and what nobody beside an agent needs.
+FORBIDDEN = (
+    "zmq",
+    "psutil",
+    "loguru",
+    "asyncio",
+    "ssl",
+    "tomli",
+    "multiprocessing",
+    "subprocess",
+    "pathlib",
+    "sqlite3",
+)
+#: A bare interpreter with msgspec has 12 MiB; beyond this something heavy has crept in.
+RSS_MAX_MIB = 20
+
+
+class Probing:
+    """A prober process, and the test as its agent."""
+
+    def __init__(self) -> None:
+        self.link, theirs = socket.socketpair()
+        self.link.setblocking(False)
+        with theirs:
+            command = [sys.executable, "-m", "hbagent.role.prober"]
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(command, stdin=theirs.fileno())
+        self.words: list[Word] = []
+        self._input = b""
+        self._decoder: msgspec.msgpack.Decoder[Word] = msgspec.msgpack.Decoder(Word)
+
+    @property
+    def pid(self) -> int:
+        return int(self.process.pid)
+
+    def order(self, message: Any) -> None:
+        body = msgspec.msgpack.encode(message)
+        self.link.sendall(len(body).to_bytes(4, "big") + body)
+
+    def configure(self, *probes: ProbeConfig, **settings: Any) -> None:
+        self.order(Configure(ProberConfig(probes=probes, **{"facts_interval_ns": SECOND, **settings})))
+
+    def hear(self) -> list[Word]:
+        """Everything that it said until now."""
+        while select.select([self.link], [], [], 0)[0]:
+            try:
+                data = self.link.recv(1 << 20)
+            except ConnectionResetError:
+                break
+            if not data:
+                break
+            self._input += data
+        while len(self._input) >= 4 and len(self._input) - 4 >= (size := int.from_bytes(self._input[:4], "big")):
+            self.words.append(self._decoder.decode(self._input[4 : 4 + size]))
+            self._input = self._input[4 + size :]
+        return self.words
+
+    def marks(self) -> int:
+        return sum(isinstance(word, Mark) for word in self.hear())
+
+    def vitals(self) -> Vitals:
+        """The newest; one without anything when there is none yet."""
+        told = [word for word in self.hear() if isinstance(word, Vitals)]
+        return told[-1] if told else Vitals(health=Health.UNKNOWN)
+
+    def probe(self, name: str) -> ProbeResult | None:
+        return next((probe for probe in self.vitals().probes if probe.name == name), None)
+
+    def app(self, name: str) -> AppRow | None:
+        return next((app for app in self.vitals().apps if app.name == name), None)
+
+    def lines(self, what: str) -> list[dict[str, Any]]:
+        return [word.fields for word in self.hear() if isinstance(word, Line) and word.what == what]
+
+    def family(self) -> list[int]:
+        return [self.pid, *below(self.pid)]
+
+    def wait(self, seconds: float = 3.0) -> int:
+        return self.process.wait(seconds)
+
+    def end(self) -> None:
+        for pid in self.family():
+            reaper.fell([pid])
+        self.process.kill()
+        self.process.wait()
+        self.link.close()
+
+
+def below(pid: int) -> list[int]:
+    found = []
+    for child in reaper.children(pid):
+        found += [child, *below(child)]
+    return found
+
+
+def shell(name: str, script: str, **settings: Any) -> ProbeConfig:
+    times: dict[str, Any] = {
+        "interval_ns": SECOND,
+        "timeout_ns": 500 * MILLISECOND,
+        "retry_interval_ns": SECOND,
+        "rise": 1,
+        "fall": 1,
+    }
+    return ProbeConfig(name=name, check=ExecCheck(argv=("/bin/sh", "-c", script)), **{**times, **settings})
+
+
+def say(path: Path | str, text: str) -> None:
+    """One datagram to a notify socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(text.encode(), str(path))
+
+
+@pytest.fixture
+def probing() -> Iterator[Probing]:
+    """A prober that waits to be told what to do."""
+    made = Probing()
+    yield made
+    made.end()
+
+
+# ---- what it is ------------------------------------------------------------------------------------------
+
+
+def test_it_loads_nothing_that_only_hands_need() -> None:
+    script = "import sys; import hbagent.role.prober, hbagent.role.probing; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True).stdout
+    assert not [name for name in loaded.split() if name.partition(".")[0] in FORBIDDEN]
+
+
+def test_it_is_small_and_stays_single_threaded_whatever_its_hands_load(probing: Probing) -> None:
+    probing.configure(shell("p", "true"))
+    assert until(lambda: probing.probe("p") and probing.vitals().facts, 10)
+    status = Path(f"/proc/{probing.pid}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Threads"] == "1"
+    assert int(fields["VmRSS"].split()[0]) < RSS_MAX_MIB * 1024
+    libraries = Path(f"/proc/{probing.pid}/maps").read_text()
+    assert not [name for name in ("libzmq", "_psutil", "libssl", "libcrypto") if name in libraries]
+
+
+def test_before_it_is_told_what_to_do_it_does_nothing(probing: Probing) -> None:
+    probing.order(Recall(1))
+    assert until(lambda: probing.hear(), 10)
+    assert probing.words == [Recalled(number=1, error="the prober is not configured yet")]
+
+
+def test_its_mark_moves_each_second_and_facts_come_with_the_vitals(probing: Probing) -> None:
+    probing.configure()
+    assert until(lambda: probing.vitals().facts, 10)
+    begun, before = time.monotonic(), probing.marks()
+    assert until(lambda: probing.marks() >= before + 3, 10)
+    assert 1.5 < time.monotonic() - begun < 5
+    facts = probing.vitals().facts
+    assert facts is not None
+    assert facts.hostname == os.uname().nodename
+    assert until(lambda: (found := probing.vitals().facts) is not None and found.cpu_percent is not None, 5)
+
+
+# ---- its end ---------------------------------------------------------------------------------------------
+
+DEMON = "setsid sleep 4712 & sleep 4712"
+
+
+@pytest.mark.parametrize("how", ["the link ends", "SIGTERM", "nonsense on the link"])
+def test_it_ends_with_its_hands_and_all_that_they_started(probing: Probing, how: str) -> None:
+    probing.configure(shell("hangs", DEMON, timeout_ns=60 * SECOND), shell("p", "true"))
+    assert until(lambda: [pid for pid in probing.family() if reaper.command(pid) == "sleep"], 15)
+    family = probing.family()
+    begun = time.monotonic()
+    if how == "SIGTERM":
+        os.kill(probing.pid, signal.SIGTERM)
+    elif how == "the link ends":
+        probing.link.close()
+    else:
+        probing.link.sendall(b"nonsense")
+    assert probing.wait() == 0
+    assert time.monotonic() - begun < 1.0
+    assert all(reaper.is_dead(pid) for pid in family)
+
+
+def test_ctrl_c_at_a_terminal_is_for_the_agent(probing: Probing) -> None:
+    probing.configure()
+    assert until(probing.marks, 10)
+    os.kill(probing.pid, signal.SIGINT)
+    before = probing.marks()
+    assert until(lambda: probing.marks() > before, 5)
+
+
+# ---- its probes ------------------------------------------------------------------------------------------
+
+NASTY = {
+    "hangs": "sleep 4713",
+    "deaf": "trap '' TERM INT; while :; do sleep 4713; done",
+    "flees": "setsid sh -c 'sleep 4713 & sleep 4713' & exit 0",
+    "floods": "yes",
+    "forks": "for i in 1 2 3 4 5 6 7 8 9; do (sleep 4713 & sleep 4713 &) done; sleep 4713",
+    "burns": "while :; do :; done",
+    "garbage": "head -c 3000000 /dev/urandom; exit 1",
+    "dies": "kill -9 $$",
+    "stops": "kill -STOP $$",
+}
+
+
+@pytest.mark.slow
+def test_probes_that_hang_flee_flood_fork_or_die_move_no_mark_and_no_other_probe(probing: Probing) -> None:
+    nasty = [shell(name, script) for name, script in NASTY.items()]
+    probing.configure(*nasty, shell("good", "echo fine"), concurrency=16)
+    begun = time.monotonic()
+    # Found out by the first run of each, and some have run a few times more.
+    assert until(lambda: all(probing.probe(name) for name in [*NASTY, "good"]), 30)
+    before = probing.marks()
+    assert until(lambda: probing.marks() >= before + 5, 15)
+    seconds = time.monotonic() - begun
+    assert probing.marks() >= seconds - 3, "the loop went round each second"
+    for name in NASTY:
+        probe = probing.probe(name)
+        assert probe is not None
+        assert (probe.health is Health.OK) == (name == "flees"), (name, probe.text)
+    good = probing.probe("good")
+    assert good is not None
+    assert (good.health, good.text) == (Health.OK, "fine")
+    assert not probing.lines("defect")
+    family = probing.family()
+    probing.link.close()
+    assert probing.wait() == 0
+    assert all(reaper.is_dead(pid) for pid in family)
+    assert not [pid for pid in os.listdir("/proc") if pid.isdecimal() and b"4713" in arguments(int(pid))]
+
+
+def arguments(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_other_settings_are_taken_over_and_a_probe_that_stays_keeps_its_state(probing: Probing) -> None:
+    stays, goes, comes = shell("stays", "exit 2"), shell("goes", "true"), shell("comes", "true")
+    probing.configure(stays, goes)
+    assert until(lambda: probing.probe("stays") and probing.probe("goes"), 10)
+    probing.configure(stays, comes)
+    assert until(lambda: probing.probe("comes"), 10)
+    assert probing.probe("goes") is None
+    kept = probing.probe("stays")
+    assert kept is not None
+    assert kept.health is Health.CRITICAL
+
+
+# ---- its applications ------------------------------------------------------------------------------------
+
+
+def test_an_application_that_reports_itself_is_told_and_so_is_its_end(probing: Probing, socket_dir: Path) -> None:
+    notify = socket_dir / "n"
+    probing.configure(notify=str(notify))
+    assert until(notify.exists, 10)
+    app = subprocess.Popen(["sleep", "60"])
+    say(notify, f"X_HBAGENT_APP=web\nMAINPID={app.pid}\nREADY=1\nSTATUS=serving")
+    assert until(lambda: (row := probing.app("web")) is not None and row.state is AppState.READY)
+    row = probing.app("web")
+    assert row is not None
+    assert (row.pid, row.health, row.status) == (app.pid, Health.OK, "serving")
+    app.kill()
+    app.wait()
+    assert until(lambda: (row := probing.app("web")) is not None and row.health is Health.CRITICAL)
+    probing.link.close()
+    probing.wait()
+    assert not notify.exists(), "who reports now is told by the kernel that nobody listens"
+
+
+@pytest.mark.slow
+def test_a_socket_that_cannot_be_had_is_told_once_and_had_later(probing: Probing, socket_dir: Path) -> None:
+    notify = socket_dir / "later" / "n"
+    probing.configure(notify=str(notify))
+    assert until(lambda: probing.lines("notify-unavailable"), 10)
+    assert probing.lines("notify-unavailable") == [{"path": str(notify), "error": "No such file or directory"}]
+    notify.parent.mkdir()
+    assert until(notify.exists, 10)
+    assert len(probing.lines("notify-unavailable")) == 1
+
+
+def test_it_listens_where_the_new_settings_say(probing: Probing, socket_dir: Path) -> None:
+    old, new = socket_dir / "old", socket_dir / "new"
+    probing.configure(notify=str(old))
+    assert until(old.exists, 10)
+    probing.configure(notify=str(new))
+    assert until(new.exists)
+    assert not old.exists()
+    probing.configure()
+    assert until(lambda: not new.exists())
+
+
+def test_what_it_remembers_outlives_it(socket_dir: Path) -> None:
+    settings: dict[str, Any] = {
+        "notify": str(socket_dir / "n"),
+        "state_dir": str(socket_dir / "state"),
+        "apps": (AppConfig(name="job", ttl_ns=3600 * SECOND),),
+    }
+    state = socket_dir / "state" / "prober.json"
+    first = Probing()
+    try:
+        first.configure(**settings)
+        assert until((socket_dir / "n").exists, 10)
+        with subprocess.Popen(["sleep", "60"]) as app:
+            say(socket_dir / "n", f"X_HBAGENT_APP=web\nMAINPID={app.pid}\nREADY=1")
+            assert until(lambda: state.exists() and b"web" in state.read_bytes(), 10)
+            first.end()
+            second = Probing()
+            try:
+                second.configure(**settings)
+                assert until(lambda: (row := second.app("web")) is not None and row.pid == app.pid, 10)
+                app.kill()
+                assert until(lambda: (row := second.app("web")) is not None and row.health is Health.CRITICAL), (
+                    "its end is seen by a prober that did not see its beginning"
+                )
+            finally:
+                second.end()
+    finally:
+        first.end()
+
+
+def test_a_directory_that_cannot_be_written_is_told_and_costs_nothing_else(probing: Probing, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    probing.configure(shell("p", "true"), state_dir=str(tmp_path / "file" / "state"))
+    assert until(lambda: probing.probe("p"), 10)
+    assert until(lambda: probing.lines("state-not-kept"))
