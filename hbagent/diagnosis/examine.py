@@ -34,7 +34,7 @@ from hbagent.core.states import Stall
 from . import groups, procfs, symbols
 from .words import Places, Words
 
-#: Threads that are looked at: 2,000 take 80 ms a look, and a longer one is torn by whoever moves meanwhile.
+#: Threads that are looked at: 2,000 take 130 ms a look, and a longer one is torn by whoever moves meanwhile.
 THREADS_MAX: Final = 4096
 #: Threads that are told of, those in trouble first: 64 are 10 kB of JSON.
 ROWS_MAX: Final = 64
