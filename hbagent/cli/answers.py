@@ -12,9 +12,9 @@ The exit code (`exit_code`) speaks of nodes and racks only:
 0     else: also with nodes that LEFT, and with a lost leader beside another that speaks for its racks
 ====  ========================================================================================================
 
-Liveness UNKNOWN always counts. Health UNKNOWN counts when a probe of a living node itself says UNKNOWN, or when no
-report has come although one is overdue (see `health_is_missing`); not for a node that just came, and not for one
-whose liveness already tells the worse story.
+Liveness UNKNOWN always counts. Health UNKNOWN counts when a probe or an application of a living node itself says
+UNKNOWN, or when no report has come although one is overdue (see `health_is_missing`); not for a node that just came,
+and not for one whose liveness already tells the worse story.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hbagent.core.names import short_of
-from hbagent.core.states import Cause, Health, Liveness, RackState
+from hbagent.core.states import HEALTH_ORDER, Cause, Health, Liveness, RackState
 
 Row = dict[str, Any]
 
@@ -58,6 +58,7 @@ _GRAVITY = {2: 3, 3: 2, 1: 1, 0: 0}
 
 _LIVENESS = tuple(liveness.value for liveness in Liveness)
 _HEALTH = tuple(health.value for health in Health)
+_HEALTH_WORST_FIRST = tuple(health.value for health in HEALTH_ORDER)
 #: What a list of nodes may be narrowed to; UNKNOWN of either axis.
 STATES = tuple(dict.fromkeys((*_LIVENESS, *_HEALTH)))
 
@@ -118,6 +119,13 @@ def seconds_between(earlier: str, later: str) -> float | None:
         return None
 
 
+def bad_parts(node: Row) -> list[tuple[str, Row]]:
+    """The applications and probes of a node that are not OK, each with which of the two it is; the worst first."""
+    parts = [("app", app) for app in rows(node, "apps")] + [("probe", probe) for probe in rows(node, "probes")]
+    bad = [(kind, part) for kind, part in parts if health_of(part) != Health.OK.value]
+    return sorted(bad, key=lambda part: _HEALTH_WORST_FIRST.index(health_of(part[1])))
+
+
 # ---- judging -------------------------------------------------------------------------------------------------
 
 
@@ -174,7 +182,7 @@ def health_is_missing(node: Row, at: str, listening_s: float) -> bool:
     """
     if liveness_of(node) != Liveness.ALIVE.value or health_of(node) != Health.UNKNOWN.value:
         return False
-    if any(health_of(probe) == Health.UNKNOWN.value for probe in rows(node, "probes")):
+    if any(health_of(part) == Health.UNKNOWN.value for part in (*rows(node, "probes"), *rows(node, "apps"))):
         return True
     alive_s = seconds_between(word(node, "since"), at)
     return alive_s is not None and min(alive_s, listening_s) > REPORT_OVERDUE_S

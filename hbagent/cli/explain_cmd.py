@@ -15,14 +15,19 @@ from .render import as_json, explain_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_node_argument(parser)
+    query.add_arguments(parser)
+    terminal.add_output_arguments(parser, ("table", "json"))
+
+
+def add_node_argument(parser: argparse.ArgumentParser) -> None:
+    """The node that a command is about."""
     parser.add_argument(
         "node",
         metavar="NODE",
         type=_node,
         help="as in dc1/rack07/host12; or its last part, if unique",
     )
-    query.add_arguments(parser)
-    terminal.add_output_arguments(parser, ("table", "json"))
 
 
 def _node(text: str) -> str:
@@ -36,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace, asker: query.Asker) -> int:
-    document = query.as_row(asker, asker.ask("explain", node=_full_name(args.node, asker)))
+    document = query.as_row(asker, asker.ask("explain", node=full_name(args.node, asker)))
     if args.output == "json":
         print(as_json(document))
     else:
@@ -46,7 +51,8 @@ def _show(args: argparse.Namespace, asker: query.Asker) -> int:
     return 0
 
 
-def _full_name(name: str, asker: query.Asker) -> str:
+def full_name(name: str, asker: query.Asker) -> str:
+    """A node's full name from that or its last part. Raises as `Asker.ask`, Denied when it names none, or several."""
     if is_node(name):
         return name
     known = [word(node, "node") for node in rows(query.status(asker), "nodes")]

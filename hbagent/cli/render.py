@@ -18,6 +18,7 @@ from hbagent.core.units import seconds, show_duration
 from .answers import (
     TROUBLES,
     Row,
+    bad_parts,
     data_age_s,
     health_of,
     liveness_of,
@@ -292,7 +293,7 @@ _NODE_WIDE = (
     Column("LOST", 6, right=True),
     Column("LATE", 7, right=True),
     Column("OBSERVERS", 4),
-    Column("PROBES", 5),
+    Column("APPS, PROBES", 5),
     Column("HOST", 8),
 )
 
@@ -309,7 +310,7 @@ def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[
         Cell(clean(word(node, "node"), screen) or "-"),
         state_cell(liveness_of(node), screen),
         _health_cell(node, screen),
-        Cell(clean(word(node, "cause"), screen) or "-"),
+        Cell(clean(word(node, "cause") or _worst_part(node), screen) or "-"),
         Cell(age(number(node, "age_s"))),
         Cell(clean(since, screen) if wide and _is_told(since) else clock(since, now, screen)),
     ]
@@ -318,7 +319,7 @@ def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[
             Cell(f"{number(node, 'lost') or 0:.0f}"),
             Cell(f"{number(node, 'late') or 0:.0f}"),
             Cell(", ".join(_observer_text(observer, screen) for observer in rows(node, "observers")) or "-"),
-            Cell(_probes_text(node, screen)),
+            Cell(_parts_text(node, screen)),
             Cell(_facts_text(row(node, "facts"))),
         ]
     return cells
@@ -338,10 +339,21 @@ def _observer_text(observer: Row, screen: Screen) -> str:
     return text if observer.get("speaks", True) else f"({text})"
 
 
-def _probes_text(node: Row, screen: Screen) -> str:
-    probes = rows(node, "probes")
-    bad = [f"{word(probe, 'name')}={health_of(probe)}" for probe in probes if health_of(probe) != "OK"]
-    return clean(", ".join(bad) or (f"{len(probes)} OK" if probes else "-"), screen)
+def _worst_part(node: Row) -> str:
+    """What makes the health of a node that is heard what it is: "app web"."""
+    if liveness_of(node) != Liveness.ALIVE.value or health_of(node) == Health.OK.value:
+        return ""
+    return next((f"{kind} {word(part, 'name')}" for kind, part in bad_parts(node)), "")
+
+
+def _parts_text(node: Row, screen: Screen) -> str:
+    """ "web=DEADLOCKED, disk=WARNING"; "4 OK, 1 failing" when nothing is bad, or not yet."""
+    bad = [f"{word(part, 'name')}={health_of(part)}" for _, part in bad_parts(node)]
+    if bad:
+        return clean(", ".join(bad), screen)
+    parts = [*rows(node, "apps"), *rows(node, "probes")]
+    soft = sum(bool(word(part, "soft")) for part in parts)
+    return (f"{len(parts)} OK" if parts else "-") + (f", {soft} failing" if soft else "")
 
 
 def _facts_text(facts: Row) -> str:
@@ -400,13 +412,23 @@ def event_cells(event: Row, screen: Screen) -> list[Cell]:
 
 
 def _event_tone(event: Row) -> str:
-    axis = "health" if word(event, "kind") == "health-changed" else "liveness"
-    return _TONES.get(word(row(event, axis), "to"), "")
+    return _TONES.get(_change_of(event)[1], "")
+
+
+def _change_of(event: Row) -> tuple[str, str]:
+    """What an event tells of, before and after; of a part when the node's health is as it was."""
+    if word(event, "kind") != "health-changed":
+        axis = row(event, "liveness")
+        return word(axis, "from"), word(axis, "to")
+    axis = row(event, "health")
+    changes = rows(row(event, "evidence"), "changes")
+    if changes and word(axis, "from") == word(axis, "to"):
+        return word(changes[0], "before"), word(changes[0], "after")
+    return word(axis, "from"), word(axis, "to")
 
 
 def _change_text(event: Row, screen: Screen) -> str:
-    axis = row(event, "health" if word(event, "kind") == "health-changed" else "liveness")
-    before, after = word(axis, "from"), word(axis, "to")
+    before, after = _change_of(event)
     if not before and not after:
         return "-"
     arrow = "→" if screen.unicode else "->"
@@ -423,6 +445,11 @@ def explain_lines(document: Row, screen: Screen, now: str = "") -> list[str]:
     observers = rows(node, "observers")
     lines += ["", paint("Who observes", "bold", screen)]
     lines += [f"  {_observer_line(observer, screen)}" for observer in observers] or ["  nobody has heard of it"]
+    apps = rows(node, "apps")
+    if apps:
+        lines += ["", paint("Applications", "bold", screen)]
+        for app in apps:
+            lines += [f"  {line}" for line in _app_lines(app, word(node, "node"), screen)]
     probes = rows(node, "probes")
     if probes:
         lines += ["", paint("Probes", "bold", screen), *(f"  {_probe_line(probe, screen)}" for probe in probes)]
@@ -492,11 +519,53 @@ def _observer_line(observer: Row, screen: Screen) -> str:
     return f"{name}: {paint(*state, screen)}{f' ({cause})' if cause else ''}, {proof}{silent}"
 
 
+def _app_lines(app: Row, node: str, screen: Screen) -> Iterable[str]:
+    """One application: what is the matter with it, what proves it, and where there is more."""
+    bad = health_of(app) != Health.OK.value
+    yield _part_line(app, word(app, "state"), screen)
+    if word(app, "status"):
+        yield f'  it says of itself: "{clean(word(app, "status"), screen)}"'
+    for mark in rows(app, "marks") if bad else ():
+        queued = number(mark, "queued")
+        text = f"mark {word(mark, 'name')} at {number(mark, 'count') or 0:.0f}, moved {age(number(mark, 'age_s'))} ago"
+        text += f", {queued:.0f} queued" if queued is not None else ""
+        yield f"  {clean(text, screen)}, must move within {age(number(mark, 'window_s'), '?')}"
+    stall = word(app, "stall")
+    pid = number(app, "pid") or 0
+    if stall and bad:
+        yield f"  process {pid:.0f} was found {clean(stall, screen)}"
+        details = app.get("details")
+        for line in details if isinstance(details, list) else ():
+            yield f"    {clean(str(line), screen)}"
+    if word(app, "bundle") and bad:
+        yield f"  evidence: hbagent evidence {clean(node, screen)} --bundle {clean(word(app, 'bundle'), screen)}"
+
+
 def _probe_line(probe: Row, screen: Screen) -> str:
-    state = state_cell(health_of(probe), screen)
-    return (
-        f"{clean(word(probe, 'name'), screen)}: {paint(*state, screen)} {clean(word(probe, 'text'), screen)}".rstrip()
-    )
+    about = ", ".join(filter(None, (word(probe, "kind"), f"of {word(probe, 'app')}" if word(probe, "app") else "")))
+    line = _part_line(probe, about, screen)
+    measures = [_measure_text(measure) for measure in rows(probe, "measures")]
+    return line + (f" [{clean(', '.join(measures), screen)}]" if measures else "")
+
+
+def _measure_text(measure: Row) -> str:
+    value = number(measure, "value")
+    shown = "unknown" if value is None else f"{value:g}{word(measure, 'unit')}"
+    return f"{word(measure, 'label')} {shown}"
+
+
+def _part_line(part: Row, about: str, screen: Screen) -> str:
+    """ "disk (host): ! WARNING for 1m30s: 93% used"; with what the newest run said while that is not yet believed."""
+    name = clean(f"{word(part, 'name')}{f' ({about})' if about else ''}", screen)
+    line = f"{name}: {paint(*state_cell(health_of(part), screen), screen)}"
+    since = number(part, "since_s")
+    if since is not None:
+        line += f" for {age(since)}"
+    soft, attempts = word(part, "soft"), number(part, "attempts") or 0
+    if soft:
+        line += f", but {clean(soft, screen)} {attempts:.0f} time{'s' * (attempts != 1)} in a row"
+    text = clean(word(part, "text"), screen)
+    return f"{line}: {text}" if text else line
 
 
 def _story_lines(verdict: Row, screen: Screen, full: bool) -> list[str]:
@@ -516,6 +585,7 @@ def _story_lines(verdict: Row, screen: Screen, full: bool) -> list[str]:
         f"  {head}",
         f"    {clean(text, screen)}" if text else "",
         _numbers_line(evidence, screen),
+        *(f"  {line}" for line in _part_changes(evidence, screen)),
         *(_step_lines(verdict, screen) if full else ()),
         f"    its last silence, by its own account: {account}" if account else "",
     ]
@@ -533,6 +603,7 @@ def _event_lines(event: Row, screen: Screen, full: bool = False) -> Iterable[str
     text = clean(word(evidence, "text"), screen)
     if text:
         yield f"  {text}"
+    yield from _part_changes(evidence, screen)
     numbers = _numbers_line(evidence, screen)
     if numbers:
         yield numbers[2:]
@@ -541,6 +612,18 @@ def _event_lines(event: Row, screen: Screen, full: bool = False) -> Iterable[str
     account = clean(word(event, "account"), screen)
     if account:
         yield f"  by its own account: {account}"
+
+
+def _part_changes(evidence: Any, screen: Screen) -> Iterable[str]:
+    """Of a change of health, part by part, with the proof of the worst."""
+    arrow = "→" if screen.unicode else "->"
+    for change in rows(evidence, "changes"):
+        part = f"{word(change, 'subject')} {word(change, 'name')}"
+        moved = f"{word(change, 'before')} {arrow} {word(change, 'after')}"
+        yield f"    {clean(part, screen)}: {clean(moved, screen)}"
+        details = change.get("details")
+        for line in details if isinstance(details, list) else ():
+            yield f"      {clean(str(line), screen)}"
 
 
 def _numbers_line(evidence: Any, screen: Screen) -> str:

@@ -19,10 +19,12 @@ import msgspec
 import zmq
 
 from hbagent.core.config import LeaderConfig, RackConfig, RootConfig
-from hbagent.core.effects import Answer, Fetch, Persist
+from hbagent.core.effects import Answer, Effect, Fetch, Persist, Send
 from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import (
     Evidence,
+    EvidencePage,
+    EvidenceWanted,
     HostFacts,
     Kept,
     LeaderStats,
@@ -57,6 +59,10 @@ class Daemon:
         self.core = core
         self.now = now
         self._history = history
+        #: Evidence bundles of its nodes; without one, a node does not answer.
+        self.bundles: dict[str, bytes] = {}
+        #: What its nodes were asked for.
+        self.wanted: list[EvidenceWanted] = []
         self._context: Context = zmq.Context()
         self._questions = Questions(query_router(self._context, self.endpoint), self._feed)
         self._ending = threading.Event()
@@ -95,11 +101,29 @@ class Daemon:
 
     def _feed(self, sender: str, message: object) -> None:
         with self._lock:
-            for effect in self.core.receive(sender, message, self.now):
+            effects = list(self.core.receive(sender, message, self.now))
+            for effect in effects:
                 if isinstance(effect, Answer):
                     self._questions.answer(effect)
+                elif isinstance(effect, Send) and isinstance(effect.message, EvidenceWanted):
+                    effects += self._evidence(effect.peer, effect.message)
                 elif isinstance(effect, Fetch):
                     self._questions.answer(self._fetched(effect))
+
+    def _evidence(self, node: str, wanted: EvidenceWanted) -> Iterator[Effect]:
+        """The node answers in pages, or says that it has nothing."""
+        self.wanted.append(wanted)
+        body = self.bundles.get(node)
+        if body is None:
+            return
+        error = "" if body else f"no bundle about {wanted.app or 'anything'}"
+        half = len(body) // 2
+        for at, part in enumerate((body[:half], body[half:])):
+            last = at == 1 or bool(error)
+            page = EvidencePage(number=wanted.number, node=node, page=at, last=last, body=part, error=error)
+            yield from self.core.receive(node, page, self.now)
+            if last:
+                return
 
     def _fetched(self, effect: Fetch) -> Answer:
         assert self._history is not None

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hbagent.cli.answers import exit_code
+from hbagent.cli.dossier import bundle_lines
 from hbagent.cli.grid import Screen
 from hbagent.cli.render import (
     as_json,
@@ -80,12 +81,57 @@ def calm() -> Row:
     return site(*map(node, names), racks=[rack("demo/rack1"), rack("demo/rack2")])
 
 
+PROBES = [
+    {
+        "name": "pg",
+        "kind": "exec",
+        "app": "billing",
+        "health": "CRITICAL",
+        "since_s": 93.0,
+        "text": "no answer on 5432",
+        "soft": None,
+        "attempts": 0,
+        "measures": [{"label": "time", "value": 5.0, "unit": "s"}, {"label": "rows", "value": None, "unit": ""}],
+    },
+    {
+        "name": "disk",
+        "kind": "host",
+        "health": "OK",
+        "since_s": 7800.0,
+        "text": "73% used",
+        "soft": "WARNING",
+        "attempts": 2,
+        "measures": [],
+    },
+    {"name": "units", "kind": "host", "health": "OK", "since_s": 7800.0, "text": "", "soft": "OK", "attempts": 1},
+]
+APPS = [
+    {
+        "name": "billing",
+        "health": "DEADLOCKED",
+        "since_s": 3.2,
+        "state": "stuck",
+        "text": "payer and refunder wait for each other",
+        "status": "serving 12 requests",
+        "stall": "DEADLOCKED",
+        "details": [
+            "payer (4712) holds a (in billing) 0x55d0 and waits for b (in billing) 0x55f8",
+            "refunder (4713) holds b (in billing) 0x55f8 and waits for a (in billing) 0x55d0",
+        ],
+        "pid": 4711,
+        "bundle": "000017-billing-1f3a9c02d4e5b678",
+        "marks": [{"name": "payer", "count": 81723, "queued": 4, "age_s": 12.5, "window_s": 10.0}],
+    },
+    {"name": "web", "health": "OK", "since_s": 7800.0, "state": "ready", "status": "", "stall": None, "details": []},
+]
+
+
 def troubled() -> Row:
     """A bit of everything, in a store that fails."""
     nodes = [
         node("demo/rack1/node1", "DEAD", "UNKNOWN", "silence", age_s=14.75, since="2026-11-21T12:00:03.250Z", lost=4),
         node("demo/rack1/node2", "SUSPECT", "OK", "silence", age_s=1.45, since="2026-11-21T12:00:12.950Z", late=1),
-        node("demo/rack1/node3", "ALIVE", "DEADLOCKED", probes=[{"name": "pg", "health": "DEADLOCKED", "text": "x"}]),
+        node("demo/rack1/node3", "ALIVE", "DEADLOCKED", probes=PROBES, apps=APPS),
         node("demo/rack1/node4", "ALIVE", "OK", "link-cut"),
         node("demo/rack2/node1", "UNKNOWN", "UNKNOWN", "leader-lost", age_s=None, since="1970-01-01T00:00:00.000Z"),
         node("demo/rack2/node2", "LEFT", "WARNING", "left", age_s=90000.0, since="2026-11-20T11:00:00.000Z"),
@@ -120,6 +166,11 @@ def hostile() -> Row:
     """Every text an attempt on the terminal."""
     bad = "x\x1b[31m\x07\r\n\u202e"
     one = node(bad, "DEAD", "OK", bad, since=bad, probes=[{"name": bad, "health": bad, "text": bad}])
+    part: Row = {"name": bad, "health": "CRITICAL", "state": bad, "stall": bad, "text": bad, "status": bad, "soft": bad}
+    part |= {"kind": bad, "app": bad, "bundle": bad, "details": [bad, 7], "measures": [{"label": bad, "unit": bad}]}
+    part["marks"] = [{"name": bad, "count": 1, "queued": 2}]
+    one["probes"].append(part)
+    one["apps"] = [part]
     one["observers"] = [{"leader": bad, "liveness": bad, "cause": bad, "age_s": 1.0, "speaks": False}]
     at = rack(bad, bad, leaders=[leader(bad, bad, degraded=bad, refused={bad: bad})])
     return site(one, racks=[at], name=bad, version=bad, at=bad, degraded=bad, role=bad)
@@ -158,6 +209,50 @@ def explained_by_a_leader() -> Row:
     seen = [*whole["node"]["observers"], {**never, "speaks": False}]
     probes = [{"name": "pg", "health": "CRITICAL", "text": "no answer on 5432"}]
     return whole | {"story": story, "events": [], "node": whole["node"] | {"observers": seen, "probes": probes}}
+
+
+def deadlocked() -> Row:
+    """A node that lives and has an application that does not move, as its root explains it."""
+    whole = troubled()
+    change = {"subject": "app", "name": "billing", "before": "OK", "after": "DEADLOCKED", "details": APPS[0]["details"]}
+    other = {"subject": "probe", "name": "pg", "before": "OK", "after": "CRITICAL", "text": "no answer on 5432"}
+    text = "app billing is DEADLOCKED: payer and refunder wait for each other; and 1 more changed"
+    health = {"from": "OK", "to": "DEADLOCKED"}
+    told = event("health-changed", "ALIVE", "ALIVE", {"text": text, "changes": [change, other]}, health=health)
+    return {"node": whole["nodes"][2], "rack": whole["racks"][0], "story": [], "events": [told | {"cause": None}]}
+
+
+def evidence() -> Row:
+    """A bundle as a node sends it."""
+    locks = {"payer": ("4712", "0x55f8", 4713), "refunder": ("4713", "0x55d0", 4712)}
+    threads = [
+        {"tid": int(tid), "name": name, "state": "S", "switches": 0, "ran_ns": 0, "delayed_ns": 0, "still": True}
+        | {"lock": "mutex", "address": address, "owner": owner, "wchan": "futex_wait_queue"}
+        for name, (tid, address, owner) in locks.items()
+    ]
+    threads.append({"tid": 4711, "name": "billing", "state": "S", "switches": 14, "ran_ns": 250_000, "wchan": "poll"})
+    frames = [f"pay_{at} (billing.py:{at})" for at in range(41, 51)]
+    bundle = {
+        "schema": 1,
+        "at": "2026-11-21T12:00:02.750Z",
+        "app": "billing",
+        "why": "its mark payer stands still",
+        "pid": 4711,
+        "name": "billing",
+        "verdict": "DEADLOCKED",
+        "text": "payer and refunder wait for each other",
+        "details": APPS[0]["details"],
+        "proof": {"cycle": [], "others": 0, "apart_ns": 1_000_000_000, "assumes": ["glibc's mutexes", "no one else"]},
+        "no_proof": "",
+        "threads": threads,
+        "threads_total": 12,
+        "stacks": [{"by": "py-spy", "tid": 4712, "name": "payer", "doing": "waits", "frames": frames}],
+        "pause_ns": 0,
+        "left_out": ["kernel stacks: permission denied"],
+        "files": {"files": []},
+        "limits": {},
+    }
+    return {"schema": 1, "node": "demo/rack1/node3", "leader": "demo/rack1-leader1", "size_bytes": 9, "bundle": bundle}
 
 
 STEPS = (
@@ -224,6 +319,17 @@ def events() -> list[Row]:
         event("node-dead", "SUSPECT", "DEAD"),
         event("leader-lost", None, None, node="", leader="demo/rack2-leader1", cause="leader-lost"),
         event("health-changed", "ALIVE", "ALIVE", health=health, cause=None, evidence={"text": "pg: no answer"}),
+        event(
+            "health-changed",
+            "ALIVE",
+            "ALIVE",
+            health={"from": "CRITICAL", "to": "CRITICAL"},
+            cause=None,
+            evidence={
+                "text": "probe disk is OK again, and was WARNING",
+                "changes": [{"subject": "probe", "name": "disk", "before": "WARNING", "after": "OK"}],
+            },
+        ),
         event("node-recovered", "DEAD", "ALIVE", cause=None, late=True),
     ]
 
@@ -263,6 +369,10 @@ def texts() -> dict[str, list[str]]:
         "events-200": event_lines(LARGE),
         "explain-root": explain_lines(explained(), SMALL, NOW),
         "explain-full": explain_lines(explained_in_full(), SMALL, NOW),
+        "evidence-deadlock": bundle_lines(evidence(), LARGE),
+        "evidence-ascii": bundle_lines(evidence(), ASCII),
+        "explain-deadlock": explain_lines(deadlocked(), LARGE, NOW),
+        "explain-deadlock-ascii": explain_lines(deadlocked(), ASCII, NOW),
         "explain-leader": explain_lines(explained_by_a_leader(), SMALL, NOW),
     }
 
@@ -305,7 +415,10 @@ def test_nothing_that_was_sent_reaches_the_terminal_as_a_command(screen: Screen)
     bad = document["nodes"][0]["node"]
     story = [{"leader": bad, "liveness": bad, "cause": bad, "for_s": 1.0, "evidence": {"text": bad, "detector": bad}}]
     told = {"node": document["nodes"][0], "rack": document["racks"][0], "story": story}
-    change = event(bad, bad, bad, {"text": bad, "detector": bad}, at=bad, node=bad, leader=bad, cause=bad)
+    parts = [{"subject": bad, "name": bad, "before": bad, "after": bad, "details": [bad]}]
+    change = event(
+        bad, bad, bad, {"text": bad, "detector": bad, "changes": parts}, at=bad, node=bad, leader=bad, cause=bad
+    )
     lines = [
         *status(document, screen, wide=True),
         *explain_lines(told | {"events": [change]}, screen, NOW),

@@ -75,10 +75,12 @@ def test_a_suspect_node_is_1(daemon: Daemon) -> None:
 
 
 def test_a_warning_is_1_and_a_critical_is_2(daemon: Daemon) -> None:
-    daemon.tell(LEADER1, summary(RACK1, node_row("node1", health=Health.WARNING, version=1), newest=2))
-    assert status(daemon) == 1
-    daemon.tell(LEADER1, summary(RACK1, node_row("node1", health=Health.CRITICAL, version=1), newest=2))
-    assert status(daemon) == 2
+    for exit_code, health in ((1, Health.WARNING), (2, Health.CRITICAL), (2, Health.DEADLOCKED), (1, Health.STALLED)):
+        for _ in range(4):
+            daemon.pass_time(daemon.now + SECOND)
+            daemon.tell(LEADER1, summary(RACK1, node_row("node1", health=health, version=1), newest=2))
+            daemon.tell(LEADER2, summary(RACK2, newest=2))
+        assert status(daemon) == exit_code
 
 
 def test_a_root_that_has_heard_nobody_is_3(socket_dir: Path) -> None:
