@@ -10,7 +10,10 @@ import msgspec
 #: Each bench and, for `--quick`, its shorter run: what a test can afford.
 _BENCHES: dict[str, tuple[str, dict[str, float]]] = {
     "intake": ("what a beat costs a leader, beside a loop that only receives it", {"windows": 3, "seconds": 0.5}),
-    "agent": ("what an agent costs its host, and how evenly it beats", {"agents": 2, "seconds": 10}),
+    "agent": (
+        "what an agent and its prober cost, and how evenly it beats beside 200 probes",
+        {"agents": 2, "seconds": 10, "windows": 1, "window_seconds": 4},
+    ),
     "detect": (
         "how fast a crash, and a host that vanished, is seen",
         {"kills": 8, "vanished": 2, "pauses": 0, "nodes": 4},
