@@ -54,6 +54,17 @@ def test_a_parent_that_is_younger_than_its_child_is_another_process(tmp_path: Pa
     assert Senders(str(tmp_path)).look(10, None, 0).ancestors == (9,)
 
 
+def test_an_id_that_gets_another_owner_between_two_reads_lends_nobody_its_unit(tmp_path: Path) -> None:
+    class Swapped(Senders):
+        def _unit(self, pid: int) -> str:
+            put(tmp_path, 10, parent=1, start=501, cgroup="0::/system.slice/other.service\n")
+            return super()._unit(pid)
+
+    put(tmp_path, 10, parent=1, start=500, cgroup="0::/system.slice/mine.service\n")
+    found = Swapped(str(tmp_path)).look(10, None, 0)
+    assert (found.start, found.unit) == (500, "")
+
+
 def test_a_chain_of_ancestors_has_an_end_even_when_it_is_a_ring(tmp_path: Path) -> None:
     put(tmp_path, 10, parent=9, start=5)
     put(tmp_path, 9, parent=10, start=5)
