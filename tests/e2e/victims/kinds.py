@@ -109,7 +109,7 @@ def _ring_waits(pid: int) -> bool:
     """All threads of the ring are asleep in a futex call that has no time limit (x86-64)."""
     ring = [task for task in _tasks(pid) if (task / "comm").read_text().startswith("ring-")]
     calls = [(task / "syscall").read_text().split() for task in ring]
-    return bool(calls) and all(call[0] == "202" and call[4] == "0x0" for call in calls)
+    return bool(calls) and all(len(call) == 9 and call[0] == "202" and call[4] == "0x0" for call in calls)
 
 
 def _is(letters: str) -> Callable[[int], bool]:

@@ -23,6 +23,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,9 @@ static pthread_t ring[RING_MAX];
 static enum lock_kind kind;
 static int ring_size;
 static int times = 1;
+/* Threads of a ring that are about to ask for what they will not get, and how many these will be. */
+static atomic_int asking;
+static int expected;
 static volatile unsigned long work;
 static sem_t never, one;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
@@ -69,6 +73,7 @@ static void *ring_thread(void *argument)
             check(pthread_rwlock_rdlock(&rwlocks[index]), "rdlock");
     }
     pthread_barrier_wait(&all_hold);
+    asking++;
     if (kind == MUTEX)
         pthread_mutex_lock(&mutexes[next]);
     else
@@ -79,7 +84,7 @@ static void *ring_thread(void *argument)
 
 static void start_ring(int size, enum lock_kind of, const pthread_mutexattr_t *first, const pthread_mutexattr_t *others)
 {
-    ring_size = size;
+    ring_size = expected = size;
     kind = of;
     pthread_barrier_init(&all_hold, NULL, size);
     for (long n = 0; n < size; n++) {
@@ -123,6 +128,7 @@ static void *self_thread(void *argument)
 {
     prctl(PR_SET_NAME, "ring-0");
     pthread_mutex_lock(&mutexes[0]);
+    asking++;
     pthread_mutex_lock(&mutexes[0]);
     return argument;
 }
@@ -130,6 +136,7 @@ static void *self_thread(void *argument)
 static void *joined_thread(void *argument)
 {
     prctl(PR_SET_NAME, "ring-1");
+    asking++;
     pthread_mutex_lock(&mutexes[0]);
     return argument;
 }
@@ -141,6 +148,7 @@ static void *joining_thread(void *argument)
     prctl(PR_SET_NAME, "ring-0");
     pthread_mutex_lock(&mutexes[0]);
     pthread_create(&other, NULL, joined_thread, NULL);
+    asking++;
     pthread_join(other, NULL);
     return argument;
 }
@@ -150,6 +158,7 @@ static void *writer_thread(void *argument)
     prctl(PR_SET_NAME, "ring-1");
     pthread_rwlock_wrlock(&rwlocks[0]);
     pthread_barrier_wait(&all_hold);
+    asking++;
     pthread_mutex_lock(&mutexes[0]);
     return argument;
 }
@@ -159,6 +168,7 @@ static void *reader_thread(void *argument)
     prctl(PR_SET_NAME, "ring-0");
     pthread_mutex_lock(&mutexes[0]);
     pthread_barrier_wait(&all_hold);
+    asking++;
     pthread_rwlock_rdlock(&rwlocks[0]);
     return argument;
 }
@@ -211,9 +221,10 @@ int main(int count, char **arguments)
         start_ring(2, MUTEX, &plain, &plain);
     else if (!strcmp(name, "three"))
         start_ring(3, MUTEX, &plain, &plain);
-    else if (!strcmp(name, "self"))
+    else if (!strcmp(name, "self")) {
+        expected = 1;
         start(self_thread, 0);
-    else if (!strcmp(name, "robust")) {
+    } else if (!strcmp(name, "robust")) {
         pthread_mutexattr_setrobust(&other, PTHREAD_MUTEX_ROBUST);
         start_ring(2, MUTEX, &other, &other);
     } else if (!strcmp(name, "pi")) {
@@ -226,6 +237,7 @@ int main(int count, char **arguments)
     } else if (!strcmp(name, "rwlock"))
         start_ring(2, RWLOCK_WRITE, &plain, &plain);
     else if (!strcmp(name, "mixed")) {
+        expected = 2;
         pthread_barrier_init(&all_hold, NULL, 2);
         start(writer_thread, 0);
         start(reader_thread, 0);
@@ -260,6 +272,8 @@ int main(int count, char **arguments)
         fprintf(stderr, "no such kind: %s\n", name);
         return 2;
     }
+    while (asking < expected)
+        usleep(1000);
     usleep(50000);
     puts("READY");
     for (;;)
