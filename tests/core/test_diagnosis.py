@@ -140,6 +140,11 @@ def test_whoever_wants_next_to_nothing_is_not_starved() -> None:
     assert of(thread(ran_ms=50, delayed_ms=400), then=thread()) is Stall.RUNNING
 
 
+def test_whoever_wakes_often_and_waits_a_little_each_time_is_not_starved() -> None:
+    assert of(thread(switches=205, ran_ms=100, delayed_ms=800), then=thread()) is Stall.RUNNING
+    assert of(thread(switches=45, ran_ms=100, delayed_ms=800), then=thread()) is Stall.STARVED
+
+
 def test_a_quota_is_named_as_what_starves() -> None:
     then, now = thread(), thread(ran_ms=200, delayed_ms=800)
     around = Surroundings(processors=4)
@@ -147,6 +152,9 @@ def test_a_quota_is_named_as_what_starves() -> None:
         look(then, throttled_ns=5 * SECOND), look(now, at_ns=SECOND, throttled_ns=6 * SECOND), False, around
     )
     assert "quota" in found.text
+    often = thread(switches=900, ran_ms=200, delayed_ms=800)
+    found = classify(look(then, throttled_ns=0), look(often, at_ns=SECOND, throttled_ns=SECOND), False, around)
+    assert found.stall is Stall.STARVED
     found = classify(look(then, throttled_ns=SECOND), look(now, at_ns=SECOND, throttled_ns=SECOND), False, around)
     assert "quota" not in found.text
 
