@@ -73,12 +73,12 @@ bench-full: $(VENV)/installed
 	$(BIN)/hbagent bench detect
 	@$(MAKE) bench ARGS=
 
-# gcc builds small libraries that bend a clock or leak a lock; the rest cuts, slows and watches real processes.
+# gcc builds small libraries that bend a clock or leak a lock; a JDK's program deadlocks; the rest cuts, slows and watches real processes.
 deps: TMPDIR = /tmp
 deps:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-		gcc iproute2 libc6-dev monitoring-plugins-basic nftables procps python3-venv systemd tmux
+		default-jdk-headless gcc iproute2 libc6-dev monitoring-plugins-basic nftables procps python3-venv systemd tmux
 
 pins: $(VENV)/installed
 	$(BIN)/python tools/pin.py

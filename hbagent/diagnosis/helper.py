@@ -131,15 +131,18 @@ def sender_of(link: socket.socket) -> int:
 
 
 def read_request(link: socket.socket) -> Request:
-    """The one line of a request. Raises HelperError for anything else, OSError when none comes in time."""
+    """The one line of a request. Raises HelperError for anything else and when none comes in time, OSError."""
     deadline = time.monotonic() + REQUEST_S
     data = b""
     while b"\n" not in data:
         left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise HelperError("no request came in time")
-        link.settimeout(left_s)
-        more = link.recv(REQUEST_MAX + 1 - len(data))
+        try:
+            if left_s <= 0:
+                raise TimeoutError
+            link.settimeout(left_s)
+            more = link.recv(REQUEST_MAX + 1 - len(data))
+        except TimeoutError:
+            raise HelperError("no request came in time") from None
         data += more
         if not more or len(data) > REQUEST_MAX:
             raise HelperError(f"a request is one line of at most {REQUEST_MAX} bytes")

@@ -53,7 +53,6 @@ JCMD_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/lib/jvm/*/bin", "/opt/*/bin")
 
 #: fcntl(2): which changes of a memory file are forbidden. Works on files in memory only.
 _GET_SEALS = 1034
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
 _THREAD = re.compile(r'"(?P<name>.*)" .*?(?:\bnid=(?P<nid>0x[0-9a-f]+|\d+) (?P<doing>[^\[]*)(?:\[.*)?)')
 _WAITS = re.compile(
     r"  waiting (?:to lock|for) (?:JVMTI raw )?(?P<kind>monitor|ownable synchronizer) (?P<address>0x[0-9a-f]+),? "
@@ -476,7 +475,7 @@ def _own_frame(line: str) -> str:
 
 def clean(text: str, length_max: int = LINE_MAX) -> str:
     """One line of a program's words, fit for a terminal."""
-    text = _UNPRINTABLE.sub("?", " ".join(text.split()))
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text[: 4 * length_max].split()))
     return text if len(text) <= length_max else text[: length_max - 1] + "…"
 
 

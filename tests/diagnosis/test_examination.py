@@ -23,7 +23,7 @@ from hbagent.demo.datacenter import wait_until
 from hbagent.diagnosis import circumstances, examination, procfs, stacks
 from hbagent.diagnosis.bundle import BUNDLE_MAX
 from hbagent.diagnosis.examination import examine, investigate, may_look, with_its_word
-from hbagent.diagnosis.examine import Findings
+from hbagent.diagnosis.examine import Findings, ThreadRow
 from hbagent.diagnosis.helper import Request
 from hbagent.store.evidence import Shelf
 from tests.diagnosis.victim import CROSSED, victim
@@ -147,7 +147,7 @@ def _collect() -> None:
 
 def test_looks_that_hang_leave_what_is_around(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examination, "ALL_NS", 200 * MILLISECOND)
-    monkeypatch.setattr(examination, "look_twice", lambda *_, **__: time.sleep(60))
+    monkeypatch.setattr(examination, "look_twice", lambda *_, **__: signal.pause())
     whole = investigate(Request(pid=os.getpid(), app="billing"))
     assert whole["verdict"] == "UNKNOWN"
     assert whole["text"].startswith("looking at it failed: no answer within 200 ms")
@@ -162,6 +162,23 @@ def test_a_stopped_process_is_not_stopped_again(tmp_path: Path) -> None:
         whole = investigate(Request(pid=pid, stuck=True))
         assert whole["verdict"] == Stall.PAUSED
         assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "may"),
+    [
+        (Stall.LOCK_WAIT, "S", True),
+        # A frozen group and a dead filesystem may show state S.
+        (Stall.PAUSED, "S", False),
+        (Stall.IO_BLOCKED, "S", False),
+        (Stall.LOCK_WAIT, "D", False),
+        (Stall.LOCK_WAIT, "t", False),
+    ],
+)
+def test_what_cannot_run_is_not_stopped(verdict: Stall, state: str, may: bool) -> None:
+    rows = (ThreadRow(tid=7, name="a", state="S"), ThreadRow(tid=8, name="b", state=state))
+    assert examination._can_be_stopped(Findings(pid=7, verdict=verdict, text="", threads=rows)) is may
+    assert not examination._can_be_stopped(Findings(pid=7, verdict=verdict, text=""))
 
 
 @pytest.mark.slow

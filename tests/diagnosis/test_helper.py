@@ -109,6 +109,24 @@ def test_one_who_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
         assert serve(theirs, served_users(), lambda request: DOCUMENT)
 
 
+def test_one_who_says_little_at_a_time_is_not_waited_for_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper, "REQUEST_S", 0.2)
+    ours, theirs = socket.socketpair()
+    stop = threading.Event()
+
+    def drip() -> None:
+        with contextlib.suppress(OSError):
+            while not stop.wait(0.02):
+                ours.sendall(b" ")
+
+    with ours, theirs:
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        assert "in time" in serve(theirs, served_users(), lambda request: DOCUMENT)
+        stop.set()
+        dripping.join()
+
+
 def test_one_who_does_not_take_the_answer_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(helper, "REQUEST_S", 0.1)
     ours, theirs = socket.socketpair()
