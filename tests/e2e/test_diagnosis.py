@@ -29,7 +29,7 @@ from tests.e2e.victims.kinds import Kind, Ward, kinds
 RUNS = int(os.environ.get("HBAGENT_RUNS", "3"))
 SHARE = 0.95
 #: At a time, of those that wait; those that burn run one by one.
-ABREAST = 4
+ABREAST = 6
 #: An examination takes 2 s; more than that the machine had no time for us.
 EXAMINED_SECONDS = 20.0
 #: How often a program is looked at that is STARVED and should not be.

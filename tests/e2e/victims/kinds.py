@@ -29,6 +29,9 @@ RACING = SOURCES.parents[2] / "hbagent" / "bench" / "racing.c"
 READY_SECONDS = 20.0
 #: A disk thaws, an image is made, a group is left.
 END_SECONDS = 20.0
+#: What the sources make, apart from the interpreter's.
+PROGRAMS = ("stuck", "server", "racing")
+_CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
 #: Of a period of 100 ms.
 QUOTA_MS = 20
 
@@ -221,6 +224,8 @@ DEADLOCKS = (
     _ring("join", 2),
     _ring("among", 2),
     _ring("beside-work", 2, heavy=True),
+    # In a container the words of the locks hold the ids that threads have inside.
+    Kind("contained", (*_CONTAINER, "stuck", "two"), (D,), (D,), ring=2, settled=_ring_waits, root=True),
     # A thread that waits for itself is no proof by itself: somebody else may be about to let it go.
     _ring("self", 1, plain=(IDLE,)),
 )
@@ -229,6 +234,7 @@ WAITS = (
     Kind("crossed-pi", ("stuck", "crossed-pi"), (IDLE,), (LW,), settled=_ring_waits),
     Kind("read-held", ("stuck", "read-held"), (IDLE,), (LW,), settled=_ring_waits),
     Kind("no-signal", ("stuck", "no-signal"), (IDLE,), (LW,)),
+    Kind("forked", ("stuck", "forked"), (IDLE,), (LW,), settled=_waits_in("futex")),
     Kind("lost-wakeup", ("stuck", "lost-wakeup"), (IDLE,), (LW,)),
     _python("locks", (IDLE,), (LW,)),
     # Those who want the interpreter's lock ask again every 5 ms, which looks like little work.
@@ -292,9 +298,7 @@ class Ward:
     @contextlib.contextmanager
     def victim(self, kind: Kind, number: int = 0) -> Iterator[Victim]:
         """One program that is as its kind says, until the end of the block."""
-        argv = list(kind.argv)
-        if not argv[0].startswith("/"):
-            argv[0] = str(self._directory / argv[0])
+        argv = [str(self._directory / word) if word in PROGRAMS else word for word in kind.argv]
         on_disk = kind.name.startswith("disk-")
         if on_disk:
             argv.append(str(self._directory / f"{kind.name}-{number}"))
@@ -303,6 +307,8 @@ class Ward:
             ready = _line(process)
             assert ready.startswith(b"READY"), f"{kind.name}: {ready!r}"
             pid = int(ready.split()[1]) if len(ready.split()) > 1 else process.pid
+            if argv[0] == _CONTAINER[0]:
+                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
             assert wait_until(lambda: kind.settled(pid), READY_SECONDS), f"{kind.name} does not settle"
             with kind.hurt(pid):
                 yield Victim(kind, pid, process)

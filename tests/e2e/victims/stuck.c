@@ -13,11 +13,12 @@
      crossed-pi           as `two`, with PI mutexes: the kernel refuses, and glibc parks the thread that closed the ring
      read-held            two rwlocks held for reading; each reader asks to write the other's
      no-signal            two threads wait for a condition that nobody signals
+     forked               a child, made while another thread of its parent held the mutex that it now asks for
      lost-wakeup          waits for a semaphore whose only post was taken by somebody else
      spin                 burns CPU
      spin-two             two threads burn CPU
 
-   The threads of a ring are called ring-0, ring-1, ... */
+   Where the process that is stuck is another one, READY names it. The threads of a ring are called ring-0, ring-1, ... */
 
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -195,6 +196,15 @@ static void *robbed_thread(void *argument)
     return argument;
 }
 
+static void *holding_thread(void *argument)
+{
+    pthread_mutex_lock(&mutexes[0]);
+    asking++;
+    for (;;)
+        pause();
+    return argument;
+}
+
 static pthread_t start(void *(*body)(void *), long argument)
 {
     pthread_t thread;
@@ -210,6 +220,7 @@ int main(int count, char **arguments)
 {
     const char *name = count > 1 ? arguments[1] : "";
     pthread_mutexattr_t plain, other;
+    pid_t child = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setbuf(stdout, NULL);
@@ -263,6 +274,16 @@ int main(int count, char **arguments)
     } else if (!strcmp(name, "lost-wakeup")) {
         pthread_join(start(thief_thread, 0), NULL);
         start(robbed_thread, 0);
+    } else if (!strcmp(name, "forked")) {
+        start(holding_thread, 0);
+        while (!asking)
+            usleep(1000);
+        child = fork();
+        if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            pthread_mutex_lock(&mutexes[0]);
+            exit(3);
+        }
     } else if (!strcmp(name, "spin"))
         start(spin_thread, 0);
     else if (!strcmp(name, "spin-two")) {
@@ -275,7 +296,7 @@ int main(int count, char **arguments)
     while (asking < expected)
         usleep(1000);
     usleep(50000);
-    puts("READY");
+    printf(child ? "READY %d\n" : "READY\n", child);
     for (;;)
         pause();
 }
