@@ -73,7 +73,8 @@ bench-full: $(VENV)/installed
 	$(BIN)/hbagent bench detect
 	@$(MAKE) bench ARGS=
 
-# gcc builds small libraries that bend a clock or leak a lock; a JDK's program deadlocks; the rest cuts, slows and watches real processes.
+# gcc builds small libraries that bend a clock or leak a lock, and programs that deadlock, as a JDK does; the rest cuts,
+# slows and watches real processes.
 deps: TMPDIR = /tmp
 deps:
 	apt-get update -q
