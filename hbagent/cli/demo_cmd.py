@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hbagent.core.units import MILLISECOND
-from hbagent.demo.datacenter import Datacenter, Plan, wait_until
+from hbagent.demo.datacenter import SHOP, Datacenter, Plan, wait_until
 from hbagent.transport.sockets import EndpointError
 
 from . import EXIT_UNAVAILABLE, answers, query, render, terminal
@@ -51,7 +51,7 @@ def _count(most: int) -> Any:
 def run(args: argparse.Namespace) -> int:
     """Run it until Ctrl-C, or for as long as asked; 0, or 69 when it could not be started."""
     directory = args.dir if args.dir is not None else Path(tempfile.mkdtemp(prefix="hbagent-demo-"))
-    plan = Plan(racks=args.racks, nodes=args.nodes, leaders=args.leaders)
+    plan = Plan(racks=args.racks, nodes=args.nodes, leaders=args.leaders, shop=True, agent_lines=("drills = true",))
     datacenter = Datacenter(directory, plan)
     try:
         datacenter.write()
@@ -104,6 +104,7 @@ class _Show:
             f"with {plan.leaders} leader(s) each",
             "from another shell:",
             f"  kill -9 $(cat {run}/rack1-node1.pid)     kill an agent",
+            f"  kill -USR1 $(cat {run}/{SHOP}.pid)     have an application of that node deadlock",
             f"  {_program()} explain demo/rack1/node1 --config {config}     why it is in its state",
             f"  cat {hooks}     what the hook was told",
             "Ctrl-C ends it all.",

@@ -203,6 +203,8 @@ class Fetch(msgspec.Struct, frozen=True):
     node: str
     #: When given, the events go into its `events` instead of making the answer.
     view: Any = None
+    #: When given, the hook runs of this event are wanted and no events.
+    event: str = ""
 
 
 class Note(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from . import drills
 from .account import STOOD_STILL, reason
 from .bundles import Bundle, Bundles, bundle_of, too_many
 from .changes import PROBER, bad_parts, compare, sentence, told
@@ -33,6 +34,8 @@ from .messages import (
     Admission,
     Answered,
     Disconnected,
+    DrillBegun,
+    DrillWanted,
     Evidence,
     EvidencePage,
     EvidenceWanted,
@@ -119,6 +122,7 @@ class LeaderCore:
         self._remember_at = now + REMEMBER_NS
         #: Evidence bundles under way from agents.
         self._bundles = Bundles(self.epoch)
+        self._drills = drills.Drills(self.epoch)
         self._beats_seen = 0
         self._stalls = 0
         self._suspended_ns = 0
@@ -201,6 +205,8 @@ class LeaderCore:
             effects.append(again)
         for fetch in self._bundles.expired(now):
             effects.append(self._fetched(fetch))
+        for errand in self._drills.expired(now):
+            effects.append(self._drill_answer(errand, drills.unanswered(errand)))
         return tuple(effects)
 
     def deadline(self) -> int | None:
@@ -216,8 +222,8 @@ class LeaderCore:
             at = asking
         if self._resend_at is not None and self._resend_at < at:
             at = self._resend_at
-        given_up = self._bundles.deadline()
-        return at if given_up is None else min(at, given_up)
+        given_up = (self._bundles.deadline(), self._drills.deadline())
+        return min([at, *(due for due in given_up if due is not None)])
 
     def lagged(self, now: int) -> Effects:
         """The loop comes back from a pause, and nothing is drained yet: what waits there is not late by itself."""
@@ -676,6 +682,30 @@ class LeaderCore:
             return Send(asker, EvidencePage(number=number, node=node, page=0, last=True, error=error))
         return Answer(asker.encode("latin-1"), number, None, error)
 
+    # ---- drills ------------------------------------------------------------------------------------------
+
+    def _drill_wanted(self, sender: str, wanted: DrillWanted, now: int) -> Effects:
+        """The root has a drill begun on a node."""
+        if sender != self._config.root:
+            return self._refuse(sender, "forged-id", now)
+        error = self._why_not(wanted.node)
+        number = None if error else self._drills.begin(wanted.node, wanted.node, sender, wanted.number, now)
+        if number is None:
+            reason = (error or drills.too_many())[:REASON_LENGTH_MAX]
+            return (Send(sender, DrillBegun(number=wanted.number, node=wanted.node, error=reason)),)
+        return (Send(wanted.node, msgspec.structs.replace(wanted, number=number)),)
+
+    def _drill_begun(self, sender: str, begun: DrillBegun, now: int) -> Effects:
+        errand = self._drills.take(sender, begun)
+        if errand is None:
+            return self._refuse(sender, "unasked", now)
+        return (self._drill_answer(errand, begun.error),)
+
+    @staticmethod
+    def _drill_answer(errand: drills.Errand, error: str) -> Send:
+        begun = DrillBegun(number=errand.query, node=errand.node, error=error[:REASON_LENGTH_MAX])
+        return Send(errand.asker, begun)
+
     def _hello(self, sender: str, hello: Hello, now: int) -> Effects:
         if sender not in self._members:
             racks = ", ".join(self._config.racks)
@@ -776,6 +806,8 @@ class LeaderCore:
         Account: _account,
         EvidenceWanted: _evidence_wanted,
         EvidencePage: _evidence_page,
+        DrillWanted: _drill_wanted,
+        DrillBegun: _drill_begun,
         Ping: _ping,
         Located: _located,
         Disconnected: _disconnected,

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from .config import HookConfig
+from .drill import is_drill
 from .records import Event, HookRun
 from .states import Cause, Kind, Liveness
 from .views import SCHEMA, evidence_view
@@ -62,7 +63,7 @@ def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
     the DEAD, also when the node came back by a restart, or was only cut off while it left. What is withheld is
     history, but for such an end: whoever had the SUSPECT of a node that then went dark with its rack has its end.
     """
-    if event.kind in (Kind.NODE_JOINED, Kind.NODE_ACCOUNTED) or event.late:
+    if event.kind in (Kind.NODE_JOINED, Kind.NODE_ACCOUNTED) or event.late or (_of_drill(event) and not hook.drills):
         return False
     begun = {Kind(kind) for kind in was_open.split(",") if kind}
     told = bool(begun.intersection(hook.on))
@@ -76,6 +77,12 @@ def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
     if event.kind in (Kind.NODE_RESTARTED, Kind.NODE_LEFT):
         return event.kind in hook.on or (told and Kind.NODE_RECOVERED in hook.on)
     return event.kind in hook.on
+
+
+def _of_drill(event: Event) -> bool:
+    """True for what is told of drills alone."""
+    changes = event.evidence.changes if event.evidence is not None else ()
+    return bool(changes) and all(is_drill(change.name) for change in changes)
 
 
 def _input(event: Event) -> dict[str, Any]:
@@ -93,5 +100,6 @@ def _input(event: Event) -> dict[str, Any]:
         "health": {"from": event.health_from, "to": event.health_to},
         "cause": event.cause,
         "host": event.host,
+        "drill": _of_drill(event),
         "evidence": evidence_view(event.evidence) if event.evidence is not None else {},
     }

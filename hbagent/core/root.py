@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from . import drills
 from .accuracy import WRITE_NS, Accuracy
 from .bundles import Bundle, Bundles, bundle_of, too_many
 from .changes import sentence, told
@@ -33,6 +34,8 @@ from .ledger import Ledger
 from .messages import (
     Answered,
     Disconnected,
+    DrillBegun,
+    DrillWanted,
     Evidence,
     EvidencePage,
     EvidenceWanted,
@@ -100,6 +103,7 @@ class RootCore:
         self.accuracy = Accuracy(life, restored)
         #: Evidence bundles under way from leaders.
         self._bundles = Bundles(life)
+        self._drills = drills.Drills(life)
         self._tally_at = now + WRITE_NS
         #: True while people believe that this root is cut off from all its leaders.
         self.isolated = False
@@ -187,6 +191,8 @@ class RootCore:
             effects.append(Note("error", "store-stuck", {"consequence": "hooks run, but a crash may repeat them"}))
         for fetch in self._bundles.expired(now):
             effects.append(self._fetched(fetch))
+        for errand in self._drills.expired(now):
+            effects.append(_denied(errand.asker, errand.query, drills.unanswered(errand)))
         effects.extend(self._progress(now))
         return tuple(effects)
 
@@ -198,7 +204,7 @@ class RootCore:
             self._leaders_at = min(map(self._leader_deadline, self.leaders.values()), default=self._tick_at)
         times = [self._tick_at, self._leaders_at]
         times.extend(self._doubted.values())
-        others = (self.ledger.deadline(), self.dispatch.deadline(), self._bundles.deadline())
+        others = (self.ledger.deadline(), self.dispatch.deadline(), self._bundles.deadline(), self._drills.deadline())
         times.extend(due for due in others if due is not None)
         return min(times)
 
@@ -648,21 +654,42 @@ class RootCore:
     # ---- evidence ----------------------------------------------------------------------------------------
 
     def _ask_evidence(self, asker: str, query: Query, now: int) -> Effect:
-        """Ask the leader that heard the node last for one of its evidence bundles."""
-        record = self.nodes.get(query.node)
+        """Ask for one of a node's evidence bundles."""
+        leader, error = self._hearer(query.node)
+        fetch = None if error else self._bundles.begin(query.node, leader, asker, query.id, now)
+        if fetch is None:
+            return _denied(asker, query.id, error or too_many())
+        return Send(leader, EvidenceWanted(number=fetch.number, node=query.node, app=query.app, bundle=query.bundle))
+
+    def _hearer(self, node: str) -> tuple[str, str]:
+        """The leader that heard a node last, or why nobody can ask that node."""
+        record = self.nodes.get(node)
         if record is None:
-            return _denied(asker, query.id, f"no node {query.node!r} is known; see: hbagent nodes")
+            return "", f"no node {node!r} is known; see: hbagent nodes"
         hearing = [view for view in self.datacenter.observers(record) if view.hears and view.heard_at is not None]
         if not hearing:
             shown = self.shown(record)
             why = f" ({shown.cause.value})" if shown.cause is not None else ""
-            text = f"{record.name} is {shown.liveness.value}{why}: no leader hears it, so it cannot be asked"
-            return _denied(asker, query.id, text)
-        leader = max(hearing, key=lambda view: view.heard_at or 0).leader
-        fetch = self._bundles.begin(record.name, leader, asker, query.id, now)
-        if fetch is None:
-            return _denied(asker, query.id, too_many())
-        return Send(leader, EvidenceWanted(number=fetch.number, node=record.name, app=query.app, bundle=query.bundle))
+            return "", f"{record.name} is {shown.liveness.value}{why}: no leader hears it, so it cannot be asked"
+        return max(hearing, key=lambda view: view.heard_at or 0).leader, ""
+
+    def _ask_drill(self, asker: str, query: Query, now: int) -> Effects:
+        """Have a drill begun on a node."""
+        leader, error = self._hearer(query.node)
+        number = None if error else self._drills.begin(query.node, leader, asker, query.id, now)
+        if number is None:
+            return (_denied(asker, query.id, error or drills.too_many()),)
+        wanted = DrillWanted(number=number, node=query.node, drill=query.drill, app=query.app)
+        return (Note("warning", "drill", {"node": query.node, "drill": query.drill}), Send(leader, wanted))
+
+    def _drill_begun(self, sender: str, begun: DrillBegun, now: int) -> Effects:
+        errand = self._drills.take(sender, begun)
+        if errand is None:
+            return self._refuse(sender, "unasked", now)
+        if begun.error:
+            return (_denied(errand.asker, errand.query, begun.error),)
+        view = {"schema": 1, "node": errand.node}
+        return (Answer(errand.asker.encode("latin-1"), errand.query, view),)
 
     def _evidence_page(self, sender: str, page: EvidencePage, now: int) -> Effects:
         fetch = self._bundles.take(sender, page)
@@ -919,6 +946,10 @@ class RootCore:
             return (Answer(asker, query.id, status_view(self, self._config, now)),)
         if query.what == "evidence":
             return (self._ask_evidence(sender, query, now),)
+        if query.what == "drill":
+            return self._ask_drill(sender, query, now)
+        if query.what == "runs" and query.event:
+            return (Fetch(asker, query.id, query.limit, 0, "", event=query.event),)
         if query.what == "events":
             return (Fetch(asker, query.id, min(query.limit, 10_000), query.after, query.node),)
         if query.what == "accuracy":
@@ -936,6 +967,7 @@ class RootCore:
         RackReports: _reports,
         Transitions: _transitions,
         EvidencePage: _evidence_page,
+        DrillBegun: _drill_begun,
         Pong: _pong,
         Answered: _answered,
         Disconnected: _disconnected,

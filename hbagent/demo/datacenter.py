@@ -27,6 +27,9 @@ from hbagent.transport.keys import KeyPair, generate
 
 #: A process that was told to end gets this long before it is killed: a farewell takes a second at most.
 STOP_SECONDS = 3.0
+#: The application of a plan with one, as process and as application; its marks must move within this.
+SHOP = "shop"
+SHOP_WINDOW_S = 3.0
 _PR_SET_PDEATHSIG = 1
 _TOLD = [kind.value for kind in HOOK_KINDS if kind not in (Kind.NODE_UNKNOWN, *UNTOLD)]
 
@@ -48,6 +51,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     root_lines: tuple[str, ...] = ()
     #: Lines of [prober] of each agent's file. A laptop's full disk is not what a demo is about.
     prober_lines: tuple[str, ...] = ("defaults = false",)
+    #: An application under the first agent, `demo.victim`, that deadlocks when it is told to.
+    shop: bool = False
     #: Tables added at the end of each file of that role.
     agent_tables: str = ""
     leader_tables: str = ""
@@ -85,7 +90,7 @@ class Datacenter:
         """Every process, in the order in which they are started."""
         leaders = [leader for rack in self.racks for leader in self.leaders_of(rack)]
         nodes = [node for rack in self.racks for node in self.nodes_of(rack)]
-        return ("root", *leaders, *nodes)
+        return ("root", *leaders, *nodes, *((SHOP,) if self.plan.shop else ()))
 
     def address_of(self, name: str) -> str:
         """Where a process listens."""
@@ -247,11 +252,15 @@ class Datacenter:
 
     def command(self, name: str) -> list[str]:
         """The command line of a process."""
+        if name == SHOP:
+            return [sys.executable, "-m", "hbagent.demo.victim", "--app", SHOP, "--window", f"{SHOP_WINDOW_S:g}"]
         role = "root" if name == "root" else "leader" if "-leader" in name else "agent"
         return [sys.executable, "-m", "hbagent", role, "--config", str(self.config(name))]
 
     def environment_of(self, name: str) -> dict[str, str]:
         """The environment of a process."""
+        if name == SHOP:
+            return {**self.environment, "NOTIFY_SOCKET": str(self.notify_socket("rack1-node1"))}
         return self.environment
 
     def _end_with_parent(self) -> None:
@@ -270,7 +279,7 @@ class Datacenter:
 
     def stop(self) -> None:
         """End everything that is still running: agents first, so that they can say goodbye."""
-        for role in ("node", "leader", "root"):
+        for role in (SHOP, "node", "leader", "root"):
             running = [p for name, p in self.processes.items() if role in name and p.poll() is None]
             for process in running:
                 process.send_signal(signal.SIGCONT)

@@ -156,10 +156,11 @@ def tell(text: str) -> None:
             sender.sendto(text.encode(), "\0" + path[1:] if path.startswith("@") else path)
 
 
-def serve(shop: Shop, seconds: float, drill: str = "", after: float = 0, window: float = 0) -> None:
+def serve(shop: Shop, seconds: float, drill: str = "", after: float = 0, window: float = 0, names: str = "") -> None:
     """Let customers come until SIGTERM, the end of the parent, or of the time; SIGUSR1 deadlocks the clerks.
 
-    With a `drill` that happens by itself after `after` seconds.
+    With a `drill` that happens by itself after `after` seconds. Each datagram begins with `names`: whoever listens may
+    have come later than this.
     """
     begun, parent = time.monotonic(), os.getppid()
     until, marks_at, told = begun + seconds, begun, False
@@ -167,7 +168,7 @@ def serve(shop: Shop, seconds: float, drill: str = "", after: float = 0, window:
         shop.customers_come()
         if time.monotonic() >= marks_at:
             marks_at = time.monotonic() + MARKS_SECONDS
-            tell(shop.marks(window))
+            tell(names + shop.marks(window))
         caught = signal.sigtimedwait((signal.SIGUSR1, signal.SIGTERM, signal.SIGINT), PACE_SECONDS)
         if caught is not None and caught.si_signo != signal.SIGUSR1:
             return
@@ -227,7 +228,7 @@ def main() -> None:
     tell(f"{names}READY=1\nSTATUS=open")
     clerks = " ".join(f"{clerk.name}={clerk.native_id}" for clerk in shop.clerks)
     print(f"READY pid={os.getpid()} {clerks}", flush=True)
-    serve(shop, options.seconds, options.drill, options.after, options.window)
+    serve(shop, options.seconds, options.drill, options.after, options.window, names)
     # Threads that wait for a mutex cannot be joined.
     os._exit(0)
 

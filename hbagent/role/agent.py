@@ -18,10 +18,11 @@ import zmq
 from hbagent import __version__
 from hbagent.core.agent import AgentCore
 from hbagent.core.config import AgentConfig
-from hbagent.core.effects import Ask, KillProber, Note, Publish, PublishBeat, Recall, Send, StartProber
+from hbagent.core.effects import Ask, KillProber, Note, Publish, PublishBeat, Recall, Send, StartDrill, StartProber
 from hbagent.core.messages import (
     AccountWanted,
     Admission,
+    DrillWanted,
     EvidenceWanted,
     FarewellAck,
     Linked,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 _BEATS, _REPORTS = "beats", "reports"
 #: What a leader says on the control path.
-CONTROL = (Admission, FarewellAck, ReportWanted, Ping, Relay, AccountWanted, EvidenceWanted)
+CONTROL = (Admission, FarewellAck, ReportWanted, Ping, Relay, AccountWanted, EvidenceWanted, DrillWanted)
 
 
 class Agent:
@@ -83,6 +84,7 @@ class Agent:
                 StartProber: lambda effect: self._prober.start(effect),
                 KillProber: lambda effect: self._prober.kill(effect),
                 Recall: lambda effect: self._prober.recall(effect),
+                StartDrill: lambda effect: self._prober.start_drill(effect),
                 Ask: self._ask,
                 Note: self._log.note,
             },

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from hbagent.core.checks import ExecCheck
-from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck
+from hbagent.core.drill import LENGTH_NS, WARM_UP_NS, WINDOW_NS
+from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck, StartDrill
 from hbagent.core.messages import Acted, CheckFinished, Examined, HostFacts, Recalled, Remembered
 from hbagent.core.states import Stall
 from hbagent.core.units import MILLISECOND, SECOND
@@ -74,6 +75,13 @@ class RememberOrder(msgspec.Struct, frozen=True):
 
     order: Remember
     place: Place
+
+
+class DrillOrder(msgspec.Struct, frozen=True):
+    """Run a drill that reports at `notify`."""
+
+    order: StartDrill
+    notify: str
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -184,6 +192,24 @@ def restart(order: RestartUnit, files: Sequence[int]) -> Acted:
     return Acted(run=order.run, error=units.restart(order.unit))
 
 
+def drill(order: DrillOrder, files: Sequence[int]) -> Done:
+    """Run a drill to its end. Whatever is left of it then dies with this job."""
+    import subprocess
+    import sys
+
+    wanted = order.order
+    command = [
+        *(sys.executable, "-m", "hbagent.demo.victim", "--drill", wanted.drill, "--app", wanted.app),
+        *("--after", f"{WARM_UP_NS / SECOND:g}", "--for", f"{LENGTH_NS / SECOND:g}"),
+        *("--window", f"{WINDOW_NS / SECOND:g}"),
+    ]
+    quiet = subprocess.DEVNULL
+    subprocess.run(
+        command, env={"NOTIFY_SOCKET": order.notify}, stdin=quiet, stdout=quiet, stderr=quiet, cwd="/", check=False
+    )
+    return Done()
+
+
 JOBS: dict[str, Job] = {
     "check": Job(check, RunCheck, CheckFinished),
     "facts": Job(facts, FactsOrder, FactsRead),
@@ -192,6 +218,7 @@ JOBS: dict[str, Job] = {
     "remember": Job(remember, RememberOrder, Done),
     "restore": Job(restore, Place, Remembered),
     "restart": Job(restart, RestartUnit, Acted),
+    "drill": Job(drill, DrillOrder, Done),
 }
 
 
@@ -199,4 +226,6 @@ def limit_ns(job: str, order: Any) -> int:
     """When the hand that does this job is killed, at the latest."""
     if isinstance(order, RunCheck):
         return order.timeout_ns + ALLOWANCE_NS
-    return {"facts": FACTS_NS, "examine": EXAMINE_NS, "restart": RESTART_NS}.get(job, DISK_NS)
+    return {"facts": FACTS_NS, "examine": EXAMINE_NS, "restart": RESTART_NS, "drill": LENGTH_NS + DISK_NS}.get(
+        job, DISK_NS
+    )

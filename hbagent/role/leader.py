@@ -26,6 +26,8 @@ from hbagent.core.effects import Answer, Ask, Happened, Keep, Note, Publish, Rew
 from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import (
     Account,
+    DrillBegun,
+    DrillWanted,
     EvidencePage,
     EvidenceWanted,
     Farewell,
@@ -75,8 +77,8 @@ DOMAIN, CONTROL_DOMAIN = "agents", "control"
 DOMAINS = {DOMAIN: (Role.AGENT,), CONTROL_DOMAIN: (Role.AGENT, Role.LEADER)}
 #: What agents publish beside beats, what they say on the control path, and what the root says there.
 PUBLISHED = (Report,)
-CONTROL = (Hello, Farewell, Pong, Relayed, Account, EvidencePage)
-FROM_ROOT = (TransitionsAck, Ping, EvidenceWanted)
+CONTROL = (Hello, Farewell, Pong, Relayed, Account, EvidencePage, DrillBegun)
+FROM_ROOT = (TransitionsAck, Ping, EvidenceWanted, DrillWanted)
 #: The link to the root is drawn from this, as agents' are from their config: a root that restarts is met by all.
 RECONNECT_MS = (500, 1500)
 #: Summaries that wait for the root: a rack of 10,000 is some 40 pages.

@@ -19,7 +19,7 @@ from typing import Any, Union
 import msgspec
 
 from hbagent.core.config import ProberConfig
-from hbagent.core.effects import Recall
+from hbagent.core.effects import Recall, StartDrill
 from hbagent.core.messages import Mark, Recalled, Vitals
 from hbagent.core.units import MILLISECOND
 
@@ -55,7 +55,7 @@ class Line(msgspec.Struct, frozen=True, tag="line"):
 
 
 #: What an agent says, and what a prober says.
-Order = Union[Configure, Recall]
+Order = Union[Configure, Recall, StartDrill]
 Word = Union[Mark, Vitals, Recalled, Line]
 
 #: A newer one of these says all that an older one said.

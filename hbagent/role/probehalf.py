@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hbagent.core.config import ProberConfig
-from hbagent.core.effects import KillProber, Recall, StartProber
+from hbagent.core.effects import KillProber, Recall, StartDrill, StartProber
 from hbagent.core.messages import ProberEnded, Recalled
 
 from .defects import Tell
@@ -46,7 +46,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class ProbeHalf:
-    """The prober as its agent sees it; performs `StartProber`, `KillProber` and `Recall`."""
+    """The prober as its agent sees it; performs its effects."""
 
     def __init__(self, driver: Driver, config: ProberConfig, node: str, tell: Tell) -> None:
         self._driver = driver
@@ -105,6 +105,12 @@ class ProbeHalf:
         link = self._life.link if self._life is not None else None
         if link is None or not link.send(effect):
             self._driver.feed("", Recalled(number=effect.number, error="the prober is not running"))
+
+    def start_drill(self, effect: StartDrill) -> None:
+        """Have a drill started; one that is not, nobody will hear of."""
+        link = self._life.link if self._life is not None else None
+        if link is not None:
+            link.send(effect)
 
     def reconfigure(self, config: ProberConfig, wanted: bool) -> None:
         """Other settings are in force. A prober that is not `wanted` any more is ended."""

@@ -29,6 +29,7 @@ from hbagent.core.effects import (
     Remember,
     RestartUnit,
     RunCheck,
+    StartDrill,
     TakeFacts,
     Tell,
     Watch,
@@ -155,6 +156,8 @@ class Prober:
     def _ordered(self, order: Any) -> None:
         if isinstance(order, Recall):
             self._recall(order)
+        elif isinstance(order, StartDrill):
+            self._start_drill(order)
         elif self._core is None:
             self._begin(order.config)
         else:
@@ -302,6 +305,16 @@ class Prober:
         if not isinstance(recalled, Recalled):
             recalled = Recalled(number=order.number, error=outcome.text)
         self._link.send(msgspec.structs.replace(recalled, number=order.number))
+
+    def _start_drill(self, order: StartDrill) -> None:
+        if self._core is None or self._notify is None:
+            self._tell("error", "drill-not-started", {"reason": "nothing listens where applications report"})
+        else:
+            self._job("drill", jobs.DrillOrder(order, self._config.notify), self._drilled)
+
+    def _drilled(self, outcome: Outcome) -> None:
+        if outcome.failure:
+            self._tell("error", "drill-failed", {"reason": outcome.text})
 
     # ---- applications ------------------------------------------------------------------------------------
 

@@ -21,7 +21,16 @@ import zmq
 from hbagent import __version__
 from hbagent.core.config import RootConfig
 from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, RunHook, Send, Witness
-from hbagent.core.messages import EvidencePage, HookFinished, Pong, RackReports, RackSummary, Reconfigured, Transitions
+from hbagent.core.messages import (
+    DrillBegun,
+    EvidencePage,
+    HookFinished,
+    Pong,
+    RackReports,
+    RackSummary,
+    Reconfigured,
+    Transitions,
+)
 from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
 from hbagent.core.states import UNTOLD
@@ -53,7 +62,7 @@ DOMAIN = "leaders"
 #: What leaders publish, and what they say on the control path.
 PUBLISHED = (RackSummary, RackReports)
 #: A leader's first summaries come here too: they take its lease before its transitions are told.
-CONTROL = (Transitions, RackSummary, Pong, EvidencePage)
+CONTROL = (Transitions, RackSummary, Pong, EvidencePage, DrillBegun)
 #: Questions about history that the store's worker has before it. Commits queue behind them, and alarms behind those:
 #: a reading of 10,000 events is a tenth of a second.
 READS_MAX = 4
@@ -208,16 +217,21 @@ class Root:
     def _read(self, effect: Fetch) -> None:
         """In the store's thread."""
         try:
-            events = self._history.events(effect.limit, effect.after, effect.node)
-            shown = events_view(events)
-            view = msgspec.structs.replace(effect.view, events=shown) if effect.view is not None else None
-            answer = Answer(effect.asker, effect.id, view if view is not None else {"schema": 1, "events": shown})
+            answer = Answer(effect.asker, effect.id, self._read_view(effect))
         except HistoryError as error:
             answer = Answer(effect.asker, effect.id, None, str(error))
         except Exception as error:
             self._failed(error)
             answer = Answer(effect.asker, effect.id, None, f"a defect: {error!r}")
         self._driver.mailbox.post(functools.partial(self._have_read, answer), owed=True)
+
+    def _read_view(self, effect: Fetch) -> object:
+        if effect.event:
+            return {"schema": 1, "runs": self._history.runs_of(effect.event)}
+        events = events_view(self._history.events(effect.limit, effect.after, effect.node))
+        if effect.view is not None:
+            return msgspec.structs.replace(effect.view, events=events)
+        return {"schema": 1, "events": events}
 
     def _have_read(self, answer: Answer) -> None:
         self._reads -= 1

@@ -270,6 +270,29 @@ class History:
         newest = sorted(found.values(), key=lambda event: event.sequence, reverse=True)[:limit]
         return [msgspec.to_builtins(event) for event in newest]
 
+    def runs_of(self, event_id: str) -> list[dict[str, Any]]:
+        """What became of the hook runs of an event, without what they were told. Raises HistoryError."""
+        if self._connection is None:
+            self.restore()
+        with self._reported():
+            assert self._connection is not None
+            # The runs of an event begin with its id and a "-"; "." is the next character.
+            rows = self._connection.execute(
+                f"{_select(_RUNS)} WHERE run_id > ? AND run_id < ? ORDER BY run_id", (f"{event_id}-", f"{event_id}.")
+            ).fetchall()
+        runs: list[HookRun] = list(filter(None, (_record(_RUNS, row) for row in rows)))
+        return [
+            {
+                "run_id": run.run_id,
+                "hook": run.hook,
+                "state": run.state.value,
+                "attempt": run.attempt,
+                "error": run.error,
+            }
+            for run in runs
+            if run.event_id == event_id
+        ]
+
     def close(self) -> None:
         """Close the file and let another process use it."""
         self._disconnect()
