@@ -36,6 +36,8 @@ PYTHON_S = 0.4
 JVM_S = 0.8
 #: py-spy with the process stopped, after the second look.
 STOPPED_S = 0.25
+#: What is handed on before it is cut to a bundle; 256 stacks of 64 frames could be 4 MB.
+WHOLE_MAX = 512 << 10
 #: The looks, what is between them and what comes after; then the process that does it is given up.
 ALL_NS = 2800 * MILLISECOND
 #: The helper does the same, and has to be started first: 0.3 s.
@@ -104,7 +106,7 @@ def investigate(request: Request, stop: bool = True) -> dict[str, Any]:
 
     Returns after `ALL_NS` and some, whatever hangs. Call it in a process with one thread.
     """
-    outcome = apart.run(lambda: msgspec.json.encode(_investigated(request, stop)), ALL_NS)
+    outcome = apart.run(lambda: fit(_investigated(request, stop), WHOLE_MAX), ALL_NS)
     if not outcome.error:
         whole: dict[str, Any] = msgspec.json.decode(outcome.answer)
         return whole
