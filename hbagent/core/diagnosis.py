@@ -34,6 +34,8 @@ _WANTED_PERCENT: Final = 50
 _GOT_PERCENT: Final = 25
 #: Of one processor, for a process to burn: a spinner has 100, also when it has to share (counted with its waiting).
 _BUSY_PERCENT: Final = 60
+#: And it runs at least this much: waiting for a processor alone is no burning.
+_BURNT_PERCENT: Final = 20
 #: Below it nothing is being worked on: a thread that wakes a hundred times a second uses 0.3.
 _FLAT_PERCENT: Final = 2
 #: Asking for a lock again and again burns no more than this: two threads that want Python's lock each 5 ms use 2.
@@ -287,6 +289,8 @@ class _Case:
     def busy(self) -> Verdict | None:
         wanted = self.ran_ns + self.delayed_ns
         if not self.stuck or 100 * wanted < _BUSY_PERCENT * self.passed_ns:
+            return None
+        if 100 * self.ran_ns < _BURNT_PERCENT * self.passed_ns:
             return None
         running = sorted(self.threads, key=lambda movement: -movement.ran_ns)
         lines = [

@@ -198,6 +198,11 @@ def test_whoever_burns_beside_others_burns_all_the_same() -> None:
     assert of(thread(ran_ms=400, delayed_ms=500), then=thread(), stuck=True) is Stall.BUSY_LOOP
 
 
+def test_waiting_for_a_processor_is_no_burning() -> None:
+    now = thread(call=TIMED_FUTEX, switches=205, ran_ms=40, delayed_ms=700)
+    assert of(now, then=thread(call=TIMED_FUTEX), stuck=True) is Stall.LOCK_WAIT
+
+
 def test_whoever_works_a_little_is_slow_when_nothing_moves() -> None:
     assert of(thread(ran_ms=200), then=thread(), stuck=True) is Stall.SLOW
     assert of(thread(switches=200), then=thread(), stuck=True) is Stall.SLOW
