@@ -162,7 +162,10 @@ class Drill:
             try:
                 self._asker.ask("drill", node=self.node, drill=self._kind, app=self._app)
             except query.Denied as error:
-                raise Broken("agent", str(error)) from error
+                # Whoever did not answer in time is named first.
+                leaders = [word(leader, "leader") for leader in rows(self._rack_row(), "leaders")]
+                stage = "leader" if any(str(error).startswith(f"{leader} ") for leader in leaders) else "agent"
+                raise Broken(stage, str(error)) from error
             return f"{self._app} was started on {self.node}"
         try:
             taken = settle(self._notify, PROBER_S)
@@ -271,6 +274,10 @@ class Drill:
     def _node_row(self) -> Row:
         nodes = rows(query.status(self._asker), "nodes")
         return next((node for node in nodes if word(node, "node") == self.node), {})
+
+    def _rack_row(self) -> Row:
+        racks = rows(query.status(self._asker), "racks")
+        return next((rack for rack in racks if self.node.startswith(f"{word(rack, 'rack')}/")), {})
 
     def _end(self) -> None:
         """Have the program end and be forgotten; one on another host does so by itself."""

@@ -24,7 +24,7 @@ WARM_UP_NS = 4 * SECOND
 #: From being stuck to the word at the root, beyond the window: two looks a second apart, and everything else.
 VERDICT_NS = 2500 * MILLISECOND
 #: It ends by itself after this and is forgotten.
-LENGTH_NS = 40 * SECOND
+LENGTH_NS = 25 * SECOND
 
 
 def is_drill(app: str) -> bool:
