@@ -121,6 +121,11 @@ def freeze_child(order: str, files: Sequence[int]) -> int:
     return child
 
 
+def freeze_child_and_hang(order: str, files: Sequence[int]) -> int:
+    freeze_child(order, files)
+    return spin(0, files)
+
+
 JOBS = {
     "echo": Job(echo, Any, Any),
     "wait": Job(wait, float, float),
@@ -138,6 +143,7 @@ JOBS = {
     "run away and hang": Job(run_away_and_hang, int, int),
     "freeze": Job(freeze, str, int),
     "freeze child": Job(freeze_child, str, int),
+    "freeze child and hang": Job(freeze_child_and_hang, str, int),
 }
 
 
@@ -492,6 +498,22 @@ def test_what_a_job_started_and_does_not_die_is_abandoned_with_a_result_all_the_
             return [outcome.failure, outcome.abandoned, outcome.value == stuck.pid, stuck.key, again.failure]
 
         assert apart_with_hands(own) == ["", 1, True, "disk", ABANDONED]
+
+
+@pytest.mark.root
+def test_what_a_killed_job_started_and_does_not_die_is_abandoned_under_its_key() -> None:
+    with freezer() as group:
+
+        def own(hands: Hands) -> Any:
+            outcome = do(hands, "freeze child and hang", str(group), 2 * SHORT_NS, key="disk")
+            turn_until(hands, lambda: len(hands.strays) == 1)
+            (stuck,) = hands.strays.stuck(time.monotonic_ns())
+            again = do(hands, "echo", 9, key="disk"), do(hands, "echo", 9, key="other")
+            (group / "freezer.state").write_text("THAWED")
+            turn_until(hands, lambda: len(hands.strays) == 0)
+            return [outcome.failure, outcome.abandoned, stuck.key, *(one.failure for one in again)]
+
+        assert apart_with_hands(own) == [TIMED_OUT, 1, "disk", ABANDONED, ""]
 
 
 @pytest.mark.root

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -365,7 +366,8 @@ def test_bad_programs_do_not_move_the_others(tmp_path: Path) -> None:
     assert sorted(number for number, _ in found) == [1000 + number for number in range(len(bad))]
     assert sum(abandoned for _, abandoned in found) == 1
     assert took[len(took) // 2] < 0.1
-    assert lags[-1] < 0.3
+    # A bound for a loop that hangs, not for its speed: the machine is shared with those that multiply.
+    assert lags[-1] < 1.0
 
 
 # ---- real plugins --------------------------------------------------------------------------------------------
@@ -432,15 +434,30 @@ def test_a_hand_runs_a_program_twice_in_the_same_process() -> None:
     assert apart(own) == [1, []]
 
 
-def test_a_program_dies_with_the_process_that_runs_it() -> None:
-    tag = new_tag()
+def test_a_program_dies_with_its_hand_and_a_hand_with_its_owner() -> None:
+    tag, other = new_tag(), new_tag()
 
     def own() -> Any:
         hands = Hands(JOBS, 2)
         start(hands, 1, "exec sleep 300", LONG_NS, tag)
         turn_until(hands, lambda: bool(tagged(tag)))
         os.kill(hands.pids()[0], signal.SIGKILL)
-        return [outcome.failure for outcome in outcomes(hands, 1)]
+        told = [outcome.failure for outcome in outcomes(hands, 1)]
+        start(hands, 2, "exec sleep 300", LONG_NS, other)
+        turn_until(hands, lambda: bool(tagged(other)))
+        return told
 
+    # It ends without closing its hands.
     assert apart(own) == ["died"]
     assert gone(tag)
+    assert gone(other)
+
+
+def test_a_crash_writes_no_core() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    assert hard != 0, "a core could not be written here anyway"
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        assert in_hand("ulimit -c").value.text == "0"
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))

@@ -234,6 +234,20 @@ def test_hundreds_that_multiply_are_gone_in_a_moment() -> None:
     assert took_ms < 2000
 
 
+@pytest.mark.slow
+def test_one_call_with_time_enough_ends_all_that_multiply() -> None:
+    def run() -> bool:
+        limit = len(os.listdir("/proc")) + 100
+        top = child(lambda: bomb(limit))
+        until(lambda: len(os.listdir("/proc")) >= limit)
+        felled = reaper.fell([top], 10 * SECOND)
+        # Nobody is killed from here on: who escaped would multiply again.
+        until(lambda: not below(me()))
+        return len(felled) >= 50
+
+    assert apart(run)
+
+
 @pytest.mark.root
 def test_what_does_not_die_is_told_and_not_waited_for() -> None:
     with freezer() as group:
