@@ -9,7 +9,7 @@ import pytest
 
 from hbagent.cli import COMMANDS
 from hbagent.diagnosis.examination import HELPER_S
-from hbagent.role.settings.probing import DEFAULT_HELPER
+from hbagent.role.settings.probing import DEFAULT_HELPER, DEFAULT_STATE_DIR
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 ROLES = ("agent", "leader", "root")
@@ -45,7 +45,14 @@ def test_there_is_a_unit_for_each_role_and_it_runs_a_command_that_exists() -> No
 def test_libzmq_may_set_its_thread_scheduling_after_all_else_is_denied(role: str) -> None:
     filters = values(role, "SystemCallFilter")
     denied = next(index for index, value in enumerate(filters) if value.startswith("~") and "@resources" in value)
-    assert "sched_setscheduler" in filters[denied + 1 :]
+    assert "sched_setscheduler" in " ".join(filters[denied + 1 :]).split()
+
+
+def test_probes_may_give_way_and_applications_of_every_user_reach_their_socket() -> None:
+    assert any("setpriority" in value for value in values("agent", "SystemCallFilter"))
+    # Whoever starts last sets the mode.
+    assert [values(role, "RuntimeDirectoryMode") for role in ROLES] == [["0755"]] * 3
+    assert values("agent", "StateDirectory") == [DEFAULT_STATE_DIR.removeprefix("/var/lib/")]
 
 
 @pytest.mark.parametrize("role", ROLES)
