@@ -11,6 +11,7 @@ import ctypes
 import os
 import resource
 import socket as bsd
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from hbagent.core.checks import ExecCheck
 from hbagent.core.units import SECOND
 from hbagent.diagnosis import helper, stacks
 from hbagent.hooks import runner
@@ -124,6 +126,7 @@ def daemon_findings(settings: Settings, config: Path) -> Iterator[Finding]:
         yield from own_ports(settings)
     else:
         yield from echo(settings)
+        yield from prober(settings)
         yield from diagnosis(settings.prober.helper)
     yield from peers(settings)
 
@@ -324,6 +327,46 @@ def echo(settings: AgentSettings) -> Iterator[Finding]:
         yield Finding(WARN, "echo", text)
     else:
         yield Finding(OK, "echo", f"{endpoint}: listening; open it, UDP and TCP, to the other hosts of the rack")
+
+
+# ---- what an agent's prober needs ------------------------------------------------------------------------
+
+
+def prober(settings: AgentSettings) -> Iterator[Finding]:
+    """Where applications report and evidence is kept, and each program that a probe runs."""
+    if not settings.core.prober:
+        yield Finding(WARN, "prober", "switched off: this host tells neither facts nor health")
+        return
+    config = settings.prober
+    if config.notify:
+        yield from _notify(config.notify)
+    if config.state_dir:
+        yield from state_directory(Path(config.state_dir))
+    for probe in config.probes:
+        if isinstance(probe.check, ExecCheck):
+            reason = runner.check(probe.check.argv)
+            if reason:
+                yield Finding(FAIL, "probe", f"{probe.name}: {reason}; until then it is UNKNOWN")
+            else:
+                yield Finding(OK, "probe", f"{probe.name}: {probe.check.argv[0]}; hbagent probe run {probe.name}")
+
+
+def _notify(path: str) -> Iterator[Finding]:
+    """Somebody listens where applications report, and every user of the host gets there."""
+    directory = Path(path).parent
+    with bsd.socket(bsd.AF_UNIX, bsd.SOCK_DGRAM) as sender:
+        try:
+            sender.connect("\0" + path[1:] if path.startswith("@") else path)
+        except OSError as error:
+            text = f"{path}: {error.strerror}: nobody listens there until the agent runs"
+            if not path.startswith("@") and not directory.is_dir():
+                text += f", and {directory} is no directory (in the unit: RuntimeDirectory=hbagent)"
+            yield Finding(WARN, "notify", text)
+            return
+    if not path.startswith("@") and not directory.stat().st_mode & stat.S_IXOTH:
+        yield Finding(WARN, "notify", f"{path}: other users cannot get there: chmod o+x {directory}")
+    else:
+        yield Finding(OK, "notify", f"{path}: applications can report there")
 
 
 # ---- what this host permits for diagnosis ----------------------------------------------------------------
