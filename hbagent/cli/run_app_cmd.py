@@ -114,6 +114,8 @@ class _App:
         fields = [self._name, f"X_HBAGENT_MAIN={self.pid}", *self._watchdog, *([] if self._known else self._ttl)]
         try:
             send(self._agent, lines(fields), timeout_s)
+            # A program that ends at once would be gone before anybody looked whose it is.
+            settle(self._agent, timeout_s)
         except OSError as error:
             self.error = error.strerror or str(error)
             return False
