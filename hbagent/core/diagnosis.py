@@ -366,7 +366,7 @@ class _Case:
             symbol = self.around.symbols.get(edge.address)
             return f"{who} waits for {edge.kind} {symbol or hex(edge.address)} held by {owner}"
         futex = futex_of(movement.now.call) if self.around.arch == "x86_64" else None
-        if futex is not None:
+        if futex is not None and movement.now.state == "S":
             return f"{who} waits at futex {hex(futex.address)}, whose owner is not visible"
         where = f" in {movement.wchan}" if movement.wchan else ""
         number = movement.now.call.partition(" ")[0]

@@ -164,6 +164,13 @@ def test_whoever_does_not_leave_state_d_is_blocked_by_a_disk() -> None:
     assert of(thread(state="D", call=READ), stuck=True) is Stall.IO_BLOCKED
 
 
+def test_a_lock_in_a_file_that_does_not_come_is_told_as_a_wait_for_the_file() -> None:
+    now = thread(state="D", call=FUTEX, wchan="folio_wait_bit_common")
+    found = verdict((now,), (now,), stuck=True)
+    assert found.stall is Stall.IO_BLOCKED
+    assert found.details == ("thread worker-1 (1) is in state D in folio_wait_bit_common, system call 202",)
+
+
 def test_whoever_moves_through_state_d_works() -> None:
     assert of(thread(state="D", switches=900), then=thread(state="D")) is Stall.RUNNING
     assert of(thread(state="D", switches=900), then=thread(state="D"), stuck=True) is Stall.SLOW
