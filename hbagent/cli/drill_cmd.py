@@ -90,7 +90,8 @@ def _run(args: argparse.Namespace, asker: query.Asker) -> int:
             print(_line(stage, screen), flush=True)
     ok = stages[-1].ok
     if args.output == "json":
-        print(as_json({"schema": 1, "drill": args.drill, "node": drill.node or None, "ok": ok, "stages": stages}))
+        told = msgspec.to_builtins(stages)
+        print(as_json({"schema": 1, "drill": args.drill, "node": drill.node or None, "ok": ok, "stages": told}))
     elif not ok:
         print(f"broken at: {stages[-1].stage}")
     return 0 if ok else EXIT_BROKEN

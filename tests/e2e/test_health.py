@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 
@@ -87,6 +88,18 @@ def app_of(fleet: Fleet, agent: str, app: str, of: str = "root") -> Row:
     return next((row for row in fleet.row(agent, of).get("apps", []) if row["name"] == app), {})
 
 
+def app_is(fleet: Fleet, agent: str, app: str, health: str) -> bool:
+    return bool(app_of(fleet, agent, app).get("health") == health)
+
+
+def is_deadlocked(fleet: Fleet, agent: str, app: str, after: int) -> bool:
+    """The history has it."""
+    for event in fleet.events(after, "health-changed"):
+        if event["node"] == fleet.nodes[agent] and is_about(event, app):
+            return any(change["after"] == "DEADLOCKED" for change in event["evidence"]["changes"])
+    return False
+
+
 def is_about(event: Row, app: str) -> bool:
     return any(change["name"] == app for change in event["evidence"]["changes"])
 
@@ -112,11 +125,9 @@ def test_a_deadlock_reaches_the_root_with_both_threads_named_while_the_node_stay
             victims = [(agent, stack.enter_context(running(fleet, agent, f"shop-{run}"))) for agent in agents]
             since = {agent: victim.deadlock() for agent, victim in victims}
             for agent, victim in victims:
-                fleet.until(
-                    lambda agent=agent, app=victim.app: app_of(fleet, agent, app).get("health") == "DEADLOCKED",
-                    f"{victim.app} is DEADLOCKED",
-                )
+                fleet.until(partial(is_deadlocked, fleet, agent, victim.app, begun), f"{victim.app} is DEADLOCKED")
                 took.append(time.monotonic() - since[agent] - WINDOW_S)
+                fleet.until(partial(app_is, fleet, agent, victim.app, "DEADLOCKED"), "the next summary shows it")
                 row = app_of(fleet, agent, victim.app)
                 assert row["stall"] == "DEADLOCKED" and row["bundle"]
                 assert "clerk-buy" in row["details"][0] and "clerk-sell" in row["details"][0]

@@ -1,0 +1,133 @@
+"""`hbagent drill`: each drill reaches the hook, and each stage that is broken on purpose is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hbagent.core.drill import OUTCOMES, VERDICT_NS, WARM_UP_NS, WINDOW_NS
+from hbagent.core.units import SECOND
+from hbagent.demo.datacenter import Plan
+from tests.e2e.conftest import Build, Figures
+from tests.e2e.fleet import Fleet
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def fleet(build: Build) -> Fleet:
+    """One rack of two nodes; only the first takes drills from elsewhere."""
+    made = build(Plan(racks=1, nodes=2, root_lines=('lease = "2500ms"',)))
+    made.wake_up()
+    first = made.config("rack1-node1")
+    first.write_text(first.read_text().replace("[agent]\n", "[agent]\ndrills = true\n"))
+    made.restart("rack1-node1")
+    made.settle()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _forgotten(fleet: Fleet) -> Iterator[None]:
+    """Nothing of a drill is left at the root, so a node may have the next."""
+    yield
+    fleet.until(lambda: not any(fleet.row(name).get("apps") for name in fleet.agents), "all drills are forgotten", 40)
+
+
+def drill(fleet: Fleet, kind: str, *options: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and answer of `hbagent drill`."""
+    command = [sys.executable, "-m", "hbagent", "drill", kind, "--config", str(fleet.config("root")), "-o", "json"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
+    return done.returncode, json.loads(done.stdout)
+
+
+def here(fleet: Fleet, agent: str = "rack1-node2") -> tuple[str, str]:
+    return "--notify", str(fleet.notify_socket(agent))
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
+def test_a_drill_on_this_host_reaches_the_hook_in_its_time(fleet: Fleet, kind: str, figures: Figures) -> None:
+    code, answer = drill(fleet, kind, *here(fleet))
+    assert (code, answer["ok"], answer["node"]) == (0, True, "demo/rack1/node2"), answer
+    stages = {stage["stage"]: stage["after_s"] for stage in answer["stages"]}
+    assert list(stages) == ["agent", "prober", "report", "verdict", "event", "hook"]
+    window_s = 0 if kind == "crash" else WINDOW_NS / SECOND
+    figures("drill", f"{kind}: hook {stages['hook'] - WARM_UP_NS / SECOND - window_s:.2f} s beyond the window")
+    assert stages["verdict"] < (WARM_UP_NS + 2 * VERDICT_NS) / SECOND + window_s
+    (told,) = [row for row in fleet.told() if row["drill"] and row["health"]["from"] == "OK"][-1:]
+    assert told["evidence"]["changes"][0]["name"].startswith("hbagent-drill-")
+
+
+def test_the_root_has_a_drill_begun_on_a_node_that_allows_it(fleet: Fleet) -> None:
+    code, answer = drill(fleet, "freeze", "--node", "demo/rack1/node1")
+    assert (code, answer["node"]) == (0, "demo/rack1/node1"), answer
+
+
+def broken(fleet: Fleet, *options: str) -> tuple[str, str]:
+    """The stage that a drill finds broken, and what it says of it."""
+    code, answer = drill(fleet, "freeze", *options)
+    assert (code, answer["ok"]) == (2, False), answer
+    return answer["stages"][-1]["stage"], answer["stages"][-1]["text"]
+
+
+def test_a_node_that_allows_no_drills_says_so(fleet: Fleet) -> None:
+    stage, text = broken(fleet, "--node", "demo/rack1/node2")
+    assert stage == "agent" and "drills = true" in text
+
+
+def test_where_no_agent_is_that_is_said(fleet: Fleet, tmp_path: Path) -> None:
+    stage, text = broken(fleet, "--notify", str(tmp_path / "none"))
+    assert stage == "agent" and "No such file" in text
+
+
+def test_a_dead_agent_is_named(fleet: Fleet) -> None:
+    fleet.kill("rack1-node1")
+    fleet.until_liveness("rack1-node1", "DEAD")
+    stage, text = broken(fleet, "--node", "demo/rack1/node1")
+    fleet.start(("rack1-node1",))
+    fleet.settle()
+    assert stage == "agent" and "DEAD (process-exit)" in text
+
+
+def test_a_stuck_prober_is_named(fleet: Fleet) -> None:
+    prober = child_of(fleet, "rack1-node2")
+    os.kill(prober, signal.SIGSTOP)
+    try:
+        stage, text = broken(fleet, *here(fleet))
+    finally:
+        os.kill(prober, signal.SIGCONT)
+    assert stage == "prober" and "stuck" in text
+
+
+def test_a_stopped_leader_is_named(fleet: Fleet) -> None:
+    with fleet.frozen("rack1-leader1"):
+        stage, text = broken(fleet, "--node", "demo/rack1/node1")
+        assert stage == "leader" and "rack1-leader1" in text
+        fleet.until(lambda: fleet.liveness("rack1-node1") == "UNKNOWN", "its lease has lapsed")
+        stage, text = broken(fleet, "--node", "demo/rack1/node1")
+        assert stage == "leader" and "UNKNOWN" in text
+    fleet.settle()
+
+
+def test_a_hook_that_fails_is_named(fleet: Fleet) -> None:
+    hook = Path(fleet.setting("root", "command").strip('[]"'))
+    text_before = hook.read_text()
+    hook.write_text("#!/bin/sh\nexit 3\n")
+    try:
+        stage, text = broken(fleet, *here(fleet))
+    finally:
+        hook.write_text(text_before)
+    assert stage == "hook" and "demo is pending" in text
+
+
+def child_of(fleet: Fleet, name: str) -> int:
+    """The prober of an agent."""
+    pid = fleet.processes[name].pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
