@@ -342,6 +342,41 @@ control = "tcp://127.0.0.1:5702"
     assert (off.grade, off.text.startswith("off")) == (OK, True)
 
 
+def test_what_a_prober_needs_is_looked_at(tmp_path: Path, socket_dir: Path) -> None:
+    notify = socket_dir / "n"
+    text = f"""
+[agent]
+node = "demo/rack1/node1"
+SECURITY
+[prober]
+notify = "{notify}"
+state_dir = "state"
+[[probe]]
+name = "good"
+kind = "exec"
+command = ["/bin/true"]
+[[probe]]
+name = "bad"
+kind = "exec"
+command = ["/nowhere/check_x"]
+[[leader]]
+name = "demo/rack1-leader1"
+publish = "tcp://127.0.0.1:5701"
+control = "tcp://127.0.0.1:5702"
+"""
+    settings = config(tmp_path, text)
+    assert isinstance(settings, AgentSettings)
+    found = [(finding.grade, finding.what) for finding in checks.prober(settings)]
+    assert found == [(WARN, "notify"), (OK, "state"), (OK, "probe"), (FAIL, "probe")]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(notify))
+        for mode, grade in ((0o700, WARN), (0o755, OK)):
+            socket_dir.chmod(mode)
+            assert next(checks.prober(settings)).grade == grade
+    off = msgspec.structs.replace(settings, core=msgspec.structs.replace(settings.core, prober=False))
+    assert only(checks.prober(off)).text.startswith("switched off")
+
+
 def test_names_and_unix_sockets_are_tried_too(socket_dir: Path) -> None:
     assert checks.unreachable("tcp://no-such-host.invalid:5701")
     assert checks.unreachable(f"ipc://{socket_dir}/none.sock") == "no such file or directory"
