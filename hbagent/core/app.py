@@ -35,9 +35,11 @@ _ENDED = (AppState.STOPPING, AppState.STOPPED, AppState.FAILED)
 class _Mark:
     """One progress mark as it was told last."""
 
-    __slots__ = ("count", "moved_at", "queued", "window_ns")
+    __slots__ = ("by", "count", "moved_at", "queued", "window_ns")
 
     def __init__(self, now: int) -> None:
+        #: The process that told it last.
+        self.by = 0
         self.count: int | None = None
         self.queued: int | None = None
         self.window_ns = 0
@@ -110,12 +112,16 @@ class App:
         self.pid, self.start, self.pid_told = pid, start, True
         self._restart(now)
 
-    def tell(self, fields: Iterable[tuple[str, str]], now: int) -> int:
-        """Take what a datagram says; returns how many of its lines made no sense. What is unknown is passed over."""
-        self.heard_at = now
-        return sum(not self._tell(key, value, now) for key, value in fields)
+    def tell(self, fields: Iterable[tuple[str, str]], now: int, by: int = 0, begins: bool = False) -> int:
+        """Take what a datagram says; returns how many of its lines made no sense. What is unknown is passed over.
 
-    def _tell(self, key: str, value: str, now: int) -> bool:
+        `by` is the process that sent it. With `begins` it is what whoever started the application says of it: a term
+        is then set and not yet kept, and a watchdog not yet fed.
+        """
+        self.heard_at = now
+        return sum(not self._tell(key, value, now, by, begins) for key, value in fields)
+
+    def _tell(self, key: str, value: str, now: int, by: int, begins: bool) -> bool:
         if key == "READY" and value == "1":
             self._fed_at = now
             self._succeed(now)
@@ -135,34 +141,37 @@ class App:
         elif key == "WATCHDOG" and value == "trigger":
             self._says_stuck = True
         elif key == "WATCHDOG_USEC":
-            return self._watchdog(value, now)
+            return self._watchdog(value, now, begins)
         elif key == "EXTEND_TIMEOUT_USEC":
             extended = _usec(value)
             if extended is None:
                 return False
             self._extended_until = max(self._extended_until, now + extended)
         elif key == "X_HBAGENT_PROGRESS":
-            return self._progress(value, now)
+            return self._progress(value, now, by)
         elif key == "X_HBAGENT_TTL_USEC":
             ttl = _usec(value)
             if not ttl:
                 return False
             self.ttl_ns = ttl
-            self._succeed(now)
+            if not begins or self.due_at is None:
+                self._succeed(now)
         elif key == "X_HBAGENT_RESULT":
             return self._ended(value, now)
         return True
 
-    def _watchdog(self, value: str, now: int) -> bool:
+    def _watchdog(self, value: str, now: int, begins: bool) -> bool:
         watchdog = _usec(value)
         if watchdog is None:
             return False
         self.watchdog_ns = watchdog
+        if begins and watchdog and self._fed_at is None and self.state is AppState.READY:
+            self.state, self._started_at = AppState.STARTING, now
         if self._fed_at is not None:
             self._fed_at = now
         return True
 
-    def _progress(self, value: str, now: int) -> bool:
+    def _progress(self, value: str, now: int, by: int) -> bool:
         """`MARK COUNT [queued=N] [window=SECONDS]`."""
         name, *words = value.split()[:8] or [""]
         if not name or len(name) > 64 or not words or not _is_count(words[0]):
@@ -175,6 +184,7 @@ class App:
         if not window_ns or (name not in self.marks and len(self.marks) >= MARKS_MAX):
             return False
         mark = self.marks.setdefault(name, _Mark(now))
+        mark.by = by
         if mark.tell(int(words[0]), None if queued is None else int(queued), window_ns, now):
             self._judged_from = None
         return True
@@ -184,6 +194,14 @@ class App:
             self.state = state
 
     # ---- what becomes of it ------------------------------------------------------------------------------
+
+    def lost(self, pid: int) -> None:
+        """A process that was not the main one, and may have told of marks, has ended; nothing is due of it any more."""
+        self.marks = {name: mark for name, mark in self.marks.items() if mark.by != pid}
+
+    def speakers(self) -> set[int]:
+        """Processes, beside the main one, of whose marks something is due."""
+        return {mark.by for mark in self.marks.values()} - {0, self.pid}
 
     def gone(self, now: int) -> None:
         """Its process has ended."""

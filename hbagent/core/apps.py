@@ -69,7 +69,11 @@ class Apps:
             if app.stacks:
                 effects.append(Drop(app.stacks))
             app.stacks = notified.stacks
-        bad = app.tell((item for item in notified.fields if item[0] not in _NAMING), now)
+        known = app.speakers()
+        said = [item for item in notified.fields if item[0] not in _NAMING]
+        bad = app.tell(said, now, notified.pid, begins="X_HBAGENT_MAIN" in fields)
+        if notified.pid in app.speakers() - known:
+            effects.append(Watch(notified.pid, notified.start))
         if bad:
             self.refused[MALFORMED] = self.refused.get(MALFORMED, 0) + bad
         return effects
@@ -149,6 +153,7 @@ class Apps:
         """A process ended."""
         effects: list[Effect] = []
         for app in self.by_name.values():
+            app.lost(pid)
             if app.pid == pid:
                 app.gone(now)
                 if app.stacks:

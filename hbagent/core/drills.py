@@ -8,12 +8,14 @@ from __future__ import annotations
 import msgspec
 
 from .messages import DrillBegun
-from .units import SECOND
+from .units import MILLISECOND, show_duration
 
 #: Orders under way at once: a drill is one operator at one console.
 DRILLS_MAX = 4
-#: From the order to the answer, which an agent gives at once.
-DRILL_TIME_NS = 5 * SECOND
+#: From the order to the answer, which an agent gives at once: at a leader, and at the root, which must outlast the
+#: leader to name the agent, and be done before a console gives up after 2 s.
+LEADER_TIME_NS = 1000 * MILLISECOND
+ROOT_TIME_NS = 1500 * MILLISECOND
 #: Lives of one process have numbers that do not meet.
 _NUMBER_BITS = 24
 
@@ -28,12 +30,14 @@ class Errand(msgspec.Struct, frozen=True):
     asker: str
     query: int
     until: int
+    time_ns: int
 
 
 class Drills:
     """Those of one process."""
 
-    def __init__(self, life: int) -> None:
+    def __init__(self, life: int, time_ns: int) -> None:
+        self._time_ns = time_ns
         self._number = (life & 0xFFFF_FFFF) << _NUMBER_BITS
         self._under_way: dict[int, Errand] = {}
 
@@ -42,7 +46,7 @@ class Drills:
         if len(self._under_way) >= DRILLS_MAX:
             return None
         self._number += 1
-        self._under_way[self._number] = Errand(node, peer, asker, query, now + DRILL_TIME_NS)
+        self._under_way[self._number] = Errand(node, peer, asker, query, now + self._time_ns, self._time_ns)
         return self._number
 
     def take(self, sender: str, begun: DrillBegun) -> Errand | None:
@@ -67,7 +71,7 @@ class Drills:
 
 def unanswered(errand: Errand) -> str:
     """Why a drill did not begin, when nobody answered."""
-    return f"{errand.peer} did not answer within {DRILL_TIME_NS // SECOND} s"
+    return f"{errand.peer} did not answer within {show_duration(errand.time_ns)}"
 
 
 def too_many() -> str:

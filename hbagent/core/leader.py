@@ -122,7 +122,7 @@ class LeaderCore:
         self._remember_at = now + REMEMBER_NS
         #: Evidence bundles under way from agents.
         self._bundles = Bundles(self.epoch)
-        self._drills = drills.Drills(self.epoch)
+        self._drills = drills.Drills(self.epoch, drills.LEADER_TIME_NS)
         self._beats_seen = 0
         self._stalls = 0
         self._suspended_ns = 0

@@ -103,7 +103,7 @@ class RootCore:
         self.accuracy = Accuracy(life, restored)
         #: Evidence bundles under way from leaders.
         self._bundles = Bundles(life)
-        self._drills = drills.Drills(life)
+        self._drills = drills.Drills(life, drills.ROOT_TIME_NS)
         self._tally_at = now + WRITE_NS
         #: True while people believe that this root is cut off from all its leaders.
         self.isolated = False

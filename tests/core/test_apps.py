@@ -155,3 +155,33 @@ def test_what_is_over_and_done_with_is_forgotten() -> None:
 
 def forget(name: str, **fields: Any) -> Notified:
     return said(f"X_HBAGENT_APP={name}", "X_HBAGENT_FORGET=1", **fields)
+
+
+def test_a_worker_that_is_killed_takes_its_marks_with_it() -> None:
+    found = apps()
+    found.notified(registered(), 0)
+    found.notified(said("X_HBAGENT_PROGRESS=main 1"), 0)
+    worker: dict[str, Any] = {"pid": 777, "ancestors": (APP_PID,)}
+    assert found.notified(said("X_HBAGENT_PROGRESS=worker@777 1 queued=3", **worker), 0) == [Watch(777, 7770)]
+    assert found.notified(said("X_HBAGENT_PROGRESS=worker@777 2 queued=3", **worker), 0) == [], "it is watched already"
+    assert found.gone(777, 0) == []
+    assert [row.name for row in found.by_name["web"].row(0).marks] == ["main"]
+    assert found.by_name["web"].pid == APP_PID
+
+
+def test_whoever_starts_a_job_sets_its_term_and_does_not_keep_it() -> None:
+    found = apps()
+    started = ("X_HBAGENT_APP=job", "X_HBAGENT_MAIN=900", "X_HBAGENT_TTL_USEC=10000000")
+    found.notified(said(*started, main_uid=APP_UID, main_start=1), 0)
+    due = found.by_name["job"].due_at
+    found.notified(said(*started, main_uid=APP_UID, main_start=2), 5)
+    assert found.by_name["job"].due_at == due, "a start is no success"
+    found.notified(said("X_HBAGENT_APP=job", "X_HBAGENT_TTL_USEC=10000000"), 7)
+    assert found.by_name["job"].due_at == (due or 0) + 7
+
+
+def test_a_watchdog_that_comes_with_the_start_is_waited_for() -> None:
+    found = apps()
+    lines = ("X_HBAGENT_APP=web", "X_HBAGENT_MAIN=900", "WATCHDOG_USEC=1000000")
+    found.notified(said(*lines, main_uid=APP_UID, main_start=1), 0)
+    assert found.by_name["web"].state.value == "starting"
