@@ -73,6 +73,8 @@ CALLS: Final = {
     "i386": Calls((240, 422, 449, 455), (143, 420), (55, 221)),
     "aarch64": Calls((98, 449, 455), (193, 192, 32), (25,)),
 }
+#: What `syscall` says of a thread that runs or is about to.
+_RUNNING: Final = "running"
 #: F_SETLKW, F_SETLKW64 and F_OFD_SETLKW.
 _FCNTL_WAITS: Final = (7, 14, 38)
 
@@ -138,6 +140,8 @@ class Movement(msgspec.Struct, frozen=True, gc=False):
     still: bool
     #: In both looks in the same system call with the same first argument: perhaps it was somewhere else meanwhile.
     same_place: bool
+    #: The line of `syscall`; of one that was about to run, the line of the first look.
+    call: str
     switches: int
     #: Of these, how often it went to sleep of its own will: so many pieces of work were done.
     slept: int
@@ -185,12 +189,15 @@ def _movement(then: ThreadLook | None, now: ThreadLook) -> Movement:
             wchan=now.wchan,
             still=False,
             same_place=False,
+            call=after.call,
             switches=sum(after.switches),
             slept=after.switches[0],
             ran_ns=now.ran_ns or 0,
             delayed_ns=now.delayed_ns or 0,
         )
     before = then.snapshot
+    # Whoever wakes often on a busy host waits for a processor in many looks, and in these its place is not known.
+    calls = [call for call in (before.call, after.call) if call != _RUNNING] or [_RUNNING]
     switches = sum(after.switches) - sum(before.switches)
     ran_ns = _grown(then.ran_ns, now.ran_ns)
     # A thread may run for the whole second without being switched: a spinner alone on its processor.
@@ -199,7 +206,8 @@ def _movement(then: ThreadLook | None, now: ThreadLook) -> Movement:
         now=after,
         wchan=now.wchan,
         still=still,
-        same_place=still or before.call.split()[:2] == after.call.split()[:2],
+        same_place=still or calls[0].split()[:2] == calls[-1].split()[:2],
+        call=calls[-1],
         switches=switches,
         slept=after.switches[0] - before.switches[0],
         ran_ns=ran_ns,
@@ -342,7 +350,7 @@ class _Case:
         edge = self.second.sighting.edges.get(movement.now.tid)
         if edge is not None and edge.kind == "join":
             return False
-        fields = movement.now.call.split()
+        fields = movement.call.split()
         if self.calls is None or len(fields) < 3 or not fields[0].isdigit():
             return False
         number = int(fields[0])

@@ -228,6 +228,10 @@ def test_waiting_for_something_else_is_no_wait_for_a_lock(call: str) -> None:
 
 def test_asking_for_the_same_lock_again_and_again_is_waiting_for_it() -> None:
     assert of(thread(call=TIMED_FUTEX, switches=200), then=thread(call=TIMED_FUTEX), stuck=True) is Stall.LOCK_WAIT
+    about_to_run = thread(call="running", state="R", switches=200)
+    assert of(about_to_run, then=thread(call=TIMED_FUTEX), stuck=True) is Stall.LOCK_WAIT
+    assert of(thread(call=TIMED_FUTEX, switches=200), then=thread(call="running"), stuck=True) is Stall.LOCK_WAIT
+    assert of(about_to_run, then=thread(call="running", state="R"), stuck=True) is Stall.SLOW
     other = TIMED_FUTEX.replace("0x5000", "0x6000")
     assert of(thread(call=TIMED_FUTEX, switches=200), then=thread(call=other), stuck=True) is Stall.SLOW
 

@@ -143,7 +143,7 @@ def dead_word(directory: Path) -> int:
         word = ctypes.c_void_p(libc.mmap(None, SIZE, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0))
         waiting = threading.Thread(target=libc.syscall, args=(SYS_FUTEX, word, 0, 0, None))
         waiting.start()
-        while not _waits_for_futex(waiting.native_id):
+        while not _waits_for(waiting.native_id, word.value):
             time.sleep(0.01)
         # Out of our page table, then out of the page cache.
         call("madvise", word, SIZE, mmap.MADV_DONTNEED)
@@ -156,8 +156,9 @@ def dead_word(directory: Path) -> int:
     return child
 
 
-def _waits_for_futex(thread: int | None) -> bool:
-    return Path(f"/proc/self/task/{thread}/syscall").read_text().startswith(f"{SYS_FUTEX} ")
+def _waits_for(thread: int | None, word: int | None) -> bool:
+    """A thread that waits for the interpreter is in a futex call as well."""
+    return Path(f"/proc/self/task/{thread}/syscall").read_text().split()[:2] == [str(SYS_FUTEX), hex(word or 0)]
 
 
 def frozen(directory: Path) -> int:

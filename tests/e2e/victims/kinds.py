@@ -83,8 +83,7 @@ class Victim(NamedTuple):
 
     def ring(self) -> frozenset[int]:
         """The threads that lock one another out, by what the program itself called them."""
-        names = {int(task.name): (task / "comm").read_text().strip() for task in _tasks(self.pid)}
-        return frozenset(tid for tid, name in names.items() if name.startswith("ring-"))
+        return frozenset(int(task.name) for task in _tasks(self.pid) if _name(task).startswith("ring-"))
 
     def standstill(self) -> bool:
         """True when a program that tells how far it has come has not come further in what it told so far."""
@@ -103,6 +102,14 @@ def _tasks(pid: int) -> list[Path]:
     return list(Path(f"/proc/{pid}/task").iterdir())
 
 
+def _name(task: Path) -> str:
+    """ "" of a thread that has ended."""
+    try:
+        return (task / "comm").read_text()
+    except OSError:
+        return ""
+
+
 def state(pid: int) -> str:
     """One letter."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -110,7 +117,7 @@ def state(pid: int) -> str:
 
 def _ring_waits(pid: int) -> bool:
     """All threads of the ring are asleep in a futex call that has no time limit (x86-64)."""
-    ring = [task for task in _tasks(pid) if (task / "comm").read_text().startswith("ring-")]
+    ring = [task for task in _tasks(pid) if _name(task).startswith("ring-")]
     calls = [(task / "syscall").read_text().split() for task in ring]
     return bool(calls) and all(len(call) == 9 and call[0] == "202" and call[4] == "0x0" for call in calls)
 
