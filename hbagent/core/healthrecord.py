@@ -93,18 +93,21 @@ class HealthRecord:
         if incarnation is not None and incarnation in self.retired:
             return None
         sequence = said.sequence or 0
-        older = False
+        same = older = False
         if incarnation != self.incarnation:
             if self.incarnation is not None:
                 self.retired = (self.incarnation, *self.retired)[:RETIRED_MAX]
         elif said.report < self.report:
             return None
-        else:
-            older = said.report == self.report and sequence < self.sequence
+        elif said.report == self.report:
+            same, older = True, sequence < self.sequence
         before = self.value if self.known else said.health_before
         self.since = self._differs = None
         blind, self._blind = self._blind, False
         changes = self._take_parts(said.evidence.changes, older)
+        if same and not any((change.subject, change.name) == PROBER for change in said.evidence.changes):
+            # What this report made of the node was told, and of the prober it knows nothing new.
+            older = True
         if not older:
             self._goes_by(incarnation, said.report, sequence)
             self.value, self.known = said.health_after, True

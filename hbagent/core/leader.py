@@ -584,16 +584,18 @@ class LeaderCore:
         old = member.report
         if old is not None and old.incarnation == report.incarnation and report.number < old.number:
             return self._refuse(sender, "stale", now)
+        # What the beats before it have said of the prober comes first: the health of the node is that of both.
+        told = self._look_at_prober(member, 0, now)
         member.report = report
         member.report_at = now
         self._reports_due[member.rack][sender] = 0
         before, member.health = member.health, _health_of(member)
         if old is None or member.liveness not in (Liveness.ALIVE, Liveness.SUSPECT):
             # Nothing to compare with, or nobody there: the root goes by the rows of the summaries.
-            return ()
+            return told
         if (old.incarnation, old.number) == (report.incarnation, report.number):
-            return ()
-        return self._health_changed(member, before, compare(bad_parts(old), report), now)
+            return told
+        return (*told, *self._health_changed(member, before, compare(bad_parts(old), report), now))
 
     # ---- health ------------------------------------------------------------------------------------------
 
@@ -602,10 +604,14 @@ class LeaderCore:
         elapsed, self._looked_at = now - self._looked_at, now
         effects: list[Effect] = []
         for member in self._members.values():
-            if look(member, elapsed):
-                before, member.health = member.health, _health_of(member)
-                effects.extend(self._health_changed(member, before, (_prober_change(member),), now))
+            effects.extend(self._look_at_prober(member, elapsed, now))
         return tuple(effects)
+
+    def _look_at_prober(self, member: Member, elapsed: int, now: int) -> Effects:
+        if not look(member, elapsed):
+            return ()
+        before, member.health = member.health, _health_of(member)
+        return self._health_changed(member, before, (_prober_change(member),), now)
 
     def _health_changed(self, member: Member, before: Health, changes: tuple[HealthChange, ...], now: int) -> Effects:
         """Tell what changed of a node's health, if anything did. It has nothing to do with its liveness."""

@@ -15,7 +15,7 @@ BEATS_MIN = 3
 
 
 def look(member: Member, elapsed_ns: int) -> bool:
-    """A second has passed; True when `member.stalled` has changed."""
+    """So much time has passed since the last look; True when `member.stalled` has changed."""
     report = member.report
     if report is None:
         return False
@@ -25,7 +25,8 @@ def look(member: Member, elapsed_ns: int) -> bool:
         member.stood_ns = 0
         stalled = False
     else:
-        if member.cause is None and member.doubt is None:
+        # Known alive from an earlier life of this leader is not heard.
+        if member.cause is None and member.doubt is None and member.heard_at is not None:
             member.stood_ns += min(elapsed_ns, SECOND)
         stalled = member.stalled or member.stood_ns >= max(report.window_ns, BEATS_MIN * member.interval_ns)
     if stalled is member.stalled:

@@ -14,6 +14,8 @@ their own lag, it knows the pauses.
     once          one transition makes at most one event, one event one run per hook at a time
     owed          each durable event that a hook wants ran to success with the same event id, or is in the dead-letter
     lease         what a silent leader said last is UNKNOWN, not green, and not DEAD
+    health        a change of health that lasts is told by the root in time and once, none without a cause, and none
+                  touches whether a node lives
     agreement     after quiet the root says what the leaders say, and both say what is true
     bounded       queues stay below their limits and are empty after quiet; no core turns in place
 """
@@ -30,6 +32,7 @@ from hbagent.core.states import NEXT, Cause, Kind, Liveness
 from hbagent.core.units import MILLISECOND, SECOND
 
 from .causes import Claims, overlap
+from .health import HealthClaims
 from .host import FAR, Host
 
 if TYPE_CHECKING:
@@ -64,7 +67,7 @@ _LEFT, _UNKNOWN = Liveness.LEFT.value, Liveness.UNKNOWN.value
 _LEADER_KINDS = (Kind.LEADER_LOST, Kind.LEADER_RECOVERED)
 _RACK_KINDS = (Kind.RACK_DARK, Kind.RACK_RECOVERED)
 #: Kinds that a hook wants whatever was told before.
-_PLAIN_KINDS = (Kind.NODE_DEAD, Kind.LEADER_LOST, Kind.LEADER_RECOVERED)
+_PLAIN_KINDS = (Kind.NODE_DEAD, Kind.LEADER_LOST, Kind.LEADER_RECOVERED, Kind.HEALTH_CHANGED)
 
 
 class Checker:
@@ -75,6 +78,7 @@ class Checker:
         self._world = world
         #: Causes are a matter of their own.
         self.claims = Claims(scenario, world, self._violate)
+        self.health = HealthClaims(scenario, world, self._violate)
         self.violations: list[str] = []
         self.count = 0
         #: Detection times in nanoseconds from the stop.
@@ -156,9 +160,18 @@ class Checker:
 
     # ---- verdicts ----------------------------------------------------------------------------------------
 
+    def health_changes(self, at: int, host: Host) -> None:
+        """An application, or a prober, is in another state."""
+        self.health.changed(at, host)
+
     def happened(self, at: int, host: Host, verdict: Happened) -> None:
         """A core changed its mind."""
         kind = verdict.kind.value
+        if verdict.kind is Kind.HEALTH_CHANGED:
+            self.health.happened(at, host, verdict)
+            if host.role == "root":
+                self.kinds[kind] = self.kinds.get(kind, 0) + 1
+            return
         if host.role == "leader":
             self._leader_verdict(at, host, verdict)
             return
@@ -368,6 +381,8 @@ class Checker:
             if what in self._event_keys:
                 self._violate(at, "once", f"{event.kind.value} of {event.node or event.leader} is an event twice")
             self._event_keys[what] = at
+            if event.kind is Kind.HEALTH_CHANGED:
+                self.health.committed(at, event)
         for run in batch.runs:
             self._runs[run.run_id] = run
 
@@ -429,6 +444,7 @@ class Checker:
         self._owed(at)
         if at - quiet_since >= CAUGHT_UP_NS + HOOK_NS // 2:
             self._agreement(at)
+            self.health.finish(at)
 
     def _complete(self, end_at: int, agent: Host, begin: int, end: int) -> None:
         """Stopped at `begin`, until `end`: DEAD in time, and not otherwise before the end."""
@@ -548,6 +564,8 @@ class Checker:
             refined = event.withheld and event.liveness_from is event.liveness_to
             if event.kind is Kind.NODE_DEAD and not event.late and not event.withheld:
                 dead_told[event.node] = True
+            elif event.kind is Kind.HEALTH_CHANGED:
+                wanted = not event.late
             elif event.liveness_to in (Liveness.ALIVE, Liveness.LEFT) and not event.late and not refined:
                 # Whoever was told of the death is told of its end, also when the end is a restart or a goodbye.
                 wanted = dead_told.pop(event.node, False)
@@ -555,7 +573,7 @@ class Checker:
                 continue
             for hook in self._scenario.hooks:
                 ended = event.liveness_to in (Liveness.ALIVE, Liveness.LEFT)
-                kind = Kind.NODE_RECOVERED if ended else event.kind
+                kind = Kind.NODE_RECOVERED if ended and event.kind is not Kind.HEALTH_CHANGED else event.kind
                 if kind not in hook.on or event.event_id in given_up:
                     continue
                 # Runs of one node stay in order, so one that is tried again holds up those behind it.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from hbagent.core.states import Health
 from hbagent.core.units import HOUR, MILLISECOND, SECOND
 
 from .host import Host
@@ -298,6 +299,34 @@ def _set_liar(at: int, host: Host, how: str, *_: object) -> None:
     host.liar = how
 
 
+def app_stuck(plan: Plan) -> None:
+    """Applications deadlock, or fail, and get well again: at once, after seconds, again and again, or never."""
+    world = plan.world
+    hosts = plan.some(world.agents, 4)
+    for number, host in enumerate(hosts):
+        at = plan.instant()
+        for _ in range(plan.rng.choice((1, 1, 3))):
+            bad = plan.rng.choice((Health.DEADLOCKED, Health.DEADLOCKED, Health.CRITICAL, Health.WARNING))
+            world.push(at, world.become, host, bad)
+            at += plan.length((0.05, 0.5), (1, 6), (8, 14))
+            if at >= plan.heal_by or number == 0:
+                break
+            world.push(at, world.become, host, Health.OK)
+            at += plan.length((0.05, 0.5), (1, 6))
+            if at >= plan.heal_by:
+                break
+
+
+def prober_stuck(plan: Plan) -> None:
+    """Probers stand still beside agents that beat: too briefly to be told, longer, or until they are killed for it."""
+    world = plan.world
+    for host in plan.some(world.agents, 5):
+        length = plan.length((1, 8), (14, 24), (31, 40))
+        at = plan.instant(length)
+        world.push(at, world.hold_prober, host)
+        world.push(at + length, world.release_prober, host)
+
+
 def goodbye(plan: Plan) -> None:
     """Agents leave on purpose; some come back."""
     for host in plan.take(max(2, len(plan.world.agents) // 10)):
@@ -436,6 +465,8 @@ CATALOG: dict[str, Callable[[Plan], None]] = {
     "rack-dark": rack_dark,
     "power-strip": power_strip,
     "neighbour-liar": neighbour_liar,
+    "app-stuck": app_stuck,
+    "prober-stuck": prober_stuck,
     "goodbye": goodbye,
     "leader-restart": leader_restart,
     "leader-down": leader_down,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .disk import Journal, Store
     from .network import Route
+    from .prober import Prober
 
 #: No instant of any run is as late as this.
 FAR = 1 << 62
@@ -44,6 +45,7 @@ class Host:
         "peers_in",
         "peers_out",
         "ppm",
+        "prober",
         "rng",
         "role",
         "route_to",
@@ -84,6 +86,8 @@ class Host:
         #: What arrived meanwhile.
         self.inbox: list[tuple[Any, Any, Any, Any]] = []
         self.disk: Journal | Store | None = None
+        #: Beside an agent.
+        self.prober: Prober | None = None
         #: Connections that this host makes, and those made to it.
         self.routes_out: list[Route] = []
         self.routes_in: list[Route] = []

@@ -26,29 +26,31 @@ from hbagent.core.effects import (
     Exit,
     Happened,
     Keep,
+    KillProber,
     Note,
     Persist,
     Publish,
     PublishBeat,
+    Recall,
     Rewrite,
     RunHook,
     Send,
-    TakeFacts,
+    StartProber,
     Witness,
 )
 from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import (
     Answered,
     Effort,
-    FactsTaken,
     HookFinished,
-    HostFacts,
     KeepFailed,
     Kept,
     LastHeard,
     Located,
     Pong,
+    ProberEnded,
     RackSummary,
+    Recalled,
     Refused,
     Relayed,
     Suspended,
@@ -58,7 +60,7 @@ from hbagent.core.messages import (
     WallTime,
 )
 from hbagent.core.root import RootCore
-from hbagent.core.states import Outcome
+from hbagent.core.states import Health, Outcome
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.wire import beat as beat_wire
 from hbagent.wire import codec
@@ -70,6 +72,7 @@ from .checker import Checker
 from .disk import Journal, Store
 from .host import FAR, Host
 from .network import Network, Route
+from .prober import FACTS, Prober
 from .scenario import Scenario
 from .trace import Trace
 
@@ -78,8 +81,9 @@ DATACENTER = "sim"
 ROOT = f"{DATACENTER}/root"
 #: Processes of one command start within this.
 START_NS = SECOND
-#: Reading a host's facts takes this long.
-FACTS_NS = (MILLISECOND, 8 * MILLISECOND)
+#: A prober's process starts, reads the host's facts and says what it knows within this, and then so often.
+PROBER_NS = (MILLISECOND, 8 * MILLISECOND)
+FACTS_NS = 10 * SECOND
 #: A hook process takes this long.
 HOOK_NS = (10 * MILLISECOND, 400 * MILLISECOND)
 #: Where every agent answers signed questions.
@@ -94,12 +98,6 @@ AGENT_WALL_NS = 10 * SECOND
 SPINS_MAX = 100
 #: ...and is let go on after this.
 SPIN_NS = 100 * MILLISECOND
-
-#: What hosts say of themselves; a change from one to the next is now and then more than noise.
-_FACTS = tuple(
-    HostFacts(cpu_count=8, cpu_percent=10.0 + 15 * busy, load_1m=0.5 * busy, memory_used_percent=40.0, hostname="sim")
-    for busy in range(4)
-)
 
 #: The type byte of a `Pong`.
 _PONG = next(code for code, message in codec.TYPES.items() if message is Pong)
@@ -202,6 +200,7 @@ class World:
             echo_port=ECHO_PORT,
         )
         host = Host(node, "agent", config, self.rng)
+        host.prober = Prober()
         for leader in leaders:
             self._join(host, leader)
         return host
@@ -285,6 +284,8 @@ class World:
         host.wake_at = host.wake_for = FAR
         host.inbox.clear()
         host.backlog = 0
+        if host.prober is not None:
+            host.prober.end(at)
         host.outages.append([at, FAR])
         if host.disk is not None:
             kept = host.disk.crash(host.rng)
@@ -395,7 +396,12 @@ class World:
         self._plan(at, host)
 
     def _turn(self, at: int, host: Host) -> None:
-        effects = host.core.wake(host.local(at))
+        now = host.local(at)
+        if host.prober is not None:
+            mark = host.prober.mark(now)
+            if mark is not None:
+                host.core.receive("", mark, now)
+        effects = host.core.wake(now)
         if effects:
             self._perform(at, host, effects)
 
@@ -605,10 +611,71 @@ class World:
         self.checker.answered(at, question, answered)
         self._receive(at, question.asker, "", answered)
 
-    def _take_facts(self, at: int, host: Host, effect: TakeFacts) -> None:
-        busy = host.rng.random()
-        facts = _FACTS[0 if busy < 0.9 else int(busy * 40) % 4]
-        self.push(at + host.rng.randrange(*FACTS_NS), self._local, host, FactsTaken(facts), host.life)
+    # ---- probers -----------------------------------------------------------------------------------------
+
+    def _start_prober(self, at: int, host: Host, effect: StartProber) -> None:
+        prober = host.prober
+        assert prober is not None
+        prober.start(host.local(at))
+        self.push(at + host.rng.randrange(*PROBER_NS), self._look_round, host, prober.life)
+
+    def _look_round(self, at: int, host: Host, life: int, *_: Any) -> None:
+        """A prober reads the facts of its host, and tells all that it knows."""
+        prober = host.prober
+        assert prober is not None
+        if prober.started is None or prober.life != life:
+            return
+        self._tell_vitals(at, host, prober)
+        self.push(at + FACTS_NS, self._look_round, host, life)
+
+    def _tell_vitals(self, at: int, host: Host, prober: Prober) -> None:
+        if prober.started is not None and not prober.stuck:
+            busy = host.rng.random()
+            self._local(at, host, prober.vitals(FACTS[0 if busy < 0.9 else int(busy * 40) % 4]), host.life)
+
+    def _kill_prober(self, at: int, host: Host, effect: KillProber) -> None:
+        assert host.prober is not None
+        self.trace.add(at, "kill-prober", host.name)
+        host.prober.end(at)
+        host.prober.restarts.append(at)
+        self.checker.health_changes(at, host)
+        self._local_soon(at, host, ProberEnded("killed"))
+
+    def _recall(self, at: int, host: Host, effect: Recall) -> None:
+        self._local_soon(at, host, Recalled(number=effect.number, body=b"{}"))
+
+    def _local_soon(self, at: int, host: Host, message: object) -> None:
+        self.push(at + host.rng.randrange(*PROBER_NS), self._local, host, message, host.life)
+
+    def become(self, at: int, host: Host, health: Health, *_: Any) -> None:
+        """The application on `host` is in another state, and its prober finds out at once."""
+        prober = host.prober
+        assert prober is not None
+        if health is prober.app:
+            return
+        self.trace.add(at, "app", host.name, health.value)
+        prober.app = health
+        prober.changes.append((at, health))
+        self.checker.health_changes(at, host)
+        self._tell_vitals(at, host, prober)
+
+    def hold_prober(self, at: int, host: Host, *_: Any) -> None:
+        """The prober of `host` does not go round any more."""
+        assert host.prober is not None
+        self.trace.add(at, "hold-prober", host.name)
+        host.prober.hold(at)
+        self.checker.health_changes(at, host)
+
+    def release_prober(self, at: int, host: Host, *_: Any) -> None:
+        """It does again, and tells what it has missed."""
+        prober = host.prober
+        assert prober is not None
+        self.trace.add(at, "release-prober", host.name)
+        prober.release(at)
+        self.checker.health_changes(at, host)
+        self._tell_vitals(at, host, prober)
+
+    # ---- disks and hooks ---------------------------------------------------------------------------------
 
     def _write(self, at: int, host: Host, effect: Keep | Rewrite | Persist) -> None:
         disk = host.disk
@@ -675,7 +742,9 @@ class World:
         Send: _send,
         Witness: _witness,
         Ask: _ask,
-        TakeFacts: _take_facts,
+        StartProber: _start_prober,
+        KillProber: _kill_prober,
+        Recall: _recall,
         Keep: _write,
         Rewrite: _write,
         Persist: _write,

@@ -81,6 +81,18 @@ def test_a_word_about_the_prober_goes_by_the_beat_that_it_was_derived_from() -> 
     assert gist(health.take(became(5, STALLED, OK, stalled, sequence=130))) == ["OK>STALLED", "prober OK>STALLED"]
 
 
+def test_who_tells_a_report_that_is_known_says_nothing_of_the_node_by_what_it_has_not_yet_seen_of_the_prober() -> None:
+    stalled = part("prober", STALLED, OK, "agent")
+    health = record(
+        became(5, STALLED, OK, stalled, sequence=100),
+        became(5, OK, STALLED, part("prober", OK, STALLED, "agent"), sequence=110),
+        became(6, CRITICAL, OK, part("web", CRITICAL), sequence=111),
+        became(7, OK, CRITICAL, part("web", OK, CRITICAL), sequence=112),
+    )
+    assert health.take(became(7, STALLED, CRITICAL, part("web", OK, CRITICAL), sequence=120)) is None
+    assert health.value is OK
+
+
 def test_a_new_incarnation_begins_anew_and_words_of_those_before_it_are_too_late() -> None:
     health = record(became(50, CRITICAL, OK, part("web", CRITICAL)))
     assert gist(health.take(became(1, OK, CRITICAL, part("web", OK, CRITICAL), incarnation=7))) == [

@@ -249,6 +249,19 @@ def test_what_is_worse_than_a_stalled_prober_stays_what_the_node_is() -> None:
     assert watch.health[1].health_after is Health.STALLED
 
 
+def test_a_prober_that_moved_before_its_report_came_is_told_as_well_again_before_the_report_is() -> None:
+    watch = Watch()
+    watch.report(1, Health.OK, web(Health.OK), window_ns=10 * SECOND)
+    watch.run(12.5)
+    watch.progress[NODE] += 1
+    watch.run(0.6)
+    assert len(watch.health) == 1
+    watch.report(2, Health.CRITICAL, web(Health.CRITICAL), window_ns=10 * SECOND)
+    _, moves, web_fails = watch.health
+    assert (moves.health_before, moves.health_after, moves.report) == (Health.STALLED, Health.OK, 1)
+    assert (web_fails.health_before, web_fails.health_after, web_fails.report) == (Health.OK, Health.CRITICAL, 2)
+
+
 # ---- health never touches liveness -----------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ def watched(**fields: Any) -> Member:
     member.liveness, member.cause = Liveness.ALIVE, None
     member.order.judge(INCARNATION, 1)
     member.report = Report(incarnation=INCARNATION, number=1, window_ns=WINDOW_S * SECOND)
-    member.progress = 7
+    member.progress, member.heard_at = 7, 0
     for name, value in fields.items():
         setattr(member, name, value)
     assert not look(member, SECOND)
@@ -73,6 +73,7 @@ def test_a_new_incarnation_begins_anew_whatever_its_mark() -> None:
         {"doubt": Doubt(0, 0)},
         {"cause": Cause.SILENCE, "liveness": Liveness.SUSPECT},
         {"cause": Cause.LINK_CUT},
+        {"heard_at": None},
         {"cause": Cause.NEVER_SEEN, "liveness": Liveness.UNKNOWN},
     ],
     ids=lambda silent: "+".join(silent),
@@ -83,7 +84,7 @@ def test_time_in_which_the_node_is_not_plainly_heard_does_not_count(silent: dict
     for name, value in silent.items():
         setattr(member, name, value)
     assert seconds_until_told(member) is None
-    member.doubt, member.cause, member.liveness = None, None, Liveness.ALIVE
+    member.doubt, member.cause, member.liveness, member.heard_at = None, None, Liveness.ALIVE, 0
     assert seconds_until_told(member) == 1
 
 
