@@ -157,8 +157,10 @@ def dead_word(directory: Path) -> int:
 
 
 def _waits_for(thread: int | None, word: int | None) -> bool:
-    """A thread that waits for the interpreter is in a futex call as well."""
-    return Path(f"/proc/self/task/{thread}/syscall").read_text().split()[:2] == [str(SYS_FUTEX), hex(word or 0)]
+    """Asleep in the futex call: on its way there it waits for the interpreter, and for the page."""
+    task = Path(f"/proc/self/task/{thread}")
+    call, place = (task / "syscall").read_text().split(), (task / "wchan").read_text()
+    return call[:2] == [str(SYS_FUTEX), hex(word or 0)] and place.startswith("futex")
 
 
 def frozen(directory: Path) -> int:
