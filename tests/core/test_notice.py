@@ -11,7 +11,7 @@ from hbagent.core.messages import Evidence, Step
 from hbagent.core.notice import host_of, notices
 from hbagent.core.records import Event
 from hbagent.core.states import Cause, Health, Kind, Liveness
-from tests.build import LEADER, NODE, WALL_NS, event, hook
+from tests.build import LEADER, NODE, WALL_NS, event, hook, part
 
 DEAD, SUSPECT, RECOVERED, RESTARTED = Kind.NODE_DEAD, Kind.NODE_SUSPECT, Kind.NODE_RECOVERED, Kind.NODE_RESTARTED
 
@@ -90,6 +90,7 @@ def test_a_hook_reads_the_documented_shape() -> None:
         "health": {"from": "OK", "to": "OK"},
         "cause": "silence",
         "host": "unknown",
+        "drill": False,
     }
     assert (evidence["text"], evidence["sequence"]) == ("no beat for 5.0s", 81)
     assert evidence["incarnation"] == "f" * 16, "as text: readers of JSON lose the last bits of so large a number"
@@ -170,3 +171,14 @@ def test_a_hook_reads_the_story_of_a_verdict_in_milliseconds() -> None:
         {"after_ms": 1012.4, "text": "asked"},
         {"after_ms": 1250.0, "text": "nobody answers"},
     ]
+
+
+def test_a_drill_is_marked_as_one_and_told_to_hooks_that_want_drills() -> None:
+    drill = part("hbagent-drill-1f", Health.STALLED)
+    for changes, marked in (((drill,), True), ((drill, part("web", Health.STALLED)), False)):
+        changed = event(1, Kind.HEALTH_CHANGED, evidence=Evidence(text="stuck", changes=changes))
+        runs = notices(
+            (hook("page", Kind.HEALTH_CHANGED), hook("ticket", Kind.HEALTH_CHANGED, drills=False)), changed, ""
+        )
+        assert [run.hook for run in runs] == (["page"] if marked else ["page", "ticket"])
+        assert msgspec.json.decode(runs[0].input)["drill"] is marked

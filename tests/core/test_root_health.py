@@ -7,9 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from hbagent.core.effects import Answer, Effects, Persist, RunHook, Send
+from hbagent.core.drills import ROOT_TIME_NS
+from hbagent.core.effects import Answer, Effects, Fetch, Persist, RunHook, Send
 from hbagent.core.messages import (
     AppRow,
+    DrillBegun,
+    DrillWanted,
     EvidencePage,
     EvidenceWanted,
     Kept,
@@ -309,3 +312,37 @@ def test_a_node_that_no_leader_hears_cannot_be_asked(liveness: Liveness, cause: 
     assert answered(ask(site)).error == (
         f"{NODE} is {liveness.value} ({cause.value}): no leader hears it, so it cannot be asked"
     )
+
+
+# ---- drills ----------------------------------------------------------------------------------------------
+
+
+def test_a_drill_is_begun_through_the_leader_that_heard_the_node_last() -> None:
+    site = joined(LEADER, LEADER2)
+    site.core.nodes[NODE].seen[LEADER2].heard_at = site.now
+    effects = ask(site, what="drill", drill="freeze", app="hbagent-drill-1")
+    (order,) = [effect for effect in effects if isinstance(effect, Send)]
+    assert order.peer == LEADER2 and isinstance(order.message, DrillWanted)
+    assert (order.message.node, order.message.drill, order.message.app) == (NODE, "freeze", "hbagent-drill-1")
+    begun = DrillBegun(number=order.message.number, node=NODE)
+    site.core.receive(LEADER, begun, site.now)
+    assert site.core.refused["unasked"] == 1
+    assert answered(site.core.receive(LEADER2, begun, site.now)).view == {"schema": 1, "node": NODE}
+
+
+def test_whoever_wants_a_drill_is_told_why_there_is_none() -> None:
+    site = joined()
+    assert "is known" in answered(ask(site, "dc1/rack1/node9", what="drill")).error
+    (_, order) = ask(site, what="drill", drill="freeze")
+    assert isinstance(order, Send) and isinstance(order.message, DrillWanted)
+    off = DrillBegun(number=order.message.number, node=NODE, error="drills are off here")
+    assert answered(site.core.receive(LEADER, off, site.now)).error == "drills are off here"
+    ask(site, what="drill", drill="freeze")
+    site.now += ROOT_TIME_NS
+    late = [effect for effect in site.take(site.core.wake(site.now)) if isinstance(effect, Answer)]
+    assert [answer.error for answer in late] == [f"{LEADER} did not answer within 1.5s"]
+
+
+def test_the_runs_of_an_event_are_read_by_the_store() -> None:
+    (fetch,) = ask(joined(), "", what="runs", event="e-7")
+    assert isinstance(fetch, Fetch) and fetch.event == "e-7"

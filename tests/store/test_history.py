@@ -239,6 +239,19 @@ def test_events_are_read_newest_first_and_filtered(history: History) -> None:
     assert history.events(0) == history.events(-1) == []
 
 
+def test_the_hook_runs_of_one_event_are_read(history: History) -> None:
+    runs = [
+        msgspec.structs.replace(run(number), run_id=f"{event_id}-{name}", event_id=event_id, hook=name, state=state)
+        for number, (event_id, name, state) in enumerate(
+            [("e-1", "page", RunState.DONE), ("e-1", "ticket", RunState.DEAD), ("e-10", "page", RunState.PENDING)]
+        )
+    ]
+    history.commit(Batch(runs=tuple(runs)))
+    assert [(row["hook"], row["state"]) for row in history.runs_of("e-1")] == [("page", "done"), ("ticket", "dead")]
+    assert history.runs_of("e") == history.runs_of("") == history.runs_of("e-1'--") == []
+    assert "input" not in history.runs_of("e-10")[0]
+
+
 def test_an_event_is_read_as_plain_values(history: History) -> None:
     history.commit(Batch(events=(event(1),)))
     found = history.events(1)[0]
