@@ -12,6 +12,8 @@ from hbagent.core.effects import Answer, Effects, Keep, Publish, Send
 from hbagent.core.leader import STORY_LENGTH, LeaderCore
 from hbagent.core.messages import (
     AppRow,
+    DrillBegun,
+    DrillWanted,
     EvidencePage,
     EvidenceWanted,
     HealthChange,
@@ -399,3 +401,30 @@ def test_only_the_root_may_ask_a_leader_and_only_the_node_may_answer() -> None:
     watch.receive(NODE2, page(asked.number, 0, b"{}", last=True))
     assert watch.core.refused["unasked"] == 1
     assert watch.receive(NODE, page(asked.number, 0, b"{}", last=True)) == (Send(ROOT, page(1, 0, b"{}", last=True)),)
+
+
+# ---- drills ----------------------------------------------------------------------------------------------
+
+
+def ordered(number: int = 77, node: str = NODE) -> DrillWanted:
+    return DrillWanted(number=number, node=node, drill="freeze", app="hbagent-drill-1")
+
+
+def test_an_order_for_a_drill_goes_to_the_node_and_its_answer_to_the_root() -> None:
+    watch = Watch()
+    (order,) = watch.receive(ROOT, ordered())
+    assert isinstance(order, Send) and order.peer == NODE and isinstance(order.message, DrillWanted)
+    assert (order.message.drill, order.message.app) == ("freeze", "hbagent-drill-1")
+    begun = DrillBegun(number=order.message.number, node=NODE, error="off")
+    watch.receive(NODE2, begun)
+    assert watch.core.refused["unasked"] == 1
+    assert watch.receive(NODE, begun) == (Send(ROOT, DrillBegun(number=77, node=NODE, error="off")),)
+
+
+def test_only_the_root_orders_drills_and_is_told_why_there_is_none() -> None:
+    watch = Watch()
+    watch.receive(NODE2, ordered())
+    assert watch.core.refused["forged-id"] == 1
+    (answer,) = watch.receive(ROOT, ordered(node="dc1/rack1/node9"))
+    assert isinstance(answer, Send) and isinstance(answer.message, DrillBegun)
+    assert "no node" in answer.message.error
