@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import signal
 import socket
 import sys
 import threading
@@ -23,6 +22,7 @@ from typing import Any
 from hbagent.core.config import ProberConfig
 from hbagent.core.effects import KillProber, Recall, StartDrill, StartProber
 from hbagent.core.messages import ProberEnded, Recalled
+from hbagent.probes import reaper
 
 from .defects import Tell
 from .driver import Driver
@@ -34,15 +34,12 @@ END_SECONDS = 1.0
 KILL_SECONDS = 0.5
 #: Rounds of killing what a prober left: each may uncover what the last one's dead had started.
 SWEEPS_MAX = 50
-#: Descendants of a prober that are looked for before it is killed; the rest is found by sweeping.
-DESCENDANTS_MAX = 10_000
 _TICK_SECONDS = 0.01
 
 #: What of the agent's environment its prober gets, beside the variables that Python reads.
 _PASSED_ON = ("TZ", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "VIRTUAL_ENV")
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _LEVELS = ("debug", "info", "warning", "error")
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 class ProbeHalf:
@@ -74,7 +71,8 @@ class ProbeHalf:
             return
         if not self._adopting:
             self._adopting = True
-            adopt_orphans()
+            with contextlib.suppress(OSError):
+                reaper.become_subreaper()
         ours, theirs = socket.socketpair()
         life = self._life = _Life()
         link = life.link = Link(
@@ -98,7 +96,7 @@ class ProbeHalf:
             # Should it ever start, it is ended then.
             self._gone(life, "not started: its program cannot be read")
         else:
-            self._end(life, "killed", 0.0)
+            self._end(life, "", 0.0)
 
     def recall(self, effect: Recall) -> None:
         """Ask for an evidence bundle."""
@@ -278,7 +276,7 @@ class Family:
     def orphans(self) -> list[int]:
         """Children that are none of these."""
         with self._lock:
-            return [pid for pid in children(os.getpid()) if pid not in self._pids]
+            return [pid for pid in reaper.children(os.getpid()) if pid not in self._pids]
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -290,38 +288,15 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
     return {**_ENVIRONMENT, **passed}
 
 
-def adopt_orphans() -> bool:
-    """Become the parent of descendants that lose theirs; False where that cannot be had."""
-    try:
-        import ctypes
-
-        return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-    except (ImportError, OSError, AttributeError):
-        return False
-
-
-def children(pid: int) -> list[int]:
-    """Children of a process, as far as they can be read."""
-    found = []
-    with contextlib.suppress(OSError, ValueError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found += [int(word) for word in file.read().split()]
-    return found
-
-
 def _bury(pid: int, patience_s: float, family: Family) -> str:
     """See a prober off: wait for so long, then kill it with all that it started. Returns how it ended."""
     status = _reap(pid, patience_s)
     how = "" if status is None else ending(status)
     if status is None:
-        # The agent adopts what is not found here, or started meanwhile, and sweeps it up.
-        for victim in (pid, *_descendants(pid)):
-            with contextlib.suppress(OSError):
-                os.kill(victim, signal.SIGKILL)
+        reaper.fell([pid])
         if _reap(pid, KILL_SECONDS) is None:
             return "killed, and left behind: it is stuck in the kernel"
-        how = "did not end, and was killed"
+        how = "killed"
     family.drop(pid)
     _sweep(family)
     return how
@@ -331,14 +306,9 @@ def _reap(pid: int, seconds: float) -> int | None:
     """The wait status of a child once it has ended; None when it has not within so many seconds."""
     until = time.monotonic() + seconds
     while True:
-        try:
-            found, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            return 0
-        if found:
+        status = reaper.reap(pid)
+        if status is not None or time.monotonic() >= until:
             return status
-        if time.monotonic() >= until:
-            return None
         time.sleep(_TICK_SECONDS)
 
 
@@ -347,24 +317,11 @@ def ending(status: int) -> str:
     return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.waitstatus_to_exitcode(status)}"
 
 
-def _descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    level = [pid]
-    while level and len(found) < DESCENDANTS_MAX:
-        level = [child for parent in level for child in children(parent)]
-        found += level
-    return found[:DESCENDANTS_MAX]
-
-
 def _sweep(family: Family) -> None:
     """Kill and forget what a prober left behind. What is stuck in the kernel stays."""
     for _ in range(SWEEPS_MAX):
-        orphans = family.orphans()
+        orphans = [orphan for orphan in family.orphans() if reaper.reap(orphan) is None]
         if not orphans:
             return
-        for orphan in orphans:
-            with contextlib.suppress(OSError):
-                os.kill(orphan, signal.SIGKILL)
-            with contextlib.suppress(OSError):
-                os.waitpid(orphan, os.WNOHANG)
+        reaper.fell(orphans)
         time.sleep(_TICK_SECONDS)
