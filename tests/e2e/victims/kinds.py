@@ -265,8 +265,7 @@ HEALTHY = (
     _racing("crossing", RUNNING, heavy=True),
     _racing("writers", RUNNING, heavy=True),
     _racing("handing-on", RUNNING, heavy=True),
-    # It starts some 20,000 threads a second, each of which first waits for a processor.
-    _racing("joining", RUNNING, STARVED, heavy=True),
+    _racing("joining", RUNNING, heavy=True),
     _racing("backing-off", RUNNING, IDLE),
     _racing("semaphore", RUNNING, IDLE),
     _racing("rare-semaphore", IDLE, seldom=True),
