@@ -39,34 +39,35 @@ class Drills:
     def __init__(self, life: int, time_ns: int) -> None:
         self._time_ns = time_ns
         self._number = (life & 0xFFFF_FFFF) << _NUMBER_BITS
-        self._under_way: dict[int, Errand] = {}
+        #: By number; a leader that wakes fifty times a second looks here first.
+        self.under_way: dict[int, Errand] = {}
 
     def begin(self, node: str, peer: str, asker: str, query: int, now: int) -> int | None:
         """The number of a new order to `peer`; None when too many are under way."""
-        if len(self._under_way) >= DRILLS_MAX:
+        if len(self.under_way) >= DRILLS_MAX:
             return None
         self._number += 1
-        self._under_way[self._number] = Errand(node, peer, asker, query, now + self._time_ns, self._time_ns)
+        self.under_way[self._number] = Errand(node, peer, asker, query, now + self._time_ns, self._time_ns)
         return self._number
 
     def take(self, sender: str, begun: DrillBegun) -> Errand | None:
         """The order that this answers; None when `sender` got no such order."""
-        errand = self._under_way.get(begun.number)
+        errand = self.under_way.get(begun.number)
         if errand is None or errand.peer != sender or errand.node != begun.node:
             return None
-        del self._under_way[begun.number]
+        del self.under_way[begun.number]
         return errand
 
     def expired(self, now: int) -> list[Errand]:
         """Those that were not answered in time, and are over now."""
-        late = {number: errand for number, errand in self._under_way.items() if errand.until <= now}
+        late = {number: errand for number, errand in self.under_way.items() if errand.until <= now}
         for number in late:
-            del self._under_way[number]
+            del self.under_way[number]
         return list(late.values())
 
     def deadline(self) -> int | None:
         """When `expired` has something to tell."""
-        return min((errand.until for errand in self._under_way.values()), default=None)
+        return min((errand.until for errand in self.under_way.values()), default=None)
 
 
 def unanswered(errand: Errand) -> str:

@@ -203,10 +203,11 @@ class LeaderCore:
         again = self.memory.retry(now)
         if again is not None:
             effects.append(again)
-        for fetch in self._bundles.expired(now):
-            effects.append(self._fetched(fetch))
-        for errand in self._drills.expired(now):
-            effects.append(self._drill_answer(errand, drills.unanswered(errand)))
+        if self._bundles.under_way:
+            effects.extend(map(self._fetched, self._bundles.expired(now)))
+        if self._drills.under_way:
+            late = self._drills.expired(now)
+            effects.extend(self._drill_answer(errand, drills.unanswered(errand)) for errand in late)
         return tuple(effects)
 
     def deadline(self) -> int | None:
@@ -222,8 +223,10 @@ class LeaderCore:
             at = asking
         if self._resend_at is not None and self._resend_at < at:
             at = self._resend_at
-        given_up = (self._bundles.deadline(), self._drills.deadline())
-        return min([at, *(due for due in given_up if due is not None)])
+        if self._bundles.under_way or self._drills.under_way:
+            given_up = (self._bundles.deadline(), self._drills.deadline())
+            at = min([at, *(due for due in given_up if due is not None)])
+        return at
 
     def lagged(self, now: int) -> Effects:
         """The loop comes back from a pause, and nothing is drained yet: what waits there is not late by itself."""
