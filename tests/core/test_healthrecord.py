@@ -199,7 +199,9 @@ def test_a_row_alone_is_believed_too_and_the_transition_that_comes_after_it_is_t
     assert gist(health.believe(OK, None)) == ["CRITICAL>OK", "web CRITICAL>OK"]
 
 
-@pytest.mark.parametrize("older", [report(4, CRITICAL), report(9, CRITICAL, incarnation=1)])
+@pytest.mark.parametrize(
+    "older", [report(4, CRITICAL, ("web", CRITICAL)), report(9, CRITICAL, ("web", CRITICAL), incarnation=1)]
+)
 def test_a_report_that_is_older_than_what_was_told_explains_nothing(older: Report) -> None:
     health = record(became(1, CRITICAL, OK, incarnation=1), became(5, OK, CRITICAL))
     health.passed_on(older, 0)
@@ -216,6 +218,12 @@ def test_a_report_with_other_parts_and_no_transition_is_believed_after_a_while()
     health.row(CRITICAL, said, PATIENCE)
     assert health.overdue(PATIENCE, PATIENCE)
     assert gist(health.believe(CRITICAL, said)) == ["CRITICAL>CRITICAL", "db OK>CRITICAL", "web CRITICAL>OK"]
+
+
+def test_a_report_says_nothing_of_the_prober_and_does_not_take_back_that_it_is_stalled() -> None:
+    health = record(became(5, STALLED, OK, part("prober", STALLED, OK, "agent")))
+    health.passed_on(report(6, OK), 0)
+    assert not health.overdue(PATIENCE, 60 * SECOND)
 
 
 def test_what_its_transition_had_no_room_for_is_taken_from_the_report_and_not_told_again() -> None:

@@ -192,6 +192,16 @@ def test_a_deadlock_that_healed_while_the_leader_was_away_is_told_with_its_parts
     assert len(changes(site.events)) == 3
 
 
+def test_a_report_that_was_overtaken_is_not_shown() -> None:
+    site = joined()
+    for number in (8, 7):
+        app = AppRow(name=f"app{number}", health=OK, state=AppState.READY)
+        site.pass_on(LEADER, Report(incarnation=INCARNATION, number=number, apps=(app,)))
+    shown = site.core.nodes[NODE].report
+    assert shown is not None
+    assert [app.name for app in shown.apps] == ["app8"]
+
+
 def test_a_leader_that_missed_a_report_does_not_take_back_what_another_told() -> None:
     site = joined(LEADER, LEADER2)
     site.say(LEADER, STUCK)
