@@ -63,14 +63,17 @@ test-slow: $(VENV)/installed
 bench: $(VENV)/installed
 	@for name in intake agent sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done
 	@$(BIN)/hbagent bench detect --quick $(ARGS)
+	@$(BIN)/hbagent bench diagnose --quick $(ARGS)
 
 # Seeds of the simulator for each fault, runs of each fault on real processes, the longest pause of a leader; the tests
 # make fewer and shorter ones.
 bench-full: $(VENV)/installed
 	HBAGENT_SEEDS=1000 $(PYTEST) -m "slow and not e2e" $(ARGS)
 	HBAGENT_RUNS=20 HBAGENT_LOSS_SECONDS=60 $(PYTEST) tests/e2e/test_causes.py tests/e2e/test_links.py -m e2e $(ARGS)
+	HBAGENT_RUNS=20 $(PYTEST) tests/e2e/test_diagnosis.py tests/e2e/test_health.py -m e2e $(ARGS)
 	HBAGENT_NIGHTLY=1 timeout 600 $(PYTEST) tests/e2e/test_pauses.py -m e2e $(ARGS)
 	$(BIN)/hbagent bench detect
+	$(BIN)/hbagent bench diagnose
 	@$(MAKE) bench ARGS=
 
 # gcc builds small libraries that bend a clock or leak a lock, and programs that deadlock, as a JDK does; the rest cuts,

@@ -37,7 +37,7 @@ SWEEPS_MAX = 50
 _TICK_SECONDS = 0.01
 
 #: What of the agent's environment its prober gets, beside the variables that Python reads.
-_PASSED_ON = ("TZ", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "VIRTUAL_ENV")
+_PASSED_ON = ("PATH", "TZ", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "VIRTUAL_ENV")
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _LEVELS = ("debug", "info", "warning", "error")
 

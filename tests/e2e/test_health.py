@@ -63,13 +63,16 @@ class Victim:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def end(self) -> None:
-        """Kill it, and have it forgotten."""
+    def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-        send(self._notify, f"X_HBAGENT_APP={self.app}\nX_HBAGENT_FORGET=1".encode(), 5)
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+    def end(self) -> None:
+        """Kill it, and have it forgotten."""
+        self.kill()
+        send(self._notify, f"X_HBAGENT_APP={self.app}\nX_HBAGENT_FORGET=1".encode(), 5)
 
 
 @contextmanager
