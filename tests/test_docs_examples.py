@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hbagent.cli import COMMANDS, main
@@ -57,7 +59,7 @@ def read(directory: Path, text: str) -> AgentSettings:
 def test_every_example_of_a_file_is_one_that_an_agent_takes(text: str, tmp_path: Path) -> None:
     settings = read(tmp_path, text)
     named = re.findall(r'^name = "(.*)"', text, re.MULTILINE)
-    known = [part.name for part in (*settings.prober.probes, *settings.prober.apps)]
+    known = [probe.name for probe in settings.prober.probes] + [app.name for app in settings.prober.apps]
     assert [name for name in named if name not in known] == []
 
 
@@ -82,12 +84,10 @@ def test_every_key_of_a_probe_and_of_an_application_is_explained() -> None:
 def test_the_defaults_in_the_tables_are_those_of_the_code() -> None:
     told = {row[0]: row[1] for row in rows(PROBES.read_text() + APPLICATIONS.read_text()) if row[0].startswith("`")}
     for config in (ProbeConfig, AppConfig):
-        for field, default in zip(
-            config.__struct_fields__[-len(config.__struct_defaults__) :], config.__struct_defaults__
-        ):
-            shown = told.get(f"`{field.removesuffix('_ns')}`", "")
-            if field.endswith("_ns") and re.fullmatch(r"\d+\w", shown):
-                assert parse_duration(shown) == default, field
+        for field in msgspec.structs.fields(config):
+            shown = told.get(f"`{field.name.removesuffix('_ns')}`", "")
+            if field.name.endswith("_ns") and re.fullmatch(r"\d+\w", shown):
+                assert parse_duration(shown) == field.default, field.name
     assert told["`rise`, `fall`"] == "2, 3"
     assert told["`on_timeout`"] == ProbeConfig(name="", check=KINDS["unit"][0](unit="")).on_timeout.value
 
@@ -143,7 +143,7 @@ def said(socket: NotifySocket, program: str, path: Path, tmp_path: Path) -> list
     found: list[Notified] = []
     while process.poll() is None:
         found += socket.read(time.monotonic_ns())
-        time.sleep(0.01)
+        select.select([socket], [], [], 0.1)
     assert process.returncode == 0, process.stderr.read() if process.stderr else ""
     found += socket.read(time.monotonic_ns())
     assert process.stderr is not None
