@@ -62,6 +62,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     errors: bytes = b""
 
 
+#: Bytes that no plugin prints and a program that has gone astray does: control characters, but for those that move or
+#: colour the text. Bytes beyond ASCII may be the degree sign of an old plugin.
+_NOT_IN_TEXT = bytes(byte for byte in range(0x20) if byte not in b"\t\n\r\a\b\v\f\x1b")
+
+
 def look(check: ExecCheck, timeout_ns: int, memory: Mapping[str, Any]) -> CheckFinished:
     """Run the program and read what it says, in `timeout_ns` and a grace; `run` of the result is 0. Never raises."""
     begun = time.monotonic_ns()
@@ -80,6 +85,8 @@ def look(check: ExecCheck, timeout_ns: int, memory: Mapping[str, Any]) -> CheckF
         if done.status in _ODD:
             odd = f"exit status {done.status}: {_ODD[done.status]}"
         return _finished(begun, Health.UNKNOWN, f"{odd}; it said: {text}" if text else odd)
+    if verdict is Health.OK and done.output.translate(None, _NOT_IN_TEXT) != done.output:
+        return _finished(begun, Health.UNKNOWN, f"exit status 0 with an output that is no text; it said: {text}")
     return _finished(begun, verdict, text or "it said nothing", said.measures)
 
 

@@ -211,7 +211,7 @@ def test_output_is_kept_up_to_its_cap_and_read_to_its_end() -> None:
 
 
 def test_output_that_is_no_text_is_shown_as_far_as_it_is_one() -> None:
-    assert shell(r"printf 'K\366ln\000 \033[31mrot\033[0m\a\n'").text == "K�ln rot"
+    assert shell(r"printf 'K\366ln\000 \033[31mrot\033[0m\a\n'; exit 1").text == "K�ln rot"
 
 
 def test_a_program_that_floods_costs_little_and_is_over_at_its_deadline() -> None:
@@ -461,3 +461,17 @@ def test_a_crash_writes_no_core() -> None:
         assert in_hand("ulimit -c").value.text == "0"
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("printed", "health"),
+    [
+        ("OK\\000\\001", Health.UNKNOWN),
+        ("\\177ELF\\002", Health.UNKNOWN),
+        ("OK 21 \\260C", Health.OK),
+        ("\\033[32mOK\\033[0m\\tfine\\r\\n", Health.OK),
+    ],
+)
+def test_an_exit_status_of_0_is_not_believed_of_a_program_that_prints_no_text(printed: str, health: Health) -> None:
+    found = look(ExecCheck(argv=("/bin/sh", "-c", f"printf '{printed}'")), SECOND, {})
+    assert found.health is health, found.text
