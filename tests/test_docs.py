@@ -34,7 +34,10 @@ from hbagent.demo.datacenter import free_ports, wait_until
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hbagent"
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
-DOCUMENTS = (README, ARCHITECTURE, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md")
+DOCUMENTS = (
+    *(README, ARCHITECTURE, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "deploy" / "README.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
 
 #: Packages that run in a daemon or for one: each bound in them is in the table of limits.
 BOUNDED = ("core", "wire", "transport", "probes", "hooks", "store", "diagnosis", "role")
@@ -198,7 +201,15 @@ def test_a_limit_is_read_in_the_unit_of_its_constant(text: str, name: str, numbe
 # ---- names -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def is_heading(document: Path, link: str) -> bool:
+    """True when a link leads to a heading, in this document or another."""
+    file, _, anchor = link.partition("#")
+    text = (document.parent / file if file else document).read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return anchor in ["".join(c for c in h.lower().replace(" ", "-") if c.isalnum() or c in "-_") for h in headings]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_commands_targets_and_files_that_are_named_exist(document: Path) -> None:
     text = document.read_text()
     code = "\n".join([*re.findall(r"`([^`\n]+)`", text), *blocks(text, r"\w*")])
@@ -210,7 +221,9 @@ def test_commands_targets_and_files_that_are_named_exist(document: Path) -> None
     paths = {path for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|toml|md))`", text) if "<" not in path}
     assert {path for path in paths if not ((ROOT / path).exists() or (PACKAGE / path).exists())} == set()
     links = re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text)
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not (document.parent / link).exists()] == []
+    places = [place for place in re.findall(r"\]\(([^)]*#[^)]*)\)", text) if not place.startswith("http")]
+    assert [place for place in places if not is_heading(document, place)] == []
 
 
 # ---- run -------------------------------------------------------------------------------------------------
@@ -309,18 +322,23 @@ def test_the_deployment_by_hand_comes_up_and_tells_its_hook_of_a_death(shell: Sh
     assert shell.run(ask).returncode == 2
 
 
-def picture_commands() -> list[str]:
-    """What the picture of README.md types."""
-    return re.findall(r"^\$ (.*)$", section(README.read_text(), "picture"), re.MULTILINE)
+#: Of README.md: a host that dies, and an application that gets stuck.
+PICTURES = ("picture", "stuck")
 
 
-def take_picture(shell: Shell) -> str:
-    """Run the demo and, beside it, the commands of the picture; what a terminal would show."""
-    commands = picture_commands()
+def picture_commands(name: str) -> list[str]:
+    """What a picture of README.md types."""
+    return re.findall(r"^\$ (.*)$", section(README.read_text(), name), re.MULTILINE)
+
+
+def take_picture(shell: Shell, name: str) -> str:
+    """Run the demo and, beside it, the commands of a picture; what a terminal would show."""
+    commands = picture_commands(name)
     shell.environment["HBAGENT_CONFIG"] = "demo/etc/root.toml"
     shell.start("exec hbagent demo --dir demo")
     # Health is known with the first report, and a report that was lost comes again after one report interval.
     assert wait_until(lambda: len(re.findall("ALIVE +✓ OK", shell.run("hbagent nodes").stdout)) == 8, 50)
+    assert wait_until(lambda: "shop (ready)" in shell.run("hbagent explain demo/rack1/node1").stdout, 20)
     lines = ["```"]
     for command in commands:
         done = shell.run(command)
@@ -336,14 +354,15 @@ def masked(text: str) -> list[str]:
     # And how far an ending process has come when it is asked, and whether its beat was due just then.
     passing = "was expected|closed without an answer|/udp: nobody listens there|about it|has not acknowledged .*"
     text = re.sub(rf"(?m)^ *[\d.]+ ms  .*(?:{passing})\n", "", text)
-    without = re.sub(r"\b[0-9a-f]{8}-\d+|\b\d[\d:.TZ-]*(?:ns|us|ms|s|m)?\b", "#", text)
+    without = re.sub(r"\b0x[0-9a-f]+|\b[0-9a-f]{8}-\d+|\b\d[\d:.TZ-]*(?:ns|us|ms|s|m)?\b", "#", text)
     return [" ".join(line.split()) for line in without.splitlines()]
 
 
 @pytest.mark.e2e
 @pytest.mark.timeout(120)
-def test_the_picture_is_what_a_death_in_the_demo_looks_like(shell: Shell) -> None:
-    assert masked(take_picture(shell)) == masked(section(README.read_text(), "picture"))
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_picture_is_what_a_death_or_a_deadlock_in_the_demo_looks_like(shell: Shell, name: str) -> None:
+    assert masked(take_picture(shell, name)) == masked(section(README.read_text(), name))
 
 
 def rewrite(picture: bool) -> None:
@@ -351,12 +370,13 @@ def rewrite(picture: bool) -> None:
     text = replaced(ARCHITECTURE.read_text(), "map", the_map())
     ARCHITECTURE.write_text(replaced(text, "states", the_diagram()))
     if picture:
-        with tempfile.TemporaryDirectory(prefix="hb") as directory:
-            shell = Shell(Path(directory))
-            try:
-                README.write_text(replaced(README.read_text(), "picture", take_picture(shell)))
-            finally:
-                shell.close()
+        for name in PICTURES:
+            with tempfile.TemporaryDirectory(prefix="hb") as directory:
+                shell = Shell(Path(directory))
+                try:
+                    README.write_text(replaced(README.read_text(), name, take_picture(shell, name)))
+                finally:
+                    shell.close()
 
 
 if __name__ == "__main__":
