@@ -161,9 +161,12 @@ class HealthRecord:
             bad[PROBER] = self.parts[PROBER]
         if bad == self.parts or not self.known:
             self._differs = None
-        elif (report.incarnation, report.number) == (self.incarnation, self.report):
-            # The changes up to this very report were told: more than are told at once.
-            self.parts, self._differs = bad, None
+        elif self._blind or (report.incarnation, report.number) == (self.incarnation, self.report):
+            # Of a row, this is what made it so; of this very report, changes were told: more than are told at once.
+            self._blind = self._blind and self._stalled(self.value, report) is None
+            if not self._blind:
+                self.parts, self._differs = bad, None
+                self._goes_by(report.incarnation, report.number, self._sequence_in(report))
         elif self._differs is None:
             self._differs = now
 

@@ -108,7 +108,7 @@ class LeaderCore:
         self.memory = Memory(self._members, self._outbox)
         self._resend_at: int | None = None
         self._tick_at = now + config.tick_ns
-        self._count_at = self._allow_at = self._looked_at = now
+        self._count_at = self._allow_at = now
         self._summary_number = 0
         racks = list(config.racks)
         step = config.summary_interval_ns // max(1, len(racks))
@@ -447,6 +447,9 @@ class LeaderCore:
             self._resend_at = None
             return (Note("warning", "root-link-lost", {"root": link.peer}),) if was else ()
         self._outbox.rewind()
+        # It may be another life of the root, which has none of the reports.
+        soon = now + self._config.summary_interval_ns
+        self._reports_all_at = {rack: min(at, soon) for rack, at in self._reports_all_at.items()}
         # The root hears nobody without a lease, and summaries, which take it, have a connection of their own: on this
         # one they come first.
         summaries = [Send(self._config.root, self._next_summary(rack, now)) for rack in self._config.racks]
@@ -588,7 +591,7 @@ class LeaderCore:
         if old is not None and old.incarnation == report.incarnation and report.number < old.number:
             return self._refuse(sender, "stale", now)
         # What the beats before it have said of the prober comes first: the health of the node is that of both.
-        told = self._look_at_prober(member, 0, now)
+        told = self._look_at_prober(member, now)
         member.report = report
         member.report_at = now
         self._reports_due[member.rack][sender] = 0
@@ -604,14 +607,13 @@ class LeaderCore:
 
     def _look_at_probers(self, now: int) -> Effects:
         """Once a second: whose prober stands still while its agent beats, and whose moves again."""
-        elapsed, self._looked_at = now - self._looked_at, now
         effects: list[Effect] = []
         for member in self._members.values():
-            effects.extend(self._look_at_prober(member, elapsed, now))
+            effects.extend(self._look_at_prober(member, now))
         return tuple(effects)
 
-    def _look_at_prober(self, member: Member, elapsed: int, now: int) -> Effects:
-        if not look(member, elapsed):
+    def _look_at_prober(self, member: Member, now: int) -> Effects:
+        if not look(member):
             return ()
         before, member.health = member.health, _health_of(member)
         return self._health_changed(member, before, (_prober_change(member),), now)
@@ -848,7 +850,8 @@ def _prober_change(member: Member) -> HealthChange:
     before, after = (Health.OK, Health.STALLED) if member.stalled else (Health.STALLED, Health.OK)
     text = ""
     if member.stalled:
-        text = f"its mark has not moved for {show_duration(member.stood_ns)} while the agent beats"
+        beats = member.order.sequence - member.mark_sequence
+        text = f"its mark has not moved for {show_duration(beats * member.interval_ns)} while the agent beats"
     return HealthChange(subject=subject, name=name, before=before, after=after, text=text)
 
 

@@ -59,6 +59,7 @@ class Member:
         "loop_gap_now",
         "mark",
         "mark_of",
+        "mark_sequence",
         "name",
         "old_arrived_at",
         "old_run",
@@ -75,7 +76,6 @@ class Member:
         "silent_from",
         "since",
         "stalled",
-        "stood_ns",
         "suspect_at",
         "tcp_proved",
         "udp_proved",
@@ -125,11 +125,10 @@ class Member:
         self.incompatible = False
         self.report: Report | None = None
         self.report_at = 0
-        #: The mark in its beats that was last seen to move, of which incarnation, and for how long it has stood still
-        #: while the node was heard (`core.vigil`).
+        #: The mark in its beats when it was last seen to move, and of which beat (`core.vigil`).
         self.mark = 0
         self.mark_of: int | None = None
-        self.stood_ns = 0
+        self.mark_sequence = 0
         #: The agent's own prober does not move.
         self.stalled = False
         #: What is being found out about its silence; None while it is heard.

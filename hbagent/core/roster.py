@@ -217,6 +217,8 @@ class Roster:
             if retired is not None:
                 return retired
         member.beats += 1
+        # Also of a beat that is too old to prove life: it goes with the sequence.
+        member.progress = progress
         restarted = verdict is Verdict.RESTART
         if other_clock:
             member.retired_at = None
@@ -246,7 +248,6 @@ class Roster:
         member.heard_at = member.silent_from = now - age
         member.incompatible = False
         member.left_at = None
-        member.progress = progress
         member.digest = digest
         member.loop_gap_now = max(member.loop_gap_now, loop_gap_ns)
         member.suspect_at = member.detector.beat(sent_ns, due_in_ns, interval_ns, now)

@@ -1,34 +1,33 @@
 """Whether the half of an agent that looks at things still does: its mark rides in the beats, and must move.
 
-Looked at once a second for each node, so a beat costs nothing more. Time counts only while the node is plainly
-heard, and at most a second of it for each look: what this leader, the network or the whole host has lost is nobody's
-standstill.
+Looked at once a second for each node, so a beat costs nothing more. Two beats with the same mark prove that it has not
+moved between them. How long that was is counted in beats that the agent sent meanwhile, also those that were lost: an
+agent that was stopped, or whose host slept, has sent none, and a prober that was stopped with it is not stuck.
 """
 
 from __future__ import annotations
 
 from .member import Member
-from .units import SECOND
+from .states import Liveness
 
 #: A mark rides in every beat: one that comes with three of them unmoved is not just unlucky.
 BEATS_MIN = 3
 
 
-def look(member: Member, elapsed_ns: int) -> bool:
-    """So much time has passed since the last look; True when `member.stalled` has changed."""
+def look(member: Member) -> bool:
+    """Judge by the beats that have come since the last look; True when `member.stalled` has changed."""
     report = member.report
-    if report is None:
+    if report is None or member.heard_at is None or member.liveness is Liveness.LEFT:
+        # What an earlier life of this leader knew of it says nothing of its mark, and no more does its goodbye.
         return False
-    incarnation = member.order.incarnation
-    if not report.window_ns or member.progress != member.mark or incarnation != member.mark_of:
-        member.mark, member.mark_of = member.progress, incarnation
-        member.stood_ns = 0
+    order = member.order
+    if not report.window_ns or member.progress != member.mark or order.incarnation != member.mark_of:
+        member.mark, member.mark_of = member.progress, order.incarnation
+        member.mark_sequence = order.sequence
         stalled = False
     else:
-        # Known alive from an earlier life of this leader is not heard.
-        if member.cause is None and member.doubt is None and member.heard_at is not None:
-            member.stood_ns += min(elapsed_ns, SECOND)
-        stalled = member.stalled or member.stood_ns >= max(report.window_ns, BEATS_MIN * member.interval_ns)
+        stood_ns = (order.sequence - member.mark_sequence) * member.interval_ns
+        stalled = stood_ns >= max(report.window_ns, BEATS_MIN * member.interval_ns)
     if stalled is member.stalled:
         return False
     member.stalled = stalled

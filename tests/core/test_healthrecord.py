@@ -191,6 +191,17 @@ def test_one_behind_something_worse_is_left_as_it_is() -> None:
     assert health.parts[PROBER] is STALLED
 
 
+def test_the_report_that_comes_after_a_row_tells_what_made_it_so_and_is_no_news() -> None:
+    health = record()
+    assert gist(health.believe(CRITICAL, None)) == ["OK>CRITICAL"]
+    health.passed_on(report(4, WARNING, ("disk", WARNING)), 0)
+    health.passed_on(report(5, CRITICAL, ("web", CRITICAL)), 0)
+    assert health.parts == {("app", "web"): CRITICAL}
+    assert not health.overdue(PATIENCE, 60 * SECOND)
+    assert health.take(became(5, CRITICAL, OK, part("web", CRITICAL))) is None
+    assert gist(health.take(became(6, OK, CRITICAL, part("web", OK, CRITICAL)))) == ["CRITICAL>OK", "web CRITICAL>OK"]
+
+
 def test_a_row_alone_is_believed_too_and_the_transition_that_comes_after_it_is_told_to_nobody() -> None:
     health = record()
     assert gist(health.believe(CRITICAL, None)) == ["OK>CRITICAL"]

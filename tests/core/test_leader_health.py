@@ -20,6 +20,7 @@ from hbagent.core.messages import (
     Linked,
     ProbeResult,
     Query,
+    RackReports,
     RackSummary,
     Report,
     Transition,
@@ -210,6 +211,19 @@ def test_a_probe_that_wavers_does_not_push_the_verdicts_out_of_the_story() -> No
     assert len(story) == 1 + STORY_LENGTH
 
 
+def test_a_root_that_is_reached_again_gets_every_report_soon_for_it_may_be_another_life_of_it() -> None:
+    watch = Watch()
+    watch.report(1, Health.CRITICAL, web(Health.CRITICAL))
+    watch.run(5)
+    watch.take(watch.core.receive("", Linked(ROOT, False), watch.now))
+    watch.take(watch.core.receive("", Linked(ROOT, True), watch.now))
+    watch.effects.clear()
+    watch.run(2.1)
+    published = [effect.message for effect in watch.effects if isinstance(effect, Publish)]
+    (reports,) = [message for message in published if isinstance(message, RackReports)]
+    assert [item.node for item in reports.reports] == ["node1"]
+
+
 # ---- the prober ------------------------------------------------------------------------------------------
 
 
@@ -249,6 +263,18 @@ def test_what_is_worse_than_a_stalled_prober_stays_what_the_node_is() -> None:
     assert (told.health_before, told.health_after) == (Health.CRITICAL, Health.CRITICAL)
     watch.report(2, Health.OK, web(Health.OK), window_ns=10 * SECOND)
     assert watch.health[1].health_after is Health.STALLED
+
+
+def test_beats_too_old_to_prove_life_have_their_marks_all_the_same() -> None:
+    watch = Watch()
+    watch.report(1, Health.OK, window_ns=10 * SECOND)
+    watch.beating.clear()
+    watch.run(16)
+    for late in range(1, 14):
+        old = beat(watch.sequence - 15 + late, sent_mono_ns=(watch.sequence - 15 + late) * SECOND, progress=1 + late)
+        watch.take(give(watch.core, old, watch.now, NODE))
+    watch.run(3)
+    assert watch.health == []
 
 
 def test_a_prober_that_moved_before_its_report_came_is_told_as_well_again_before_the_report_is() -> None:

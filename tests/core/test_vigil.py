@@ -3,15 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pytest
 
 from hbagent.core.config import DetectorConfig
 from hbagent.core.detector import make_detector
-from hbagent.core.doubt import Doubt
 from hbagent.core.member import Member
 from hbagent.core.messages import Report
-from hbagent.core.states import Cause, Liveness
-from hbagent.core.units import MINUTE, SECOND
+from hbagent.core.states import Liveness
+from hbagent.core.units import SECOND
 from hbagent.core.vigil import look
 from tests.build import INCARNATION, NODE
 
@@ -21,91 +19,99 @@ WINDOW_S = 10
 def watched(**fields: Any) -> Member:
     """A node that is heard and has a prober; its mark has just moved."""
     member = Member(NODE, make_detector(DetectorConfig(), lambda instant: 0), SECOND, 0)
-    member.liveness, member.cause = Liveness.ALIVE, None
     member.order.judge(INCARNATION, 1)
+    member.order.sequence = 1
     member.report = Report(incarnation=INCARNATION, number=1, window_ns=WINDOW_S * SECOND)
     member.progress, member.heard_at = 7, 0
     for name, value in fields.items():
         setattr(member, name, value)
-    assert not look(member, SECOND)
+    assert not look(member)
     return member
 
 
-def seconds_until_told(member: Member, longest: int = 60, elapsed_ns: int = SECOND) -> int | None:
-    return next((second for second in range(1, longest + 1) if look(member, elapsed_ns)), None)
+def beats_until_told(member: Member, longest: int = 60, step: int = 1) -> int | None:
+    """After how many more beats with the same mark it is told; looked at after each, or after every `step`."""
+    for beats in range(step, longest + 1, step):
+        member.order.sequence += step
+        if look(member):
+            return beats
+    return None
 
 
 def test_a_mark_that_stands_still_while_beats_come_is_told_once_after_its_window() -> None:
     member = watched()
-    assert seconds_until_told(member) == WINDOW_S
+    assert beats_until_told(member) == WINDOW_S
     assert member.stalled
-    assert seconds_until_told(member) is None
+    assert beats_until_told(member) is None
 
 
 def test_one_that_moves_is_not() -> None:
     member = watched()
     for _ in range(60):
         member.progress += 1
-        assert not look(member, SECOND)
-        assert seconds_until_told(member, WINDOW_S - 1) is None
+        assert not look(member)
+        assert beats_until_told(member, WINDOW_S - 1) is None
 
 
 def test_it_is_well_again_as_soon_as_it_moves() -> None:
     member = watched()
-    seconds_until_told(member)
+    beats_until_told(member)
     member.progress += 1
-    assert look(member, SECOND)
+    assert look(member)
     assert not member.stalled
-    assert seconds_until_told(member) == WINDOW_S
+    assert beats_until_told(member) == WINDOW_S
 
 
 def test_a_new_incarnation_begins_anew_whatever_its_mark() -> None:
     member = watched()
-    seconds_until_told(member)
+    beats_until_told(member)
     member.order.judge(INCARNATION + 1, 1)
-    assert look(member, SECOND)
+    member.order.sequence = 1
+    assert look(member)
     assert not member.stalled
 
 
-@pytest.mark.parametrize(
-    "silent",
-    [
-        {"doubt": Doubt(0, 0)},
-        {"cause": Cause.SILENCE, "liveness": Liveness.SUSPECT},
-        {"cause": Cause.LINK_CUT},
-        {"heard_at": None},
-        {"cause": Cause.NEVER_SEEN, "liveness": Liveness.UNKNOWN},
-    ],
-    ids=lambda silent: "+".join(silent),
-)
-def test_time_in_which_the_node_is_not_plainly_heard_does_not_count(silent: dict[str, Any]) -> None:
+def test_while_no_beat_comes_nothing_is_known_of_the_mark() -> None:
     member = watched()
-    assert seconds_until_told(member, WINDOW_S - 1) is None
-    for name, value in silent.items():
-        setattr(member, name, value)
-    assert seconds_until_told(member) is None
-    member.doubt, member.cause, member.liveness, member.heard_at = None, None, Liveness.ALIVE, 0
-    assert seconds_until_told(member) == 1
+    assert beats_until_told(member, WINDOW_S - 1) is None
+    for _ in range(1000):
+        assert not look(member)
+    assert beats_until_told(member) == 1
 
 
-def test_a_pause_of_the_leader_counts_for_no_more_than_a_second() -> None:
-    assert seconds_until_told(watched(), elapsed_ns=MINUTE) == WINDOW_S
+def test_beats_that_were_lost_count_as_sent() -> None:
+    assert beats_until_told(watched(), step=6) == 12
 
 
-def test_slow_beats_need_longer() -> None:
-    assert seconds_until_told(watched(interval_ns=8 * SECOND)) == 24
+def test_slow_beats_need_longer_and_fast_ones_as_long() -> None:
+    assert beats_until_told(watched(interval_ns=8 * SECOND)) == 3
+    assert beats_until_told(watched(interval_ns=SECOND // 4)) == 4 * WINDOW_S
+
+
+def test_what_an_earlier_life_of_the_leader_knew_is_no_beat() -> None:
+    member = watched(heard_at=None)
+    assert beats_until_told(member) is None
+    member.heard_at = 0
+    member.order.sequence += 1000
+    assert not look(member)
+    assert beats_until_told(member) == WINDOW_S
+
+
+def test_a_goodbye_on_the_control_path_brings_a_sequence_and_no_mark() -> None:
+    member = watched(liveness=Liveness.LEFT)
+    assert beats_until_told(member) is None
 
 
 def test_a_node_without_a_prober_is_not_watched() -> None:
     report = Report(incarnation=INCARNATION, number=1)
-    assert seconds_until_told(watched(report=report)) is None
-    assert seconds_until_told(watched(report=None)) is None
+    assert beats_until_told(watched(report=report)) is None
+    assert beats_until_told(watched(report=None)) is None
 
 
 def test_nor_one_that_was_told_to_run_none_any_more() -> None:
     member = watched()
-    seconds_until_told(member)
+    beats_until_told(member)
     assert member.report is not None
     member.report = msgspec.structs.replace(member.report, window_ns=0)
-    assert look(member, SECOND)
+    assert look(member)
     assert not member.stalled

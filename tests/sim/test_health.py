@@ -114,7 +114,7 @@ def no_order(patch: pytest.MonkeyPatch) -> None:
 def impatient(patch: pytest.MonkeyPatch) -> None:
     """A prober is stuck as soon as two beats bring the same mark."""
 
-    def look(member: Any, elapsed_ns: int) -> bool:
+    def look(member: Any) -> bool:
         was, member.stalled = member.stalled, bool(member.report) and member.progress == member.mark
         member.mark = member.progress
         return was is not member.stalled

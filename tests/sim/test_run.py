@@ -21,8 +21,11 @@ MAIN = ("quiet", "loss", "partition", "leader-restart", "observer-pause")
 OTHER = tuple(name for name in CATALOG if name not in MAIN)
 #: Several faults at once find what none does alone.
 MIXED = (
-    ("leader-restart", "partition", "loss", "agent-crash", "observer-pause", "root-restart"),
-    ("observer-pause", "agent-pause", "duplicate", "delay", "goodbye", "disk-trouble", "clock-step", "root-pause"),
+    ("leader-restart", "partition", "loss", "agent-crash", "observer-pause", "root-restart", "app-stuck"),
+    (
+        *("observer-pause", "agent-pause", "duplicate", "delay", "goodbye", "disk-trouble", "clock-step"),
+        *("root-pause", "app-stuck", "prober-stuck"),
+    ),
 )
 SEEDS = int(os.environ.get("HBAGENT_SEEDS", "100"))
 ROOT = Path(__file__).resolve().parent.parent.parent
