@@ -20,7 +20,7 @@ import msgspec
 from . import drills
 from .account import STOOD_STILL, reason
 from .bundles import Bundle, Bundles, bundle_of, too_many
-from .changes import PROBER, bad_parts, compare, sentence, told
+from .changes import PROBER, bad_parts, compare, sentence, told, worst_first
 from .config import LeaderConfig
 from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Send
 from .health import worse
@@ -486,7 +486,7 @@ class LeaderCore:
             self._count_at = now + SECOND
             self._allow_beats(now)
             effects.extend(self._missing_reports())
-            effects.extend(self._look_at_probers(now))
+            effects.extend(self._look_at_health(now))
             effects.extend(self._ask_accounts())
             beats = sum(member.beats for member in self._members.values())
             self.inquiry.refill(beats - self._beats_seen)
@@ -590,41 +590,44 @@ class LeaderCore:
         old = member.report
         if old is not None and old.incarnation == report.incarnation and report.number < old.number:
             return self._refuse(sender, "stale", now)
-        # What the beats before it have said of the prober comes first: the health of the node is that of both.
-        told = self._look_at_prober(member, now)
         member.report = report
         member.report_at = now
         self._reports_due[member.rack][sender] = 0
-        before, member.health = member.health, _health_of(member)
-        if old is None or member.liveness not in (Liveness.ALIVE, Liveness.SUSPECT):
-            # Nothing to compare with, or nobody there: the root goes by the rows of the summaries.
-            return told
-        if (old.incarnation, old.number) == (report.incarnation, report.number):
-            return told
-        return (*told, *self._health_changed(member, before, compare(bad_parts(old), report), now))
+        return self._weigh(member, now)
 
     # ---- health ------------------------------------------------------------------------------------------
 
-    def _look_at_probers(self, now: int) -> Effects:
-        """Once a second: whose prober stands still while its agent beats, and whose moves again."""
+    def _look_at_health(self, now: int) -> Effects:
+        """Once a second: whose prober stands still, whose moves again, and who is back with another report."""
         effects: list[Effect] = []
         for member in self._members.values():
-            effects.extend(self._look_at_prober(member, now))
+            if look(member) or member.weighed is not member.report:
+                effects.extend(self._weigh(member, now))
         return tuple(effects)
 
-    def _look_at_prober(self, member: Member, now: int) -> Effects:
-        if not look(member):
-            return ()
-        before, member.health = member.health, _health_of(member)
-        return self._health_changed(member, before, (_prober_change(member),), now)
+    def _weigh(self, member: Member, now: int) -> Effects:
+        """Compare what is known of a node's health with what was told of it. It has nothing to do with its liveness.
 
-    def _health_changed(self, member: Member, before: Health, changes: tuple[HealthChange, ...], now: int) -> Effects:
-        """Tell what changed of a node's health, if anything did. It has nothing to do with its liveness."""
+        What a node says that nobody hears waits until somebody does.
+        """
         report = member.report
-        if (not changes and before is member.health) or report is None:
+        if report is None or (member.parts is not None and not _is_there(member)):
             return ()
+        member.weighed = report
+        look(member)
+        parts, health = bad_parts(report), report.health
+        if member.stalled:
+            parts[PROBER], health = Health.STALLED, worse(health, Health.STALLED)
+        known, before = member.parts, member.health
+        member.parts, member.health = parts, health
+        if known is None or (parts == known and health is before):
+            # The first report is compared with nothing: the root goes by the rows of the summaries.
+            return ()
+        changes = compare(known, report)
+        if member.stalled is not (PROBER in known):
+            changes = worst_first((*changes, _prober_change(member)))
         evidence = Evidence(
-            text=sentence(changes, before, member.health),
+            text=sentence(changes, before, health),
             incarnation=report.incarnation,
             sequence=member.order.sequence,
             interval_ns=member.interval_ns,
@@ -663,7 +666,7 @@ class LeaderCore:
         member = self._members.get(node)
         if member is None:
             return f"no node {node!r} in {', '.join(self._config.racks)}"
-        if member.liveness not in (Liveness.ALIVE, Liveness.SUSPECT):
+        if not _is_there(member):
             return f"{node} is {member.liveness.value}: it cannot be asked"
         return ""
 
@@ -838,11 +841,8 @@ class LeaderCore:
     }
 
 
-def _health_of(member: Member) -> Health:
-    """What its newest report says, and what is known of who says it."""
-    if member.report is None:
-        return Health.UNKNOWN
-    return worse(member.report.health, Health.STALLED) if member.stalled else member.report.health
+def _is_there(member: Member) -> bool:
+    return member.liveness in (Liveness.ALIVE, Liveness.SUSPECT)
 
 
 def _prober_change(member: Member) -> HealthChange:

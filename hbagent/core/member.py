@@ -12,6 +12,7 @@ to deliver beats 3.3 s old when the cut ended; by their age they prove nothing.
 
 from __future__ import annotations
 
+from .changes import Parts
 from .detector import Detector
 from .doubt import Doubt
 from .messages import Evidence, Report
@@ -65,6 +66,7 @@ class Member:
         "old_run",
         "old_sent_ns",
         "order",
+        "parts",
         "progress",
         "questions",
         "queued_for",
@@ -81,6 +83,7 @@ class Member:
         "udp_proved",
         "verdict",
         "version",
+        "weighed",
     )
 
     def __init__(self, name: str, detector: Detector, interval_ns: int, now: int) -> None:
@@ -125,6 +128,10 @@ class Member:
         self.incompatible = False
         self.report: Report | None = None
         self.report_at = 0
+        #: The report that was last compared with what was told of its health, and which parts were told as not OK;
+        #: None before the first report.
+        self.weighed: Report | None = None
+        self.parts: Parts | None = None
         #: The mark in its beats when it was last seen to move, and of which beat (`core.vigil`).
         self.mark = 0
         self.mark_of: int | None = None

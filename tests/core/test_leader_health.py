@@ -177,15 +177,21 @@ def test_a_part_that_changes_without_the_node_is_told_and_so_is_a_node_without_a
     assert (second.health_before, second.health_after, second.evidence.changes) == (Health.CRITICAL, Health.WARNING, ())
 
 
-def test_what_a_node_says_that_nobody_hears_is_kept_and_not_told() -> None:
+def test_what_a_node_says_that_nobody_hears_is_told_when_somebody_does() -> None:
     watch = Watch()
-    watch.report(1, Health.OK, web(Health.OK))
+    watch.report(1, Health.OK, web(Health.OK), disk(Health.OK))
     watch.beating.remove(NODE)
     watch.run(20)
     assert watch.core.roster.members[NODE].liveness is Liveness.DEAD
-    watch.report(2, Health.CRITICAL, web(Health.CRITICAL))
+    watch.report(2, Health.WARNING, web(Health.OK), disk(Health.WARNING))
+    watch.report(3, Health.CRITICAL, web(Health.CRITICAL), disk(Health.OK))
+    watch.run(5)
     assert watch.health == []
-    assert watch.core.roster.members[NODE].health is Health.CRITICAL
+    watch.beating.append(NODE)
+    watch.run(2.1)
+    (told,) = watch.health
+    assert (told.health_before, told.health_after, told.report) == (Health.OK, Health.CRITICAL, 3)
+    assert [change.name for change in told.evidence.changes] == ["web"]
 
 
 def test_a_node_that_dies_and_returns_as_it_was_has_not_changed() -> None:
@@ -277,17 +283,21 @@ def test_beats_too_old_to_prove_life_have_their_marks_all_the_same() -> None:
     assert watch.health == []
 
 
-def test_a_prober_that_moved_before_its_report_came_is_told_as_well_again_before_the_report_is() -> None:
+def test_a_prober_that_moved_before_its_report_came_is_told_as_well_again_with_it() -> None:
     watch = Watch()
     watch.report(1, Health.OK, web(Health.OK), window_ns=10 * SECOND)
     watch.run(12.5)
     watch.progress[NODE] += 1
     watch.run(0.6)
     assert len(watch.health) == 1
-    watch.report(2, Health.CRITICAL, web(Health.CRITICAL), window_ns=10 * SECOND)
-    _, moves, web_fails = watch.health
-    assert (moves.health_before, moves.health_after, moves.report) == (Health.STALLED, Health.OK, 1)
-    assert (web_fails.health_before, web_fails.health_after, web_fails.report) == (Health.OK, Health.CRITICAL, 2)
+    watch.report(2, Health.WARNING, web(Health.WARNING), window_ns=10 * SECOND)
+    watch.run(3)
+    _, both = watch.health
+    assert (both.health_before, both.health_after, both.report) == (Health.STALLED, Health.WARNING, 2)
+    assert [(change.name, change.after) for change in both.evidence.changes] == [
+        ("web", Health.WARNING),
+        ("prober", Health.OK),
+    ]
 
 
 # ---- health never touches liveness -----------------------------------------------------------------------

@@ -85,8 +85,7 @@ def test_what_changed_while_the_leader_was_away_is_read_from_rows(
 
 def deaf_leader(patch: pytest.MonkeyPatch) -> None:
     """Reports are taken in and compared with nothing."""
-    patch.setattr(leader_module, "compare", lambda before, report: ())
-    patch.setattr(LeaderCore, "_health_changed", lambda self, member, before, changes, now: ())
+    patch.setattr(LeaderCore, "_weigh", lambda self, member, now: ())
     patch.setattr(HealthRecord, "overdue", lambda self, patience_ns, now: False)
 
 
