@@ -163,31 +163,47 @@ def control_group(pid: int, proc: str = PROC) -> list[str]:
 
 
 def _by_pidfile(check: ProcessCheck, memory: dict[str, Any], proc: str) -> CheckFinished:
-    path = check.pidfile
+    try:
+        process = of_pidfile(check.pidfile, proc)
+    except Missing as error:
+        return finished(error.health, str(error), [_count(check, 0)] if error.counted else [])
+    return _judge(check, [process], f"{process.name} of {check.pidfile}", memory)
+
+
+class Missing(Exception):
+    """The process that a file names is not there; the text says why. `counted`: so much is sure."""
+
+    def __init__(self, text: str, health: Health = Health.CRITICAL, counted: bool = True) -> None:
+        super().__init__(text)
+        self.health = health
+        self.counted = counted
+
+
+def of_pidfile(path: str, proc: str = PROC) -> Process:
+    """The living process that a file names. Raises Missing, also when it was started after the file was written."""
     try:
         data = read(path, 64)
         written = os.stat(path).st_mtime
     except FileNotFoundError:
-        return finished(Health.CRITICAL, f"{path} does not exist", [_count(check, 0)])
+        raise Missing(f"{path} does not exist") from None
     words = data.split()
     if not words or not words[0].isdigit() or not 0 < int(words[0]) < 1 << 31:
-        return finished(Health.CRITICAL, f"{path} holds no process id: {data[:32].decode(errors='replace')!r}")
+        raise Missing(f"{path} holds no process id: {data[:32].decode(errors='replace')!r}", counted=False)
     pid = int(words[0])
     try:
         process = parse_stat(read(f"{proc}/{pid}/stat", 4096))
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         if _exists(pid):
-            return finished(
-                Health.UNKNOWN, f"process {pid} exists, and is hidden from the agent: it may be another one"
-            )
-        return finished(Health.CRITICAL, f"process {pid} of {path} is not running", [_count(check, 0)])
+            text = f"process {pid} exists, and is hidden from the agent: it may be another one"
+            raise Missing(text, Health.UNKNOWN, counted=False) from None
+        raise Missing(f"process {pid} of {path} is not running") from None
     if process.state in "ZX":
-        return finished(Health.CRITICAL, f"process {pid} of {path} is dead (a zombie)", [_count(check, 0)])
+        raise Missing(f"process {pid} of {path} is dead (a zombie)")
     later = _started_later_s(process, path, written)
     if later > STALE_S:
         text = f"{path} is stale: process {pid} ({process.name}) was started {show_duration(int(later * SECOND))} later"
-        return finished(Health.CRITICAL, text, [_count(check, 0)])
-    return _judge(check, [process], f"{process.name} of {path}", memory)
+        raise Missing(text, counted=False)
+    return process
 
 
 def _exists(pid: int) -> bool:

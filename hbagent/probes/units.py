@@ -105,6 +105,15 @@ def failed_units(deadline: Deadline) -> list[str]:
     return [line.split()[0] for line in said.splitlines() if line.strip()]
 
 
+def main_process(unit: str, timeout_ns: int) -> int:
+    """Process id of a unit's main process. Raises Unanswered, also for a unit that has none, and ValueError."""
+    told = parse(ask(["show", "--property=MainPID,ActiveState", "--", checked_name(unit)], Deadline(timeout_ns)))
+    pid = _number(told.get("MainPID"))
+    if not pid:
+        raise Unanswered(f"{unit} has no main process; it is {told.get('ActiveState') or 'not known'}")
+    return pid
+
+
 def restart(unit: str, timeout_ns: int = RESTART_NS) -> str:
     """Have systemd restart a unit and wait until it has; why it did not, or "".
 

@@ -27,6 +27,8 @@ ALLOWANCE_NS = 500 * MILLISECOND
 FACTS_NS = 5 * SECOND
 #: Two looks at least a second apart, and the reads around them; after a helper that gave no answer.
 EXAMINE_NS = 7 * SECOND
+#: Time to ask systemd for the main process of a unit.
+FIND_NS = 500 * MILLISECOND
 #: A disk that takes longer than this is none to keep anything on.
 DISK_NS = 5 * SECOND
 #: systemd gives a unit 90 s to stop, and as long to start.
@@ -115,9 +117,23 @@ def examine(order: ExamineOrder, files: Sequence[int]) -> Examined:
 
     place = order.place
     try:
-        return examination.examine(order.order, place.helper, files, _shelf(place).put if place.state_dir else None)
+        keep = _shelf(place).put if place.state_dir else None
+        return examination.examine(_found(order.order), place.helper, files, keep)
     except Exception as error:
-        return Examined(run=order.order.run, stall=Stall.UNKNOWN, error=f"{type(error).__name__}: {error}"[:500])
+        told = str(error) or type(error).__name__
+        return Examined(run=order.order.run, stall=Stall.UNKNOWN, error=f"it cannot be examined: {told}"[:500])
+
+
+def _found(order: Examine) -> Examine:
+    """With the process that a file or a unit names, where the order names none. Raises with why there is none."""
+    from hbagent.probes import processes, units
+
+    if order.pid:
+        return order
+    if order.pidfile:
+        process = processes.of_pidfile(order.pidfile)
+        return msgspec.structs.replace(order, pid=process.pid, start=process.start)
+    return msgspec.structs.replace(order, pid=units.main_process(order.unit, FIND_NS))
 
 
 def _shelf(place: Place) -> Any:

@@ -255,7 +255,7 @@ class Prober:
         fd = self._notify.stacks(effect.stacks) if self._notify is not None and effect.stacks else None
         order = jobs.ExamineOrder(effect, self._place())
         files = (fd,) if fd is not None else ()
-        self._job("examine", order, functools.partial(self._examined, effect), files=files)
+        self._job("examine", order, functools.partial(self._examined, effect), f"examine {effect.app}", files)
 
     def _examined(self, effect: Examine, outcome: Outcome) -> None:
         examined = outcome.value

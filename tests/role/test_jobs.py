@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from hbagent.core.checks import ExecCheck, FileCheck
 from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck
-from hbagent.core.messages import CheckFinished, Recalled, Remembered
+from hbagent.core.messages import CheckFinished, Examined, Recalled, Remembered
 from hbagent.core.states import Health, Stall
 from hbagent.core.units import SECOND
 from hbagent.probes.hands import Hands, Outcome
@@ -131,3 +132,38 @@ def test_nothing_heavy_is_loaded_with_the_registry() -> None:
 
 #: Without `site`, whose path files load what they like.
 SETUP = f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}; "
+
+
+def examined(hands: Hands, **fields: Any) -> Examined:
+    order = ExamineOrder(Examine(run=5, app="web", pid=0, **fields), Place())
+    found: Examined = do(hands, "examine", order).value
+    assert found.run == 5
+    return found
+
+
+def test_the_process_of_an_application_is_found_by_its_pidfile(hands: Hands, tmp_path: Path) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        pidfile = tmp_path / "web.pid"
+        pidfile.write_text(f"{child.pid}\n")
+        found = examined(hands, pidfile=str(pidfile))
+        assert found.stall is Stall.LOCK_WAIT or found.stall is Stall.IDLE, found
+    finally:
+        child.kill()
+        child.wait()
+    gone = examined(hands, pidfile=str(pidfile))
+    assert gone.stall is Stall.UNKNOWN and "is not running" in gone.error
+
+
+def test_the_process_of_an_application_is_found_by_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    program = tmp_path / "systemctl"
+    program.write_text(f"#!/bin/sh\necho MainPID={child.pid}; echo ActiveState=active\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with contextlib.closing(Hands(JOBS, 1)) as hands:
+        assert examined(hands, unit="web.service").error == ""
+        program.write_text("#!/bin/sh\necho MainPID=0; echo ActiveState=failed\n")
+        assert "web.service has no main process; it is failed" in examined(hands, unit="web.service").error
+    child.kill()
+    child.wait()
