@@ -82,6 +82,8 @@ class App:
         self.stall: Stall | None = None
         self.details: tuple[str, ...] = ()
         self.bundle = ""
+        #: The evidence of the trouble that it is in now has been kept.
+        self.evident = False
         #: What the last examination found, in a clause.
         self._found = ""
         #: Why it is not restarted any more; "" while it may be.
@@ -212,7 +214,7 @@ class App:
         self._fed_at = self._judged_from = None
         if self.state is AppState.STOPPING:
             self.state = AppState.STOPPED
-        elif told and self.state not in _ENDED:
+        elif (told or self.state is AppState.STUCK) and self.state not in _ENDED:
             self._gone_at = now
 
     def _ended(self, value: str, now: int) -> bool:
@@ -297,6 +299,9 @@ class App:
             return
         if self.state is AppState.EXPIRED:
             self.state = AppState.STOPPED
+        if self._gone_at is not None:
+            # Until it is known how it ended, it is what it was.
+            return
         if self.state in _ENDED:
             self._rest()
         if self.state is AppState.FAILED:
@@ -334,6 +339,7 @@ class App:
         self.stall = None
         self.details = ()
         self._found = self.given_up = ""
+        self.evident = False
 
     def trouble(self, now: int) -> str:
         """Why it is stuck, in a clause; "" when it is not."""
@@ -387,6 +393,7 @@ class App:
         self.stall = examined.stall
         self.details = examined.details
         self.bundle = examined.bundle or self.bundle
+        self.evident = self.evident or bool(examined.bundle)
         self._found = examined.text or examined.error
 
     def restore(
@@ -412,6 +419,23 @@ class App:
             self._result = text
         if state is AppState.STUCK:
             self._judged_from = now + RESTORED_NS
+
+    def stuck_marks(self) -> dict[str, tuple[int, int | None, int, int]]:
+        """Of one that is stuck: count, queue and window of each mark, and when it moved last."""
+        if self.state is not AppState.STUCK:
+            return {}
+        return {
+            name: (mark.count, mark.queued, mark.window_ns, mark.moved_at)
+            for name, mark in self.marks.items()
+            if mark.count is not None
+        }
+
+    def restore_mark(self, name: str, count: int, queued: int | None, window_ns: int, moved_at: int, now: int) -> None:
+        """A mark that stood still when an earlier life of the prober ended."""
+        if len(self.marks) < MARKS_MAX and window_ns > 0:
+            mark = self.marks[name] = _Mark(now)
+            mark.tell(count, queued, window_ns, now)
+            mark.moved_at = min(moved_at, now)
 
     # ---- showing and keeping -----------------------------------------------------------------------------
 

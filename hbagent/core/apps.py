@@ -11,14 +11,20 @@ from typing import Any
 
 from .app import App
 from .config import AppConfig, ProberConfig
-from .effects import Drop, Effect, Watch
-from .messages import Notified
+from .effects import Drop, Effect, Effects, Watch
+from .messages import Notified, ProbeResult
 from .names import is_part
+from .refusals import Refusals
 from .states import AppState, Health, Stall
+from .units import MINUTE
 from .wallclock import WallClock
 
 #: Refused datagrams are counted by these reasons.
 STRANGER, FORBIDDEN, FULL, MALFORMED = "stranger", "forbidden", "too-many-apps", "malformed"
+#: Of the names that nobody configured, one user has this share; root has all.
+SHARE = 4
+#: For so long after somebody was refused for want of names that is shown.
+FULL_SHOWN_NS = 10 * MINUTE
 #: Keys that only say who is meant.
 _NAMING = ("X_HBAGENT_APP", "X_HBAGENT_MAIN", "MAINPID", "X_HBAGENT_STACKS", "BARRIER")
 _ROOT = 0
@@ -31,8 +37,10 @@ class Apps:
         self._guests_max = config.guests_max
         self._guest = AppConfig(name="guest")
         self.by_name: dict[str, App] = {}
-        #: Datagrams refused, by reason.
-        self.refused: dict[str, int] = {}
+        self._refusals = Refusals()
+        #: Datagrams, and lines of datagrams, refused, by reason.
+        self.refused = self._refusals.counts
+        self._full_at: int | None = None
         self.reconfigure(config, now)
 
     def reconfigure(self, config: ProberConfig, now: int) -> None:
@@ -54,8 +62,10 @@ class Apps:
         effects: list[Effect] = []
         app = self._of(notified, now)
         if isinstance(app, str):
-            self.refused[app] = self.refused.get(app, 0) + 1
-            return [Drop(notified.stacks)] if notified.stacks else []
+            if app == FULL:
+                self._full_at = now
+            effects += self._refuse(app, notified, now)
+            return [*effects, Drop(notified.stacks)] if notified.stacks else effects
         fields = dict(notified.fields)
         if fields.get("X_HBAGENT_FORGET") == "1":
             return self._forget(app, now)
@@ -74,9 +84,24 @@ class Apps:
         bad = app.tell(said, now, notified.pid, begins="X_HBAGENT_MAIN" in fields)
         if notified.pid in app.speakers() - known:
             effects.append(Watch(notified.pid, notified.start))
-        if bad:
-            self.refused[MALFORMED] = self.refused.get(MALFORMED, 0) + bad
+        for _ in range(bad):
+            effects += self._refuse(MALFORMED, notified, now)
         return effects
+
+    def _refuse(self, reason: str, notified: Notified, now: int) -> Effects:
+        """Count it, and say it now and then."""
+        name = next((value for key, value in notified.fields if key == "X_HBAGENT_APP"), "")
+        return self._refusals.add(f"uid {notified.uid}", reason, now, f"process {notified.pid} {name}".strip())
+
+    def full(self, now: int) -> bool:
+        """Somebody was refused lately because all names are taken."""
+        return self._full_at is not None and now < self._full_at + FULL_SHOWN_NS
+
+    def full_row(self) -> ProbeResult:
+        """What is told of that, as a probe would."""
+        count = self.refused[FULL]
+        text = f"names of applications are used up (guests_max = {self._guests_max}): {count} datagrams refused"
+        return ProbeResult(name="applications", kind="agent", health=Health.WARNING, text=text)
 
     def _forget(self, app: App, now: int) -> list[Effect]:
         """It is over and done with: a guest is no longer known, a configured one begins anew."""
@@ -91,8 +116,7 @@ class Apps:
         """It names its own main process: one of its own user, which is not the process of another application."""
         pid = int(main) if main.isascii() and main.isdecimal() and len(main) <= 10 else 0
         if not pid or notified.main_uid == -1 or notified.uid not in (_ROOT, notified.main_uid):
-            self.refused[FORBIDDEN] = self.refused.get(FORBIDDEN, 0) + 1
-            return []
+            return [*self._refuse(FORBIDDEN, notified, now)]
         if (pid, notified.main_start) == (app.pid, app.start):
             app.pid_told = True
             return []
@@ -123,9 +147,10 @@ class Apps:
         if app is None:
             if not is_part(name):
                 return MALFORMED
-            if not self._room():
+            if not self._room(notified.uid):
                 return FULL
             app = self.by_name[name] = App(AppConfig(name=name), now, guest=True)
+            app.uid = notified.uid if notified.uid != _ROOT else None
         return app if self._may_speak(app, notified) else FORBIDDEN
 
     def _may_speak(self, app: App, notified: Notified) -> bool:
@@ -137,15 +162,21 @@ class Apps:
             app.uid = notified.uid
         return notified.uid == app.uid
 
-    def _room(self) -> bool:
-        """A guest that ended well may go for a new one; who is in trouble is never forgotten."""
+    def _room(self, uid: int | None) -> bool:
+        """A guest of whom nothing is due may go for a new one; who is in trouble, or lives, is never forgotten."""
         guests = [app for app in self.by_name.values() if app.guest]
-        if len(guests) < self._guests_max:
-            return True
-        ended = [app for app in guests if app.state is AppState.STOPPED and app.due_at is None]
-        if not ended:
+        if uid not in (_ROOT, None):
+            own = [app for app in guests if app.uid == uid]
+            if len(own) >= max(1, self._guests_max // SHARE):
+                return self._make_room(own)
+        return len(guests) < self._guests_max or self._make_room(guests)
+
+    def _make_room(self, guests: list[App]) -> bool:
+        idle = [app for app in guests if app.health is Health.OK and not app.pid and app.due_at is None]
+        idle = [app for app in idle if not any(app.deadlines())]
+        if not idle:
             return False
-        oldest = min(ended, key=lambda app: app.since)
+        oldest = min(idle, key=lambda app: app.heard_at or 0)
         del self.by_name[oldest.config.name]
         return True
 
@@ -180,6 +211,11 @@ class Apps:
                 "watchdog_ns": app.watchdog_ns,
                 "ttl_ns": app.ttl_ns,
                 "due_wall_ns": wall.at(app.due_at) if app.due_at is not None else None,
+                "since_wall_ns": wall.at(app.since),
+                "marks": {
+                    mark: (count, queued, window_ns, wall.at(moved_at))
+                    for mark, (count, queued, window_ns, moved_at) in app.stuck_marks().items()
+                },
             }
             for name, app in self.by_name.items()
         }
@@ -199,7 +235,7 @@ class Apps:
     ) -> list[Effect]:
         app = self.by_name.get(name)
         if app is None:
-            if not item.get("guest") or not self._room():
+            if not item.get("guest") or not self._room(None):
                 return []
             app = self.by_name[name] = App(AppConfig(name=name), now, guest=True)
         uid, pid, start = item.get("uid"), item.get("pid"), item.get("start")
@@ -213,6 +249,7 @@ class Apps:
             watchdog_ns=_count(item.get("watchdog_ns")),
             now=now,
         )
+        self._restore_ages(app, item, wall, now)
         due_wall, ttl = item.get("due_wall_ns"), _count(item.get("ttl_ns"))
         if ttl and not app.config.ttl_ns:
             app.ttl_ns = ttl
@@ -228,6 +265,25 @@ class Apps:
             app.pid_told = True
             app.gone(now)
         return []
+
+    @staticmethod
+    def _restore_ages(app: App, item: dict[str, Any], wall: WallClock, now: int) -> None:
+        """Since when it has been so, and how long its marks have stood, as far as the wall clock can tell."""
+
+        def then(wall_ns: object) -> int:
+            return (
+                now - max(0, wall.at(now) - wall_ns) if isinstance(wall_ns, int) and wall_ns and wall.at(now) else now
+            )
+
+        app.since = then(item.get("since_wall_ns"))
+        marks = item.get("marks")
+        if app.state is not AppState.STUCK or not isinstance(marks, dict):
+            return
+        for name, mark in marks.items():
+            if isinstance(name, str) and isinstance(mark, (list, tuple)) and len(mark) == 4:
+                count, queued, window_ns, moved_wall = mark
+                if all(isinstance(number, int) for number in (count, window_ns, 0 if queued is None else queued)):
+                    app.restore_mark(name, count, queued, window_ns, then(moved_wall), now)
 
     def gist(self) -> list[tuple[object, ...]]:
         """The part of what is kept that must be on disk soon when it changes."""

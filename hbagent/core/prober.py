@@ -266,9 +266,14 @@ class ProberCore:
     def _act(self, app: App, now: int) -> Effects:
         """Restart what is stuck, where that is wanted: with the evidence taken, and with a brake."""
         config = app.config
-        if not config.restart or not config.unit or app.health not in config.restart_on or not app.bundle:
+        if not config.restart or not config.unit or app.health not in config.restart_on or app.stall is None:
             return ()
         unit = config.unit
+        if not app.evident:
+            if app.given_up:
+                return ()
+            app.given_up = "not restarted: its evidence could not be kept"
+            return (Note("error", "restart-withheld", {"unit": unit, "reason": "its evidence could not be kept"}),)
         if now < self._settled_at.get(unit, now) or unit in self._restarting.values():
             return ()
         if not self._restarts.may(unit, now):
@@ -294,6 +299,7 @@ class ProberCore:
 
     def _tell(self, now: int) -> list[Effect]:
         gist = (
+            self.apps.full(now),
             [(name, probe.standing.health, probe.applies) for name, probe in self._probes.items()],
             [(app.config.name, app.health, app.state, app.stall, app.bundle) for app in self.apps.by_name.values()],
         )
@@ -306,9 +312,11 @@ class ProberCore:
     def vitals(self, now: int) -> Vitals:
         """All that is known now."""
         rows = tuple(filter(None, (probe.row(now) for probe in self._probes.values())))
+        if self.apps.full(now):
+            rows = (*rows, self.apps.full_row())
         apps = tuple(app.row(now) for app in self.apps.sorted())
         weights = {name: probe.config.weight for name, probe in self._probes.items()}
-        parts = [(row.health, weights[row.name]) for row in rows]
+        parts = [(row.health, weights.get(row.name, 1.0)) for row in rows]
         parts += [(app.health, app.config.weight) for app in self.apps.by_name.values()]
         return Vitals(
             health=combined(parts, self._config.quorum),

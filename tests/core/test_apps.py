@@ -8,7 +8,7 @@ import pytest
 
 from hbagent.core.apps import FORBIDDEN, FULL, MALFORMED, STRANGER, Apps
 from hbagent.core.config import ProberConfig
-from hbagent.core.effects import Watch
+from hbagent.core.effects import Note, Watch
 from hbagent.core.messages import Notified
 from tests.probing import APP_PID, APP_UID, app, probe, registered, said
 
@@ -48,7 +48,8 @@ def test_a_unit_speaks_for_the_application_that_has_it_configured_or_becomes_a_g
 
 def test_a_stranger_without_unit_and_name_is_refused() -> None:
     found = apps()
-    assert found.notified(said("READY=1"), 0) == []
+    (note,) = found.notified(said("READY=1"), 0)
+    assert isinstance(note, Note) and note.fields["reason"] == STRANGER
     assert found.refused == {STRANGER: 1} and names(found) == []
 
 
@@ -89,12 +90,40 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
     assert found.refused in ({MALFORMED: 1}, {STRANGER: 1}) and names(found) == []
 
 
+def living(name: str, pid: int, **fields: Any) -> Notified:
+    return registered(name, pid, main_uid=fields.get("uid", APP_UID), **fields)
+
+
 def test_guests_are_bounded_and_configured_ones_are_no_guests() -> None:
-    found = apps(app("own"), guests_max=2)
+    found = apps(app("own"), guests_max=8)
     for number in range(4):
-        found.notified(said(f"X_HBAGENT_APP=guest{number}", "READY=1"), 0)
+        found.notified(living(f"guest{number}", 600 + number), 0)
     found.notified(said("X_HBAGENT_APP=own", "READY=1"), 0)
-    assert names(found) == ["guest0", "guest1", "own"] and found.refused == {FULL: 2}
+    assert names(found) == ["guest0", "guest1", "own"] and found.refused == {FULL: 2}, "a quarter is for one user"
+    for number in range(20):
+        found.notified(living(f"root{number}", 800 + number, uid=0), 0)
+    assert sum(app.guest for app in found.by_name.values()) == 8
+
+
+def test_names_that_somebody_only_invents_keep_nobody_out() -> None:
+    found = apps(guests_max=8)
+    for number in range(100):
+        found.notified(said(f"X_HBAGENT_APP=invented{number}", "READY=1"), number)
+    assert found.refused == {} and len(names(found)) == 2
+    found.notified(living("bank", 700), 200)
+    assert "bank" in names(found)
+    other = APP_UID + 1
+    assert found.notified(living("shop", 900, uid=other), 300) == [Watch(900, 9000)]
+    assert "shop" in names(found) and "bank" in names(found)
+
+
+def test_who_lives_is_in_trouble_or_owes_something_is_not_forgotten_for_a_newcomer() -> None:
+    found = apps(guests_max=8)
+    found.notified(said("X_HBAGENT_APP=job", "X_HBAGENT_TTL_USEC=1000000"), 0)
+    found.notified(said("X_HBAGENT_APP=failed", "X_HBAGENT_RESULT=3"), 0)
+    found.by_name["failed"].look(0)
+    found.notified(said("X_HBAGENT_APP=newcomer", "READY=1"), 1)
+    assert names(found) == ["failed", "job"] and found.refused == {FULL: 1}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +132,7 @@ def test_guests_are_bounded_and_configured_ones_are_no_guests() -> None:
 def test_a_main_process_is_believed_when_it_is_of_the_senders_user(uid: int, main_uid: int, believed: bool) -> None:
     found = apps()
     order = found.notified(said("X_HBAGENT_APP=web", "MAINPID=900", uid=uid, main_uid=main_uid, main_start=5), 0)
-    assert order == ([Watch(900, 5)] if believed else [])
+    assert [effect for effect in order if isinstance(effect, Watch)] == ([Watch(900, 5)] if believed else [])
     assert found.by_name["web"].pid == (900 if believed else 0)
 
 
@@ -136,8 +165,8 @@ def test_a_reload_keeps_guests_and_who_stays_configured_as_it_was() -> None:
 
 
 def test_a_datagram_of_nobody_that_brought_a_memory_file_gives_it_back() -> None:
-    (drop,) = apps().notified(Notified(pid=1, uid=1, gid=1, stacks=9), 0)
-    assert getattr(drop, "stacks", None) == 9
+    effects = apps().notified(Notified(pid=1, uid=1, gid=1, stacks=9), 0)
+    assert [getattr(effect, "stacks", 0) for effect in effects] == [0, 9]
 
 
 def test_what_is_over_and_done_with_is_forgotten() -> None:

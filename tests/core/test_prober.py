@@ -401,12 +401,17 @@ def test_a_stuck_application_that_is_killed_is_failed_and_one_that_starts_again_
     assert (host.app().health, host.app().pid, host.app().marks) == (OK, 900, ())
 
 
-def test_a_guest_whose_name_is_free_again_makes_room_and_one_in_trouble_does_not() -> None:
-    host = Host(guests_max=2).remember()
-    host.give(registered("a", 600)).give(registered("b", 700)).give(registered("c", 800))
-    assert host.core.apps.refused == {"too-many-apps": 1}
-    host.give(said("X_HBAGENT_APP=a", "X_HBAGENT_RESULT=0")).give(registered("c", 800)).wait(1)
+def test_a_guest_whose_name_is_free_again_makes_room_and_one_that_lives_does_not() -> None:
+    host = Host(guests_max=8).remember()
+    for number, name in enumerate("abc"):
+        host.give(registered(name, 600 + 100 * number))
+    assert host.core.apps.refused == {"too-many-apps": 1}, "a quarter is for one user"
+    host.wait(1)
+    row = host.probe("applications")
+    assert row.health is Health.WARNING and "guests_max = 8" in row.text and host.vitals.health is Health.WARNING
+    host.give(ProcessGone(600)).give(said("X_HBAGENT_APP=a", "X_HBAGENT_RESULT=0")).give(registered("c", 800)).wait(1)
     assert [row.name for row in host.vitals.apps] == ["b", "c"]
+    assert host.wait(700).vitals.health is OK, "it is shown for a while"
 
 
 # ---- jobs ------------------------------------------------------------------------------------------------
@@ -452,9 +457,12 @@ def kept(host: Host) -> dict[str, Any]:
     return host.orders(Remember)[-1].state  # type: ignore[no-any-return]
 
 
-def reborn(before: Host, away_s: float, *probes: Any, alive: bool = True, **settings: Any) -> Host:
+def reborn(
+    before: Host, away_s: float, *probes: Any, alive: bool = True, found: Stall = Stall.LOCK_WAIT, **settings: Any
+) -> Host:
     """The next life of a prober, after `away_s`."""
     host = Host(*probes, **settings)
+    host.found["web"] = found
     host.give(WallTime(before.wall_ns + before.now + seconds(away_s)))
     return host.remember(kept(before), {APP_PID: APP_PID * 10} if alive else {})
 
@@ -489,8 +497,7 @@ def test_a_restart_of_the_prober_is_no_recovery_of_who_is_stuck() -> None:
     host = Host().remember().give(registered())
     host.found["web"] = Stall.DEADLOCKED
     working(host, 5).wait(20)
-    again = reborn(host, 3)
-    again.found["web"] = Stall.DEADLOCKED
+    again = reborn(host, 3, found=Stall.DEADLOCKED)
     for _ in range(20):
         again.give(said(marked("worker", 9, "queued=1", "window=5"))).wait(1)
     assert [health for _, health in again.changes()] == [Health.DEADLOCKED]
@@ -498,10 +505,36 @@ def test_a_restart_of_the_prober_is_no_recovery_of_who_is_stuck() -> None:
     assert again.app().health is OK
 
 
-def test_who_was_stuck_and_says_nothing_more_is_judged_anew_after_a_while() -> None:
+def test_who_was_stuck_stays_so_with_the_age_of_its_marks_until_one_moves() -> None:
     host = Host().remember().give(registered())
     working(host, 5).wait(20)
-    assert reborn(host, 3).wait(61).app().health is OK
+    again = reborn(host, 3).wait(120)
+    assert again.app().health is Health.STALLED
+    (mark,) = again.app().marks
+    assert mark.count == 9 and mark.age_ns >= seconds(20 + 3 + 110)
+    assert again.app().since_ns >= seconds(110 + 3)
+    assert again.give(said(marked("worker", 10, "queued=1", "window=5"))).app().health is OK
+
+
+def test_who_was_stuck_by_its_watchdog_is_judged_anew_after_a_while() -> None:
+    host = Host().remember().give(registered()).give(said("WATCHDOG=trigger")).wait(5)
+    assert host.app().health is Health.STALLED
+    again = reborn(host, 3).wait(59)
+    assert again.app().health is Health.STALLED
+    assert again.wait(5).app().health is OK
+
+
+def test_a_deadlocked_application_that_is_killed_is_never_told_to_be_well() -> None:
+    host = Host().remember().give(registered())
+    host.found["web"] = Stall.DEADLOCKED
+    working(host, 5).wait(20)
+    host.give(ProcessGone(APP_PID)).wait(5)
+    assert [health for _, health in host.changes()] == [OK, Health.DEADLOCKED, CRIT]
+    stuck = Host().remember().give(registered())
+    stuck.found["web"] = Stall.DEADLOCKED
+    working(stuck, 5).wait(20)
+    again = reborn(stuck, 3, alive=False).wait(5)
+    assert [health for _, health in again.changes()] == [Health.DEADLOCKED, CRIT]
 
 
 def test_hard_states_of_probes_and_what_they_handed_on_survive() -> None:
@@ -620,6 +653,28 @@ def test_a_restart_that_fails_is_told() -> None:
     host.restart_error = "access denied"
     stuck_again(host, 600)
     assert host.notes("restart-failed")[0].fields["error"] == "access denied"
+
+
+def test_each_episode_needs_evidence_of_its_own() -> None:
+    host = Host(apps=(app(unit="web.service", restart=True),)).remember()
+    stuck_again(host, 600)
+    assert len(host.orders(RestartUnit)) == 1
+    host.examine_ns = seconds(60)
+    stuck_again(host, 610)
+    assert host.app().health is Health.STALLED and len(host.orders(RestartUnit)) == 1, "the examination is not back"
+    assert len(host.wait(20).orders(RestartUnit)) == 2
+
+
+def test_where_evidence_cannot_be_kept_nothing_is_restarted_and_that_is_said_once() -> None:
+    host = Host(apps=(app(unit="web.service", restart=True),)).remember()
+    host.found["web"] = Examined(run=0, stall=Stall.DEADLOCKED, error="No space left on device")
+    stuck_again(host, 600)
+    host.wait(600)
+    assert host.orders(RestartUnit) == [] and len(host.notes("restart-withheld")) == 1
+    assert "not restarted: its evidence could not be kept" in host.app().text
+    host.found["web"] = Stall.DEADLOCKED
+    host.wait(400)
+    assert len(host.orders(RestartUnit)) == 1, "it can be now"
 
 
 # ---- whatever comes --------------------------------------------------------------------------------------
