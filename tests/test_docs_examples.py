@@ -25,7 +25,7 @@ from hbagent.probes import defaults
 from hbagent.probes.host import MEASURES
 from hbagent.role.settings import load_agent
 from hbagent.role.settings.load import AgentSettings
-from hbagent.role.settings.probing import APP, KINDS, PROBE, PROBER
+from hbagent.role.settings.probing import APP, KINDS, LOOKING, PROBE, PROBER
 from hbagent.transport.notify import NotifySocket
 from tests.test_docs import README, ROOT, blocks, rows, section
 
@@ -89,7 +89,13 @@ def test_the_defaults_in_the_tables_are_those_of_the_code() -> None:
             if field.name.endswith("_ns") and re.fullmatch(r"\d+\w", shown):
                 assert parse_duration(shown) == field.default, field.name
     assert told["`rise`, `fall`"] == "2, 3"
-    assert told["`on_timeout`"] == ProbeConfig(name="", check=KINDS["unit"][0](unit="")).on_timeout.value
+
+
+def test_which_kinds_run_out_of_time_without_a_verdict_is_told_as_it_is() -> None:
+    (text,) = (row[2] for row in rows(PROBES.read_text()) if row[0] == "`on_timeout`")
+    answering, looking = (set(re.findall(r"`(\w+)`", part)) for part in text.split(";"))
+    assert looking == set(LOOKING)
+    assert answering == set(KINDS) - looking
 
 
 def test_the_table_of_measures_has_their_thresholds() -> None:

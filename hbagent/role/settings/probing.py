@@ -138,6 +138,9 @@ KINDS: Mapping[str, tuple[type[Any], Mapping[str, Key]]] = {
     ),
 }
 
+#: Where what runs out of time is the looking, on this host, and not an answer of the thing that is looked at.
+LOOKING = ("process", "unit", "file", "log", "host", "neighbours")
+
 PROBE = Shape(
     {
         "name": Key(values.part_name, required=True),
@@ -230,6 +233,8 @@ def _probe(document: Document, place: Place, table: dict[str, Any]) -> ProbeConf
     if "name" not in table:
         return None
     _limit_times(document, place, table)
+    if kind in LOOKING:
+        table.setdefault("on_timeout", Health.UNKNOWN)
     return ProbeConfig(check=check, **table)
 
 

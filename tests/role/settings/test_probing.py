@@ -183,6 +183,26 @@ weight = 0
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_looking_that_takes_too_long_is_no_verdict_about_what_is_looked_at(kind: str) -> None:
+    least = {
+        "exec": 'command = ["/bin/x"]',
+        "http": 'url = "http://h/"',
+        "tcp": 'host = "h"\nport = 25',
+        "unix": 'path = "/s"',
+        "process": 'process = "sshd"',
+        "unit": 'unit = "x.service"',
+        "file": 'path = "/f"',
+        "log": 'path = "/l"\ncritical = "(x+x+)+y"',
+        "host": 'measure = "disk"',
+        "neighbours": "",
+    }
+    text = f'kind = "{kind}"\n{least[kind]}\n'
+    answering = kind in ("exec", "http", "tcp", "unix")
+    assert probe_of(text).on_timeout is (Health.CRITICAL if answering else Health.UNKNOWN)
+    assert probe_of(text + 'on_timeout = "WARNING"\n').on_timeout is Health.WARNING
+
+
 def test_times_that_are_not_written_give_way_to_a_short_interval() -> None:
     probe = probe_of('kind = "unit"\nunit = "x.service"\ninterval = "1s"\n')
     assert (probe.timeout_ns, probe.retry_interval_ns) == (SECOND * 4 // 5, SECOND)
