@@ -165,7 +165,8 @@ class Matrix:
 def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, figures: Figures) -> Matrix:
     """Runs of the kinds whose tests were chosen."""
     specs = [getattr(item, "callspec", None) for item in request.session.items]
-    names = {spec.params["kind"].name for spec in specs if spec is not None and "kind" in spec.params}
+    chosen = [spec.params.get("kind") for spec in specs if spec is not None]
+    names = {kind.name for kind in chosen if isinstance(kind, Kind)}
     asked = tuple(kind for kind in KINDS if kind.name in names or not names)
     made = Matrix(Ward(tmp_path_factory.mktemp("ward")), asked)
     for line in made.lines():

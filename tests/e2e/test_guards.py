@@ -105,15 +105,18 @@ def test_old_beats_do_not_raise_the_dead(proxy: tuple[Fleet, Proxy], guarded: bo
 
 @with_and_without
 def test_a_machine_that_stood_still_blames_nobody(fleet: Fleet, guarded: bool) -> None:
+    events: list[str] = []
     with altered(fleet, guarded, "own-lag", "root", LEADER):
-        mark = fleet.newest()
-        with fleet.frozen(*fleet.agents):
-            with fleet.frozen("root", LEADER):
-                time.sleep(4.0)
-            # The observers go on first, as they may.
-            time.sleep(INTERVAL)
-        fleet.settle()
-        events = ids(fleet.events(mark, "node-suspect", "node-dead", "leader-lost"))
+        # Who is not forgiven may yet be lucky in the order in which things arrive.
+        for _ in range(1 if guarded else 3):
+            mark = fleet.newest()
+            with fleet.frozen(*fleet.agents):
+                with fleet.frozen("root", LEADER):
+                    time.sleep(4.0)
+                # The observers go on first, as they may.
+                time.sleep(INTERVAL)
+            fleet.settle()
+            events += ids(fleet.events(mark, "node-suspect", "node-dead", "leader-lost"))
     assert (events == []) is guarded, events
 
 
