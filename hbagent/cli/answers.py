@@ -119,6 +119,29 @@ def seconds_between(earlier: str, later: str) -> float | None:
         return None
 
 
+def moment_before(at: str, age_s: float | None) -> str:
+    """The RFC 3339 time so many seconds before `at`; "" when either is none."""
+    try:
+        moment = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) - datetime.timedelta(seconds=age_s)  # type: ignore[arg-type]
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, TypeError, OverflowError):
+        return ""
+
+
+def culprit(node: Row) -> tuple[str, Row] | None:
+    """What makes the health of a node that is heard what it is: "app" or "probe" and its row, or "prober" and nothing
+    more; None when its health is OK, or not what is wrong with it first."""
+    health = health_of(node)
+    if liveness_of(node) != Liveness.ALIVE.value or health == Health.OK.value:
+        return None
+    worst = next(iter(bad_parts(node)), None)
+    found = health_of(worst[1]) if worst else Health.OK.value
+    if health == Health.STALLED.value and _HEALTH_WORST_FIRST.index(found) > _HEALTH_WORST_FIRST.index(health):
+        # A leader sees that the prober stands still; no part of its report can tell.
+        return "prober", {}
+    return worst
+
+
 def bad_parts(node: Row) -> list[tuple[str, Row]]:
     """The applications and probes of a node that are not OK, each with which of the two it is; the worst first."""
     parts = [("app", app) for app in rows(node, "apps")] + [("probe", probe) for probe in rows(node, "probes")]

@@ -19,9 +19,11 @@ from .answers import (
     TROUBLES,
     Row,
     bad_parts,
+    culprit,
     data_age_s,
     health_of,
     liveness_of,
+    moment_before,
     number,
     row,
     rows,
@@ -38,6 +40,10 @@ STALE_S = 5.0
 LINES_MIN = 3
 #: Lines on a screen about leaders, store and hooks: when a whole site goes dark they all say the same.
 WARNINGS_MAX = 4
+#: A part's name in a table of events, whose columns the longest one widens.
+PART_MAX = 24
+#: A probe's figures on its line: the others are in the JSON.
+MEASURES_MAX = 6
 
 _SYMBOLS = {"bad": ("✗", "x"), "warn": ("!", "!"), "unknown": ("?", "?"), "good": ("✓", "+"), "away": ("-", "-")}
 _TONES = {
@@ -304,13 +310,15 @@ def nodes_grid(screen: Screen, wide: bool = False) -> Grid:
 
 
 def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[Cell]:
-    """One node as a line of its table; `now` is the wall time of the answer."""
-    since = word(node, "since")
+    """One node as a line of its table; `now` is the wall time of the answer. Where its health is what is wrong, cause
+    and time are those of the part that makes it so."""
+    worst = culprit(node)
+    since = word(node, "since") if worst is None else moment_before(now, number(worst[1], "since_s"))
     cells = [
         Cell(clean(word(node, "node"), screen) or "-"),
         state_cell(liveness_of(node), screen),
         _health_cell(node, screen),
-        Cell(clean(word(node, "cause") or _worst_part(node), screen) or "-"),
+        Cell(clean(word(node, "cause") or _part_name(worst), screen) or "-"),
         Cell(age(number(node, "age_s"))),
         Cell(clean(since, screen) if wide and _is_told(since) else clock(since, now, screen)),
     ]
@@ -339,11 +347,9 @@ def _observer_text(observer: Row, screen: Screen) -> str:
     return text if observer.get("speaks", True) else f"({text})"
 
 
-def _worst_part(node: Row) -> str:
-    """What makes the health of a node that is heard what it is: "app web"."""
-    if liveness_of(node) != Liveness.ALIVE.value or health_of(node) == Health.OK.value:
-        return ""
-    return next((f"{kind} {word(part, 'name')}" for kind, part in bad_parts(node)), "")
+def _part_name(part: tuple[str, Row] | None) -> str:
+    """ "app web"."""
+    return "" if part is None else f"{part[0]} {word(part[1], 'name')}".rstrip()
 
 
 def _parts_text(node: Row, screen: Screen) -> str:
@@ -412,27 +418,31 @@ def event_cells(event: Row, screen: Screen) -> list[Cell]:
 
 
 def _event_tone(event: Row) -> str:
-    return _TONES.get(_change_of(event)[1], "")
+    return _TONES.get(_change_of(event)[2], "")
 
 
-def _change_of(event: Row) -> tuple[str, str]:
-    """What an event tells of, before and after; of a part when the node's health is as it was."""
+def _change_of(event: Row) -> tuple[str, str, str]:
+    """What an event tells of, before and after; of a part, by its name, when the node's health is as it was."""
     if word(event, "kind") != "health-changed":
         axis = row(event, "liveness")
-        return word(axis, "from"), word(axis, "to")
+        return "", word(axis, "from"), word(axis, "to")
     axis = row(event, "health")
     changes = rows(row(event, "evidence"), "changes")
     if changes and word(axis, "from") == word(axis, "to"):
-        return word(changes[0], "before"), word(changes[0], "after")
-    return word(axis, "from"), word(axis, "to")
+        return word(changes[0], "name"), word(changes[0], "before"), word(changes[0], "after")
+    return "", word(axis, "from"), word(axis, "to")
 
 
 def _change_text(event: Row, screen: Screen) -> str:
-    before, after = _change_of(event)
+    part, before, after = _change_of(event)
     if not before and not after:
         return "-"
     arrow = "→" if screen.unicode else "->"
-    return f"{clean(before, screen) or '?'} {arrow} {clean(after, screen) or '?'}"
+    if len(part) > PART_MAX:
+        end = "…" if screen.unicode else "..."
+        part = part[: PART_MAX - len(end)] + end
+    name = f"{part}: " if part else ""
+    return f"{clean(name, screen)}{clean(before, screen) or '?'} {arrow} {clean(after, screen) or '?'}"
 
 
 # ---- explain -------------------------------------------------------------------------------------------------
@@ -544,7 +554,10 @@ def _app_lines(app: Row, node: str, screen: Screen) -> Iterable[str]:
 def _probe_line(probe: Row, screen: Screen) -> str:
     about = ", ".join(filter(None, (word(probe, "kind"), f"of {word(probe, 'app')}" if word(probe, "app") else "")))
     line = _part_line(probe, about, screen)
-    measures = [_measure_text(measure) for measure in rows(probe, "measures")]
+    every = rows(probe, "measures")
+    measures = [_measure_text(measure) for measure in every[:MEASURES_MAX]]
+    if len(every) > MEASURES_MAX:
+        measures.append(f"and {len(every) - MEASURES_MAX} more")
     return line + (f" [{clean(', '.join(measures), screen)}]" if measures else "")
 
 

@@ -382,6 +382,53 @@ def test_the_text_is_the_one_on_disk(name: str) -> None:
     assert "\n".join([*texts()[name], ""]) == (GOLDEN / f"{name}.txt").read_text("utf-8")
 
 
+def shown(one: Row, screen: Screen = LARGE, wide: bool = False) -> dict[str, str]:
+    """A node's cells by title."""
+    titles = re.split(r"\s{2,}", nodes_grid(screen, wide).lines([])[0])
+    return dict(zip(titles, (cell.text for cell in node_cells(one, NOW, screen, wide)), strict=False))
+
+
+def test_a_node_that_is_bad_by_its_health_shows_since_when_that_is_so() -> None:
+    bad = node("demo/rack1/node1", health="DEADLOCKED", apps=APPS, probes=PROBES)
+    assert shown(bad)["SINCE"] == "12:00:10Z"
+    assert shown(bad, wide=True)["SINCE"] == "2026-11-21T12:00:10.050Z"
+    assert shown(bad | {"liveness": "SUSPECT"})["SINCE"] == "09:30:00Z"
+    assert shown(node("demo/rack1/node1", probes=PROBES[1:]))["SINCE"] == "09:30:00Z"
+
+
+def test_what_is_not_known_of_the_time_of_a_health_is_not_made_up() -> None:
+    bad = node("demo/rack1/node1", health="CRITICAL", probes=[PROBES[0] | {"since_s": None}])
+    assert shown(bad)["SINCE"] == "-"
+    assert shown(bad | {"probes": [PROBES[0] | {"since_s": 1e300}]})["SINCE"] == "-"
+
+
+def test_a_node_that_is_worse_than_all_of_its_parts_has_a_prober_that_stands_still() -> None:
+    bad = node("demo/rack1/node1", health="STALLED", probes=[PROBES[0] | {"health": "WARNING"}])
+    assert (shown(bad)["CAUSE"], shown(bad)["SINCE"]) == ("prober", "-")
+    assert shown(bad | {"probes": PROBES[:1], "health": "CRITICAL"})["CAUSE"] == "probe pg"
+
+
+def test_a_change_of_one_part_names_it_where_the_node_stays_as_it_is() -> None:
+    (calm_change,) = (cells for one in events() if (cells := event_cells(one, LARGE))[5].text.startswith("probe disk"))
+    assert calm_change[3].text == "disk: WARNING → OK"
+    long = event(
+        "health-changed",
+        "ALIVE",
+        "ALIVE",
+        health={"from": "CRITICAL", "to": "CRITICAL"},
+        evidence={"changes": [{"subject": "probe", "name": "x" * 64, "before": "WARNING", "after": "OK"}]},
+    )
+    assert event_cells(long, LARGE)[3].text == f"{'x' * 23}…: WARNING → OK"
+
+
+def test_a_plugin_with_a_hundred_figures_gets_a_line_of_them() -> None:
+    many = [{"label": f"disk{at}", "value": float(at), "unit": "%"} for at in range(100)]
+    document = explained_by_a_leader()
+    document["node"]["probes"] = [PROBES[0] | {"measures": many}]
+    (line,) = (line for line in explain_lines(document, LARGE, NOW) if "disk0 0%" in line)
+    assert line.endswith(", disk5 5%, and 94 more]")
+
+
 def test_no_text_on_disk_is_without_its_test() -> None:
     assert sorted(path.stem for path in GOLDEN.glob("*.txt")) == sorted(texts())
 
