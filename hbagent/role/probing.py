@@ -69,6 +69,8 @@ WATCHED_MAX = 512
 LOOK_NS = SECOND
 #: A notify socket that could not be had is tried again this often: its last owner may still be dying.
 LISTEN_AGAIN_NS = 5 * SECOND
+#: What the notify socket refused is told this often, when there is more of it.
+TELL_REFUSED_NS = 60 * SECOND
 
 Done = Callable[[Outcome], None]
 
@@ -97,6 +99,8 @@ class Prober:
             select.poll(),
         )
         self._driver.on_terminate = self._driver.stop
+        self._refused: dict[str, int] = {}
+        self._driver.call_every(TELL_REFUSED_NS, self._tell_refused)
         self._link = Link(fd, Order, self._driver, self._ordered, self._unlinked)
         self._driver.add(self._link)
         self._hands: Hands | None = None
@@ -189,6 +193,14 @@ class Prober:
             bundles_age_ns=config.bundles_age_ns,
             helper=config.helper,
         )
+
+    def _tell_refused(self) -> None:
+        counts = dict(self._notify.counts) if self._notify is not None else {}
+        for ordinary in ("taken", "descriptors"):
+            counts.pop(ordinary, None)
+        if counts and counts != self._refused:
+            self._tell("warning", "notify-refused", counts)
+        self._refused = counts
 
     def _tell(self, level: str, what: str, fields: Mapping[str, object]) -> None:
         self._link.send(Line(level, what, dict(fields)))

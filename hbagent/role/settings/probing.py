@@ -52,6 +52,7 @@ PROBER = Shape(
         "concurrency": Key(values.whole(1, 64)),
         "facts_interval": Key(values.duration("1s", "1h"), "facts_interval_ns"),
         "quorum": Key(values.number(0, 1)),
+        "guests_max": Key(values.whole(0, 1000)),
         "restarts_max": Key(values.whole(0, 100)),
         "restart_window": Key(values.duration("1m", "1d"), "restart_window_ns"),
         "bundles_max": Key(values.whole(1, 1000)),
