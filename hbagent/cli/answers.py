@@ -121,11 +121,13 @@ def seconds_between(earlier: str, later: str) -> float | None:
 
 def moment_before(at: str, age_s: float | None) -> str:
     """The RFC 3339 time so many seconds before `at`; "" when either is none."""
-    try:
-        moment = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) - datetime.timedelta(seconds=age_s)  # type: ignore[arg-type]
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except (ValueError, TypeError, OverflowError):
+    if age_s is None:
         return ""
+    try:
+        moment = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) - datetime.timedelta(seconds=age_s)
+    except (ValueError, OverflowError):
+        return ""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def culprit(node: Row) -> tuple[str, Row] | None:
