@@ -47,8 +47,8 @@ WINDOW_S = 30.0
 _PERIOD_MIN_S, _PERIOD_MAX_S = 0.2, 5.0
 #: Who is meant, and the memory file, are told again so often: the agent may have been restarted.
 _INTRODUCE_S = 30.0
-#: As much as one datagram may hold.
-_DATAGRAM_SIZE = 4000
+#: As much as one datagram may hold, whoever reads it.
+_DATAGRAM_SIZE = 4096
 #: Marks sent; beyond, the rest is not. The agent takes as many of one application.
 MARKS_MAX = 64
 #: Words that found no room at once are kept for the next time, as many.
@@ -298,7 +298,7 @@ class Progress:
         """Send lines in as many datagrams as they need; what has no room now goes with the next."""
         with contextlib.suppress(Exception):
             for i in range(1 if agent_only else len(self._addresses)):
-                for part in _parts([*self._unsent.pop(i, []), *lines]):
+                for part in _parts([*self._unsent.pop(i, []), *lines], _DATAGRAM_SIZE - len(self._names(i))):
                     if not self._send(i, part):
                         # Marks and watchdogs are said again by themselves; the other words are said once.
                         once = [line for line in part if not line.startswith(("X_HBAGENT_", "WATCHDOG="))]
@@ -307,8 +307,6 @@ class Progress:
     def _send(self, number: int, lines: list[str], descriptor: int | None = None) -> bool:
         if number >= len(self._addresses):
             return False
-        if number == 0 and self._name:
-            lines = [f"X_HBAGENT_APP={self._name}", *lines]
         control = []
         if descriptor is not None:
             control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
@@ -317,10 +315,15 @@ class Progress:
                 made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                 made.setblocking(False)
                 self._socket = made
-            self._socket.sendmsg(["\n".join(lines).encode("utf-8", "replace")], control, 0, self._addresses[number])
+            text = "\n".join(lines).encode("utf-8", "replace")
+            self._socket.sendmsg([self._names(number), text], control, 0, self._addresses[number])
         except OSError:
             return False
         return True
+
+    def _names(self, number: int) -> bytes:
+        """What stands before the words to this address."""
+        return f"X_HBAGENT_APP={self._name}\n".encode("utf-8", "replace") if number == 0 and self._name else b""
 
     def _after_fork(self) -> None:
         """In a process that was forked off: the sampler is the parent's, and so are the numbers."""
@@ -390,13 +393,13 @@ def _status(text: str) -> list[str]:
     return [f"STATUS={' '.join(str(text).split())[:500]}"] if text else []
 
 
-def _parts(lines: list[str]) -> Iterator[list[str]]:
-    """Lines in groups of which each has room in a datagram."""
+def _parts(lines: list[str], room: int) -> Iterator[list[str]]:
+    """Lines in groups of which each takes no more than `room` bytes."""
     part: list[str] = []
     size = 0
     for line in lines:
         length = len(line.encode("utf-8", "replace")) + 1
-        if part and size + length > _DATAGRAM_SIZE:
+        if part and size + length > room:
             yield part
             part, size = [], 0
         part.append(line)

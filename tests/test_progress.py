@@ -152,6 +152,15 @@ def test_more_marks_than_fit_one_datagram_are_told_in_several(listener: Listener
     assert listener.socket.counts.get("too-long", 0) == 0
 
 
+def test_a_long_name_leaves_less_room_in_each_datagram(listener: Listener) -> None:
+    progress = Progress(app="\U0001d54f" * 64, address=listener.address, stacks=False)
+    for number in range(MARKS_MAX):
+        progress.mark(f"worker-{number:02d}-{'w' * 50}", window=1.0)
+    assert listener.until(lambda: len({text.split()[0] for text in listener.said("X_HBAGENT_PROGRESS")}) == MARKS_MAX)
+    progress.close()
+    assert "too-long" not in listener.socket.counts
+
+
 def test_without_anybody_to_tell_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NOTIFY_SOCKET", "HBAGENT_NOTIFY"):
         monkeypatch.delenv(name, raising=False)

@@ -26,7 +26,7 @@ from hbagent.cli import EXIT_USAGE
 from hbagent.core.names import is_part
 from hbagent.core.units import MICROSECOND, parse_duration
 from hbagent.transport.senders import Senders
-from hbagent.transport.teller import address_of, lines, send, settle
+from hbagent.transport.teller import DATAGRAM_SIZE_MAX, address_of, lines, send, settle
 
 #: How long the program waits for the agent to hear of it before it starts.
 REGISTER_S = 1.0
@@ -146,7 +146,9 @@ class _Relay:
     """Passes what the program and its children say on to the agent and to whoever started this process."""
 
     def __init__(self, name: str, agent: str, outer: str) -> None:
+        self._name = name
         self._prefix = f"X_HBAGENT_APP={name}\n".encode()
+        self._complained = False
         self._agent, self._outer = agent, outer
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -174,7 +176,7 @@ class _Relay:
         room = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(253 * 4)
         while True:
             try:
-                data, control, _, _ = self._socket.recvmsg(4097, room, socket.MSG_CMSG_CLOEXEC)
+                data, control, _, _ = self._socket.recvmsg(DATAGRAM_SIZE_MAX + 1, room, socket.MSG_CMSG_CLOEXEC)
             except OSError:
                 return
             descriptors: list[int] = []
@@ -192,11 +194,37 @@ class _Relay:
                 os.close(fd)
 
     def _pass_on(self, data: bytes, descriptors: Sequence[int]) -> None:
-        # The sender of a barrier waits for whoever has the descriptor last.
-        for address, datagram in ((self._agent, self._prefix + data), (self._outer, data)):
-            if not (data == b"BARRIER=1" and address == self._agent):
+        if len(data) > DATAGRAM_SIZE_MAX:
+            self._complain()
+            return
+        if data != b"BARRIER=1":
+            for part in self._parts(data):
                 with contextlib.suppress(OSError):
-                    send(address, datagram, SEND_S, descriptors if address == self._outer else ())
+                    send(self._agent, self._prefix + part, SEND_S)
+        # The sender of a barrier waits for whoever has the descriptor last.
+        with contextlib.suppress(OSError):
+            send(self._outer, data, SEND_S, descriptors)
+
+    def _parts(self, data: bytes) -> Iterable[bytes]:
+        """What is said, in as many parts as it takes beside the name of who says it."""
+        room = DATAGRAM_SIZE_MAX - len(self._prefix)
+        if len(data) <= room:
+            return [data]
+        parts = [b""]
+        for line in data.splitlines():
+            if len(line) > room:
+                # A status, of which people see the beginning; every other line has a number or a name.
+                line = line[:room].decode("utf-8", "ignore").encode()
+            if len(parts[-1]) + len(line) + 1 > room:
+                parts.append(b"")
+            parts[-1] += b"\n" * bool(parts[-1]) + line
+        return filter(None, parts)
+
+    def _complain(self) -> None:
+        if not self._complained:
+            self._complained = True
+            most = f"more than {DATAGRAM_SIZE_MAX:,} bytes at once, which neither systemd nor the agent takes"
+            print(f"hbagent: {self._name} said {most}", file=sys.stderr, flush=True)
 
 
 def _fork(command: Sequence[str], environment: dict[str, str], mask: Iterable[int]) -> tuple[int, int]:

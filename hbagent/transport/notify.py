@@ -38,9 +38,8 @@ from hbagent.core.messages import Notified
 from hbagent.core.units import MILLISECOND, SECOND
 
 from .senders import Senders
+from .teller import DATAGRAM_SIZE_MAX
 
-#: systemd reads as much and no more.
-DATAGRAM_SIZE_MAX = 4096
 #: Taken in one turn of the loop: 2 ms of a flood that is dropped, 20 ms of new senders.
 DATAGRAMS_PER_TURN = 200
 #: Looked at in a second, dropped or not. Measured 33 us for one with 60 descriptors that is dropped: such a flood costs

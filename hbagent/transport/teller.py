@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 #: Where an agent listens when nothing else is said.
 DEFAULT_SOCKET = "/run/hbagent/notify"
+#: systemd reads as much and no more, and so does the agent.
+DATAGRAM_SIZE_MAX = 4096
 
 
 def address_of(environment: Mapping[str, str]) -> str:
@@ -22,13 +24,17 @@ def address_of(environment: Mapping[str, str]) -> str:
 
 
 def lines(fields: Iterable[str]) -> bytes:
-    """The datagram that says these `KEY=VALUE`. Raises ValueError for one that would be something else in it."""
+    """The datagram that says these `KEY=VALUE`. Raises ValueError for one that would be something else in it, and for
+    more than anybody takes."""
     chosen = list(fields)
     for field in chosen:
         key, equals, _ = field.partition("=")
         if not equals or not key or "\n" in field or "\0" in field:
             raise ValueError(f"{field!r} is not KEY=VALUE on one line")
-    return "\n".join(chosen).encode("utf-8", "surrogateescape")
+    datagram = "\n".join(chosen).encode("utf-8", "surrogateescape")
+    if len(datagram) > DATAGRAM_SIZE_MAX:
+        raise ValueError(f"{len(datagram):,} bytes; the agent and systemd take {DATAGRAM_SIZE_MAX:,} at once")
+    return datagram
 
 
 def send(address: str, datagram: bytes, timeout_s: float, descriptors: Sequence[int] = ()) -> None:

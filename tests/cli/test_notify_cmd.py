@@ -58,6 +58,7 @@ def test_a_command_that_has_ended_was_seen_with_its_ancestors(listener: Listener
         ([], "nothing to tell"),
         (["READY"], "KEY=VALUE"),
         (["STATUS=a\nREADY=1"], "KEY=VALUE"),
+        (["STATUS=" + "x" * 5000], "5,007 bytes; the agent and systemd take 4,096"),
         (["READY=1", "--app", "a/b"], "cannot be a name"),
         (["--ttl", "tomorrow"], "not a duration"),
         (["--result", "256"], "0 to 255"),

@@ -303,3 +303,29 @@ def test_systemd_and_the_agent_both_hear_the_program(listener: Listener, run_app
     assert listener.said("WATCHDOG_USEC") == ["9000000"]
     assert systemd.socket.counts["barrier"] == 1
     systemd.close()
+
+
+def test_what_has_room_for_systemd_alone_reaches_the_agent_in_two_and_what_has_none_is_said(
+    listener: Listener, run_app: Run, socket_dir: Path
+) -> None:
+    systemd = Listener(socket_dir / "systemd")
+    program = (
+        "import os, socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); to = os.environ['NOTIFY_SOCKET'];"
+        "tell = lambda text: s.sendto(text.encode(), chr(0) + to[1:] if to[0] == '@' else to);"
+        "tell('A=' + 'a' * 2000 + '\\nB=' + 'b' * 2089 + '\\n'); tell('STATUS=' + 's' * 4089);"
+        "tell('C=' + 'c' * 5000); tell('C=' + 'c' * 5000); tell('D=1')"
+    )
+    code, _, err = ended(run_app("--", sys.executable, "-c", program, NOTIFY_SOCKET=systemd.address))
+    assert code == 0
+    assert err == "hbagent: web said more than 4,096 bytes at once, which neither systemd nor the agent takes\n"
+    assert listener.until(lambda: bool(listener.said("X_HBAGENT_RESULT")))
+    assert [len(text) for text in listener.said("A") + listener.said("B")] == [2000, 2089]
+    # A line that has no room beside the name of who says it is cut.
+    assert [len(text) for text in listener.said("STATUS")] == [4089 - len("X_HBAGENT_APP=web\n")]
+    assert listener.said("C") == systemd.said("C") == []
+    assert [len(text) for text in systemd.said("A") + systemd.said("B")] == [2000, 2089]
+    assert [len(text) for text in systemd.said("STATUS")] == [4089]
+    assert listener.said("D") == systemd.said("D") == ["1"]
+    assert set(listener.said("X_HBAGENT_APP")) == {"web"}
+    assert "too-long" not in {**listener.socket.counts, **systemd.socket.counts}
+    systemd.close()

@@ -27,6 +27,7 @@ from hbagent.core.units import MILLISECOND, MINUTE, SECOND
 from hbagent.transport import notify
 from hbagent.transport.notify import NotifyPort, NotifySocket, parse
 from hbagent.transport.senders import Process, Senders
+from hbagent.transport.teller import DATAGRAM_SIZE_MAX
 from tests.reporting import BOUND_S, Listener, descriptors, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,7 @@ def test_a_datagram_is_lines_of_key_and_value(data: bytes, fields: tuple[tuple[s
     assert parse(data) == fields
 
 
-@given(st.binary(max_size=notify.DATAGRAM_SIZE_MAX))
+@given(st.binary(max_size=DATAGRAM_SIZE_MAX))
 def test_any_bytes_are_fields_or_nothing(data: bytes) -> None:
     fields = parse(data)
     assert fields is None or all(key and not set(value) & set("\n\r\x1b\0") for key, value in fields)
@@ -233,8 +234,8 @@ def test_a_directory_that_is_not_there_is_an_error(socket_dir: Path) -> None:
 
 
 def test_a_datagram_may_have_4096_bytes_and_no_more(server: NotifySocket, path: str) -> None:
-    tell(path, b"STATUS=".ljust(notify.DATAGRAM_SIZE_MAX, b"x"))
-    tell(path, b"STATUS=".ljust(notify.DATAGRAM_SIZE_MAX + 1, b"x"))
+    tell(path, b"STATUS=".ljust(DATAGRAM_SIZE_MAX, b"x"))
+    tell(path, b"STATUS=".ljust(DATAGRAM_SIZE_MAX + 1, b"x"))
     tell(path, b"STATUS=".ljust(100_000, b"x"))
     assert len(server.read(0)) == 1
     assert server.counts == {"taken": 1, "too-long": 2}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hbagent.transport.senders import Senders
-from hbagent.transport.teller import DEFAULT_SOCKET, address_of, lines, send, settle
+from hbagent.transport.teller import DATAGRAM_SIZE_MAX, DEFAULT_SOCKET, address_of, lines, send, settle
 from tests.reporting import Listener, descriptors
 
 
@@ -38,6 +38,15 @@ def test_what_was_told_before_has_been_dealt_with_once_it_is_settled(listener: L
     # By then each is known with its sender; it is handed on a moment later.
     assert listener.until(lambda: listener.said("STATUS") == [str(i) for i in range(20)], 2)
     assert {notified.start for notified in listener.heard} == {Senders().start(os.getpid())}
+
+
+def test_what_nobody_would_take_is_not_made() -> None:
+    room = DATAGRAM_SIZE_MAX - len("STATUS=")
+    assert len(lines(["STATUS=" + "x" * room])) == DATAGRAM_SIZE_MAX
+    with pytest.raises(ValueError, match="4,097 bytes; the agent and systemd take 4,096"):
+        lines(["STATUS=" + "x" * (room + 1)])
+    with pytest.raises(ValueError, match="bytes"):
+        lines(["STATUS=" + "\u00e4" * (room // 2 + 1)])
 
 
 def test_an_abstract_address_is_reached_as_well() -> None:
