@@ -30,6 +30,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace, asker: query.Asker) -> int:
     node = explain_cmd.full_name(args.node, asker)
-    document = query.as_row(asker, asker.ask("evidence", node=node, app=args.app, bundle=args.bundle))
+    try:
+        document = query.as_row(asker, asker.ask("evidence", node=node, app=args.app, bundle=args.bundle))
+    except query.Denied as error:
+        # What the node itself answers does not name it.
+        raise query.Denied(str(error) if node in str(error) else f"{node}: {error}") from error
     print(as_json(document) if args.output == "json" else "\n".join(bundle_lines(document, terminal.screen(args))))
     return 0

@@ -15,7 +15,7 @@ import msgspec
 from hbagent.core.checks import ExecCheck
 from hbagent.core.drill import LENGTH_NS, WARM_UP_NS, WINDOW_NS
 from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck, StartDrill
-from hbagent.core.messages import Acted, CheckFinished, Examined, HostFacts, Recalled, Remembered
+from hbagent.core.messages import DETAILS_MAX, Acted, CheckFinished, Examined, HostFacts, Recalled, Remembered
 from hbagent.core.states import Stall
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.probes.hands import Job
@@ -118,10 +118,14 @@ def examine(order: ExamineOrder, files: Sequence[int]) -> Examined:
     place = order.place
     try:
         keep = _shelf(place).put if place.state_dir else None
-        return examination.examine(_found(order.order), place.helper, files, keep)
+        found = examination.examine(_found(order.order), place.helper, files, keep)
     except Exception as error:
         told = str(error) or type(error).__name__
         return Examined(run=order.order.run, stall=Stall.UNKNOWN, error=f"it cannot be examined: {told}"[:500])
+    if not found.error:
+        return found
+    # Whoever reads what was found must not look for evidence that is not there.
+    return msgspec.structs.replace(found, details=(*found.details[: DETAILS_MAX - 1], found.error[:500]))
 
 
 def _found(order: Examine) -> Examine:

@@ -97,13 +97,17 @@ class Shelf:
 
     def find(self, app: str = "", name: str = "") -> Kept:
         """The bundle `name`, or the newest about `app`, or the newest of all. Raises NoBundle, OSError."""
-        everything = self.list()
-        for kept in everything:
+        for kept in self.list():
             if (not app or kept.app == app) and (not name or kept.name == name):
                 return kept
-        if not everything:
-            raise NoBundle("no evidence is kept here: nothing was ever found stuck, or state_dir is not set")
-        raise NoBundle(f"no evidence {name!r} here" if name else f"no evidence about {app!r} here")
+        which = f" {name!r}" if name else f" about {app!r}" if app else ""
+        wanted = f"no evidence{which} is kept here"
+        trouble = self._trouble()
+        if trouble:
+            raise NoBundle(f"{wanted}, and none can be: {trouble}")
+        if name:
+            wanted += ": it was never there, or has made room for newer ones"
+        raise NoBundle(wanted if name or app else f"{wanted}: nothing was found stuck")
 
     def read(self, app: str = "", name: str = "") -> tuple[str, bytes]:
         """Name and content of what `find` finds; a damaged one is set aside. Raises NoBundle, OSError."""
@@ -124,7 +128,30 @@ class Shelf:
             self._thin()
         raise NoBundle(f"{kept.name} was damaged, and set aside as {aside.name}")
 
+    def _trouble(self) -> str:
+        """Why no bundle can be written now; "" when one could be."""
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._alone():
+                draft = self._draft(bytes(BUNDLE_MAX))
+                os.unlink(draft)
+        except OSError as error:
+            return f"{self.directory}: {error.strerror or error}"
+        return ""
+
     def _write(self, name: str, body: bytes) -> None:
+        draft = self._draft(body)
+        try:
+            os.rename(draft, self.directory / (name + _SUFFIX))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+            raise
+        failpoint.hit("evidence-renamed")
+        sync_directory(self.directory)
+
+    def _draft(self, body: bytes) -> Path:
+        """Write a file that is no bundle yet. Raises OSError; then there is none."""
         draft = self.directory / _DRAFT
         if not is_usable(draft):
             set_aside(draft)
@@ -135,15 +162,13 @@ class Shelf:
             failpoint.hit("evidence-written")
             os.fsync(fd)
             failpoint.hit("evidence-synced")
-            os.rename(draft, self.directory / (name + _SUFFIX))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(draft)
             raise
         finally:
             os.close(fd)
-        failpoint.hit("evidence-renamed")
-        sync_directory(self.directory)
+        return draft
 
     def _thin(self) -> None:
         """Delete what is too much or too old. The newest always stays: a clock that jumped must not take it away."""

@@ -48,7 +48,7 @@ def test_a_bundle_is_shown_as_text_and_as_json(leader: Daemon, capsys: pytest.Ca
 def test_why_there_is_nothing_is_said_in_a_line(leader: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     leader.bundles[NODE1] = b""
     assert fetch(leader, NODE1, "--app", "web") == 64
-    assert capsys.readouterr().err == "hbagent: no bundle about web\n"
+    assert capsys.readouterr().err == f"hbagent: {NODE1}: no bundle about web\n"
     assert fetch(leader, NODE2) == 64
     assert capsys.readouterr().err == f"hbagent: {NODE2} is UNKNOWN: it cannot be asked\n"
     leader.bundles[NODE1] = b'["\\u001b[31m"]'

@@ -15,7 +15,7 @@ import pytest
 
 from hbagent.core.checks import ExecCheck, FileCheck
 from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck
-from hbagent.core.messages import CheckFinished, Examined, Recalled, Remembered
+from hbagent.core.messages import DETAILS_MAX, CheckFinished, Examined, Recalled, Remembered
 from hbagent.core.states import Health, Stall
 from hbagent.core.units import SECOND
 from hbagent.probes.hands import Hands, Outcome
@@ -100,7 +100,10 @@ def test_a_bundle_is_recalled_also_the_largest(hands: Hands, tmp_path: Path) -> 
     name = Shelf(tmp_path / "evidence", 20, SECOND).put("billing", body)
     assert do(hands, "recall", RecallOrder(Recall(3, "billing"), place)).value == Recalled(number=3, body=body)
     assert do(hands, "recall", RecallOrder(Recall(4, bundle=name), place)).value == Recalled(number=4, body=body)
-    assert "no evidence about" in do(hands, "recall", RecallOrder(Recall(5, "other"), place)).value.error
+    assert (
+        "no evidence about 'other' is kept here"
+        in do(hands, "recall", RecallOrder(Recall(5, "other"), place)).value.error
+    )
     assert "state_dir is not set" in do(hands, "recall", RecallOrder(Recall(6), Place())).value.error
 
 
@@ -109,6 +112,16 @@ def test_a_process_that_is_gone_is_examined_without_an_exception(hands: Hands, t
     found = do(hands, "examine", order).value
     assert (found.run, found.stall) == (5, Stall.UNKNOWN)
     assert found.text or found.error
+
+
+def test_evidence_that_cannot_be_kept_is_told_with_what_was_found(hands: Hands, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    place = Place(state_dir=str(tmp_path / "file"))
+    found = do(hands, "examine", ExamineOrder(Examine(run=5, app="a", pid=os.getpid()), place)).value
+    assert (found.stall is not Stall.UNKNOWN, found.bundle) == (True, "")
+    assert "could not be kept: " in found.error and "Not a directory" in found.error
+    assert found.details[-1] == found.error
+    assert len(found.details) <= DETAILS_MAX
 
 
 def test_a_unit_that_does_not_exist_is_not_restarted(hands: Hands) -> None:

@@ -48,9 +48,35 @@ def test_only_its_owner_may_read_a_bundle(tmp_path: Path) -> None:
 
 
 def test_an_empty_shelf_says_so(tmp_path: Path) -> None:
-    with pytest.raises(NoBundle, match="no evidence is kept here"):
+    with pytest.raises(NoBundle, match=r"^no evidence is kept here: nothing was found stuck$"):
         shelf(tmp_path).read()
+    with pytest.raises(NoBundle, match=r"^no evidence about 'web' is kept here$"):
+        shelf(tmp_path).read("web")
+    with pytest.raises(NoBundle, match=r"^no evidence '000001-x' is kept here: .* made room for newer ones$"):
+        shelf(tmp_path).read(name="000001-x")
     assert shelf(tmp_path).list() == []
+    assert list((tmp_path / "evidence").iterdir()) == []
+
+
+@pytest.mark.root
+def test_a_shelf_that_is_empty_because_its_disk_is_full_says_that(small_disk: Path) -> None:
+    (small_disk / "ballast").write_bytes(b"x")
+    kept = shelf(small_disk)
+    with pytest.raises(OSError, match="No space left"):
+        kept.put("web", bytes(BUNDLE_MAX))
+    for app in ("", "web"):
+        with pytest.raises(NoBundle, match=r"is kept here, and none can be: .*/evidence: No space left on device$"):
+            kept.read(app)
+    (small_disk / "ballast").unlink()
+    with pytest.raises(NoBundle, match=r"nothing was found stuck$"):
+        kept.read()
+    assert list(kept.directory.iterdir()) == []
+
+
+def test_a_shelf_that_is_no_directory_says_so(tmp_path: Path) -> None:
+    (tmp_path / "evidence").write_text("")
+    with pytest.raises(NotADirectoryError):
+        shelf(tmp_path).read("web")
 
 
 @pytest.mark.parametrize(
