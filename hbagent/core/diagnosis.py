@@ -263,7 +263,9 @@ class _Case:
         text = (
             f"{count} threads wait for one another in a cycle, which none of them can leave"
             if count > 1
-            else "a thread waits for a lock that it holds itself"
+            else "a thread waits for a lock that it holds itself, and all others wait for that thread"
+            if len(self.threads) > 1
+            else "its only thread waits for a lock that it holds itself"
         )
         if proof.others:
             text += f"; and {proof.others} more such cycles"
@@ -358,6 +360,10 @@ class _Case:
             return fields[2] in map(hex, _FCNTL_WAITS)
         return number in self.calls.futex or number in self.calls.locks
 
+    def _waits_for_itself(self, movement: Movement) -> bool:
+        edge = self.second.sighting.edges.get(movement.now.tid)
+        return movement.same_place and edge is not None and edge.owner == edge.waiter
+
     def _share(self, value_ns: int) -> str:
         return f"{100 * value_ns / self.passed_ns:.0f} % of a processor"
 
@@ -367,6 +373,8 @@ class _Case:
     def _wait_line(self, movement: Movement) -> str:
         edge = self.second.sighting.edges.get(movement.now.tid)
         who = f"thread {_named(movement.now)}"
+        if edge is not None and edge.owner == edge.waiter:
+            return f"{who} waits for a mutex that it holds itself; another thread of this process could still unlock it"
         if edge is not None:
             owner = f"{self.names.get(edge.owner, '?')} ({edge.owner})"
             if edge.kind == "join":
@@ -382,6 +390,9 @@ class _Case:
         return f"{who} is in state {movement.now.state}{where}{call}"
 
     def _verdict(self, stall: Stall, text: str, details: Sequence[str] = (), proof: Proof | None = None) -> Verdict:
+        if proof is None and self.stuck and stall is not Stall.PAUSED:
+            own = (self._wait_line(movement) for movement in self.threads if self._waits_for_itself(movement))
+            details = [*details, *(line for line in own if line not in details)]
         lines = [*details, *self.around.queues]
         if len(lines) > DETAILS_MAX:
             lines = [*lines[: DETAILS_MAX - 1], f"and {len(lines) - DETAILS_MAX + 1} more"]

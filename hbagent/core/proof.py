@@ -7,8 +7,12 @@ have run while the words were read: the counters of context switches and the who
 after. And a second photograph, a second or more later, shows the same ring with the same counters.
 
 What an edge is stands in `edge_of`, one kind of lock after the other, by the layout that glibc has on x86-64 (mutex:
-since 2.1, rwlock: since 2.25). Everything else that waits on a futex has no owner that could be read: semaphores,
-conditions, barriers, rwlocks held by readers, the locks of Python, Go and musl.
+since 2.1, rwlock: since 2.25, thread: since 2.11). A lock that another process may hold too is none: its owner's id
+may mean somebody else there than here. A ring of one, a thread that waits for a mutex that it holds, is what a mutex
+that is used as a semaphore looks like; it counts only when nobody is left in the process who could unlock it.
+
+Everything else that waits on a futex has no owner that could be read: semaphores, conditions, barriers, rwlocks held by
+readers, the locks of Python, Go and musl.
 
 The proof assumes what no look from outside can show, and says so: `ASSUMES`.
 """
@@ -50,6 +54,8 @@ _KINDS: Final = 0x3F3
 _TYPE: Final = 0x3
 _ROBUST: Final = 0x10
 _INHERITS: Final = 0x20
+#: Other processes may use it. Robust ones always have it, for the kernel wakes their waiters as if it were so.
+_SHARED: Final = 0x80
 #: The types that wait for themselves; recursive ones count and error-checking ones refuse.
 _SELF_WAITING: Final = (0, 3)
 
@@ -58,6 +64,11 @@ _MUTEX = struct.Struct("<IIIII")
 #: readers, writers, phase of writing, futex of the writers, two unused, writer that holds it.
 _RWLOCK = struct.Struct("<IIIIIIi")
 _WORD = struct.Struct("<I")
+#: The thread's own address, twice in the header of what glibc keeps of a thread; and how far behind it the id stands.
+_THREAD = struct.Struct("<Q8xQ")
+_THREAD_ID_AT: Final = 0x2D0
+#: Locks and barriers in shared memory are waited for with such values, which are thread ids in a container.
+_LOCK_VALUES_MAX: Final = 3
 #: Where in a rwlock threads wait: for the end of the writing, and for the turn among writers.
 _RWLOCK_WAITS = (8, 12)
 #: A writer holds it, and writing has begun.
@@ -65,6 +76,8 @@ _HELD_BY_WRITER: Final = 3
 
 #: Reads bytes of the process at an address; fewer than asked for, down to none, where they may not or cannot be read.
 Read = Callable[[int, int], bytes]
+#: True for an address in memory that no other process can have.
+IsOwn = Callable[[int], bool]
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
@@ -118,6 +131,9 @@ class Sighting(msgspec.Struct, frozen=True):
     switches: dict[int, tuple[int, int]] = {}
     #: Cycles that fell apart because one of their threads moved.
     raced: int = 0
+    #: Context switches of all threads of the process, when each of them waits, directly or over others, for one that
+    #: waits for itself, and none of them moved during the look; else empty.
+    closed: dict[int, tuple[int, int]] = {}
     #: All edges, also those outside of cycles and those of which nobody knows whether they still held at the end.
     edges: dict[int, Edge] = {}
 
@@ -168,35 +184,43 @@ def futex_of(call: str) -> Futex | None:
 
 
 def edges_of(
-    threads: Sequence[Snapshot], read: Read, in_libc: Callable[[int], bool], rwlocks: bool = True
+    threads: Sequence[Snapshot], read: Read, is_own: IsOwn, in_libc: Callable[[int], bool], rwlocks: bool = True
 ) -> dict[int, Edge]:
     """Who waits for whom, by thread id of the waiter. `in_libc` knows whether an address is code of glibc;
     `rwlocks` is False for a glibc with another layout of them."""
     owners = {thread.inner: thread.tid for thread in threads if thread.state not in "ZX"}
     found = {}
     for thread in threads:
-        if thread.state != "S":
-            continue
-        futex = futex_of(thread.call)
+        futex = futex_of(thread.call) if thread.state == "S" else None
         if futex is None or futex.timed or not in_libc(futex.pc):
             continue
-        edge = edge_of(thread.tid, futex, owners, read, rwlocks)
+        edge = edge_of(thread.tid, futex, owners, read, is_own, rwlocks)
         if edge is not None:
             found[thread.tid] = edge
     return found
 
 
-def edge_of(waiter: int, futex: Futex, owners: Mapping[int, int], read: Read, rwlocks: bool = True) -> Edge | None:
+def is_across(futex: Futex, read: Read, is_own: IsOwn) -> bool:
+    """Whether this is a wait for what other processes may have too, so that its owner is not known."""
+    return not is_own(futex.address) or not (futex.private or _is_id_of_thread(futex.address, read))
+
+
+def edge_of(
+    waiter: int, futex: Futex, owners: Mapping[int, int], read: Read, is_own: IsOwn, rwlocks: bool = True
+) -> Edge | None:
     """The edge of one thread in a futex call without a time limit, from the words at its address.
 
     `owners` has the threads of the process by the id that they have inside.
     """
+    # What a program declares is not enough: a lock for one process may lie where two have it.
+    if not is_own(futex.address):
+        return None
     if futex.operation in (_LOCK_PI, _LOCK_PI2):
         return _pi(waiter, futex, owners, read)
     edge = None
     if futex.operation == _WAIT:
         edge = _mutex(waiter, futex, owners, read)
-    elif futex.operation == _WAIT_BITSET and rwlocks:
+    elif futex.operation == _WAIT_BITSET and futex.private and rwlocks:
         edge = _rwlock(waiter, futex, owners, read)
     return edge or _join(waiter, futex, owners, read)
 
@@ -214,7 +238,7 @@ def _mutex(waiter: int, futex: Futex, owners: Mapping[int, int], read: Read) -> 
         if kind & _ROBUST and lock & _TID == holder:
             return Edge(waiter, owner, "robust mutex", futex.address)
         return None
-    if futex.value != 2 or kind & (_ROBUST | _INHERITS):
+    if futex.value != 2 or not futex.private or kind & (_ROBUST | _INHERITS | _SHARED):
         return None
     if owner == waiter and (count or kind & _TYPE not in _SELF_WAITING):
         return None
@@ -228,6 +252,8 @@ def _pi(waiter: int, futex: Futex, owners: Mapping[int, int], read: Read) -> Edg
     lock, _, holder, users, kind = words
     owner = owners.get(holder)
     if kind & ~_KINDS or not kind & _INHERITS or users < 1 or owner is None or lock & _TID != holder:
+        return None
+    if not kind & _ROBUST and (kind & _SHARED or not futex.private):
         return None
     return Edge(waiter, owner, "PI mutex", futex.address)
 
@@ -252,9 +278,16 @@ def _join(waiter: int, futex: Futex, owners: Mapping[int, int], read: Read) -> E
     owner = owners.get(futex.value)
     if futex.operation not in (_WAIT, _WAIT_BITSET) or futex.private or owner is None or owner == waiter:
         return None
+    if futex.value <= _LOCK_VALUES_MAX or not _is_id_of_thread(futex.address, read):
+        return None
     if _unpacked(_WORD, read(futex.address, _WORD.size)) != (futex.value,):
         return None
     return Edge(waiter, owner, "join", futex.address)
+
+
+def _is_id_of_thread(address: int, read: Read) -> bool:
+    start = address - _THREAD_ID_AT
+    return start > 0 and _unpacked(_THREAD, read(start, _THREAD.size)) == (start, start)
 
 
 def _unpacked(layout: struct.Struct, data: bytes) -> tuple[int, ...] | None:
@@ -283,16 +316,32 @@ def _from_lowest(ring: list[Edge]) -> tuple[Edge, ...]:
     return (*ring[first:], *ring[:first])
 
 
+def suspects_of(threads: Mapping[int, Snapshot], edges: Mapping[int, Edge]) -> tuple[int, ...]:
+    """The threads whose standstill matters: those of cycles, and all that wait behind one that waits for itself when
+    nobody else is left."""
+    return _behind_one(threads, edges) or tuple(edge.waiter for cycle in cycles_of(edges) for edge in cycle)
+
+
+def _behind_one(threads: Mapping[int, Snapshot], edges: Mapping[int, Edge]) -> tuple[int, ...]:
+    """All living threads, when each waits in the end for the same one, which waits for itself; else empty."""
+    living = tuple(tid for tid, thread in threads.items() if thread.state not in "ZX")
+    if not all(tid in edges for tid in living):
+        return ()
+    # Each of them waits for a living one, so each path ends in a cycle.
+    return living if [len(cycle) for cycle in cycles_of(edges)] == [1] else ()
+
+
 def sighting(
     before: Mapping[int, Snapshot],
     after: Mapping[int, Snapshot],
     edges: Mapping[int, Edge],
     begun_ns: int,
     ended_ns: int,
+    whole: bool = True,
 ) -> Sighting:
     """What a look saw: `before` was read before the lock words of `edges`, `after` after them.
 
-    `after` need not have any thread that is in no cycle.
+    `after` need not have any thread but those of `suspects_of`; `whole` says that `before` has all of the process.
     """
     quiet, raced = [], 0
     for cycle in cycles_of(edges):
@@ -300,12 +349,15 @@ def sighting(
             quiet.append(cycle)
         else:
             raced += 1
+    everybody = _behind_one(before, edges) if whole else ()
+    closed = all(_unmoved(before.get(tid), after.get(tid)) for tid in everybody)
     return Sighting(
         begun_ns=begun_ns,
         ended_ns=ended_ns,
         cycles=tuple(quiet),
         switches={edge.waiter: before[edge.waiter].switches for cycle in quiet for edge in cycle},
         raced=raced,
+        closed={tid: before[tid].switches for tid in everybody} if closed else {},
         edges=dict(edges),
     )
 
@@ -315,16 +367,26 @@ def _unmoved(before: Snapshot | None, after: Snapshot | None) -> bool:
 
 
 def agreed(first: Sighting, second: Sighting, stuck: bool) -> tuple[tuple[Edge, ...], ...]:
-    """The cycles that two looks prove. A thread that waits for itself counts only when `stuck`: a mutex that is used
-    as a semaphore, unlocked by another thread, looks like that every time."""
+    """The cycles that two looks prove. A thread that waits for itself counts only when `stuck`, and when all others of
+    the process wait for it: a mutex that is used as a semaphore, unlocked by another thread, looks like that every
+    time."""
     if second.begun_ns - first.ended_ns < APART_NS:
         return ()
     return tuple(
         cycle
         for cycle in second.cycles
         if cycle in first.cycles
-        and (len(cycle) > 1 or stuck)
+        and (len(cycle) > 1 or (stuck and _is_closed(first, second)))
         and all(first.switches.get(edge.waiter) == second.switches.get(edge.waiter) for edge in cycle)
+    )
+
+
+def _is_closed(first: Sighting, second: Sighting) -> bool:
+    """In both looks nobody was left who could unlock what a thread waits for that holds it itself."""
+    return (
+        bool(second.closed)
+        and first.closed == second.closed
+        and all(first.edges.get(tid) == second.edges.get(tid) for tid in second.closed)
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +28,19 @@ from hbagent.core.diagnosis import (
     movements,
     unknown,
 )
-from hbagent.core.proof import APART_NS, Proof, Sighting, Snapshot, cycles_of, edges_of, futex_of, sighting
+from hbagent.core.proof import (
+    APART_NS,
+    Edge,
+    Proof,
+    Sighting,
+    Snapshot,
+    cycles_of,
+    edges_of,
+    futex_of,
+    is_across,
+    sighting,
+    suspects_of,
+)
 from hbagent.core.states import Stall
 
 from . import groups, procfs, symbols
@@ -220,10 +232,9 @@ def look(subject: Subject, rows: list[LookRow] | None = None) -> Look:
     tids = process.tids()
     taken, denied = _snapshots(process, tids[:THREADS_MAX])
     edges, no_proof = _edges(subject, taken)
-    suspects = [edge.waiter for cycle in cycles_of(edges) for edge in cycle]
-    again, _ = _snapshots(process, suspects)
+    again, _ = _snapshots(process, suspects_of(taken, edges))
     ended_ns = time.monotonic_ns()
-    found = sighting(taken, again, edges, begun_ns, ended_ns)
+    found = sighting(taken, again, edges, begun_ns, ended_ns, whole=len(tids) <= THREADS_MAX)
     threads = tuple(_with_counters(process, snapshot) for snapshot in taken.values())
     if not threads:
         raise procfs.Gone("it has no threads any more")
@@ -289,7 +300,7 @@ def _with_counters(process: procfs.Process, snapshot: Snapshot) -> ThreadLook:
     return ThreadLook(snapshot, ran_ns, delayed_ns, wchan)
 
 
-def _edges(subject: Subject, taken: Mapping[int, Snapshot]) -> tuple[dict[int, Any], str]:
+def _edges(subject: Subject, taken: Mapping[int, Snapshot]) -> tuple[dict[int, Edge], str]:
     """The edges among the threads of a look, and why there can be none ("": there can)."""
     machine = os.uname().machine
     if machine != "x86_64":
@@ -302,20 +313,34 @@ def _edges(subject: Subject, taken: Mapping[int, Snapshot]) -> tuple[dict[int, A
         if no_proof:
             return {}, no_proof
         with Words(subject.process, mappings, subject.places) as words:
-            edges = edges_of(
-                list(taken.values()),
-                words.read,
-                lambda pc: any(start <= pc < end for start, end in code) and not _is_by_hand(words, pc),
-                release is None or release >= _RWLOCK_RELEASE,
-            )
+
+            def in_libc(pc: int) -> bool:
+                return any(start <= pc < end for start, end in code) and not _is_by_hand(words, pc)
+
+            rwlocks = release is None or release >= _RWLOCK_RELEASE
+            edges = edges_of(list(taken.values()), words.read, words.is_own, in_libc, rwlocks)
             refused = [path for path in words.refused.values() if path]
+            across = not cycles_of(edges) and _waits_across(taken.values(), edges, words, in_libc)
     except procfs.Gone:
         raise
     except procfs.ProcError as error:
         return {}, f"no proof: {error}"
     if refused and not edges:
         return edges, f"no proof: {os.path.basename(refused[0])} lies on a filesystem that might never answer"
+    if across:
+        return edges, "no proof across processes: what is waited for lies in memory that others may share"
     return edges, ""
+
+
+def _waits_across(
+    threads: Iterable[Snapshot], edges: Mapping[int, Edge], words: Words, in_libc: Callable[[int], bool]
+) -> bool:
+    """True when a thread waits, without an edge, for what another process may hold."""
+    for thread in threads:
+        futex = futex_of(thread.call) if thread.state == "S" and thread.tid not in edges else None
+        if futex is not None and not futex.timed and in_libc(futex.pc) and is_across(futex, words.read, words.is_own):
+            return True
+    return False
 
 
 def _is_by_hand(words: Words, pc: int) -> bool:

@@ -134,6 +134,13 @@ class Words:
         except (OSError, OverflowError, ValueError):
             return b""
 
+    def is_own(self, address: int) -> bool:
+        """True for an address whose memory no other process can have: a shared mapping may be had by others."""
+        at = bisect_right(self._starts, address) - 1
+        if at < 0 or address >= self._mappings[at].end:
+            return False
+        return self._mappings[at].permissions.endswith("p")
+
     def _allowed(self, address: int, length: int) -> int:
         """How many bytes from `address` on lie in mappings that may be read."""
         end = address

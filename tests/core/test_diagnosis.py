@@ -86,6 +86,45 @@ def test_a_proved_cycle_is_deadlocked_whoever_asks() -> None:
     )
 
 
+def guarded(*others: ThreadLook, now: tuple[ThreadLook, ...] = (), **second: Any) -> Verdict:
+    """The stuck verdict on a thread that waits for a mutex that it holds, beside others."""
+    own = Edge(1, 1, "mutex", 0x5000)
+    seen = {"cycles": ((own,),), "switches": {1: (5, 0)}, "edges": {1: own}, **second}
+    looks = []
+    for at_ns, threads in ((0, others), (SECOND, now or others)):
+        found = Sighting(at_ns, at_ns + 1000, **seen)
+        looks.append(Look(sighting=found, threads=(thread(1, FUTEX), *threads)))
+    late = msgspec.structs.replace(looks[1].sighting, begun_ns=1000 + APART_NS, ended_ns=2000 + APART_NS)
+    return classify(looks[0], msgspec.structs.replace(looks[1], sighting=late), True)
+
+
+UNLOCKABLE = (
+    "thread worker-1 (1) waits for a mutex that it holds itself; another thread of this process could still unlock it"
+)
+
+
+def test_a_thread_that_waits_for_itself_is_deadlocked_when_nobody_is_left_to_unlock_it() -> None:
+    found = guarded(closed={1: (5, 0)})
+    assert (found.stall, found.text) == (Stall.DEADLOCKED, "its only thread waits for a lock that it holds itself")
+    found = guarded(thread(2, FUTEX), closed={1: (5, 0), 2: (5, 0)}, edges={})
+    assert (found.stall, "all others wait for that thread" in found.text) == (Stall.DEADLOCKED, True)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "stall"),
+    [
+        (thread(2, READ), thread(2, READ), Stall.LOCK_WAIT),
+        (thread(2, state="R"), thread(2, state="R", ran_ms=990), Stall.BUSY_LOOP),
+        (thread(2, READ, state="D"), thread(2, READ, state="D"), Stall.IO_BLOCKED),
+    ],
+)
+def test_a_thread_that_waits_for_itself_beside_another_is_told_and_not_deadlocked(
+    then: ThreadLook, now: ThreadLook, stall: Stall
+) -> None:
+    found = guarded(then, now=(now,))
+    assert (found.stall, found.proof, found.details.count(UNLOCKABLE)) == (stall, None, 1)
+
+
 def test_a_lock_is_called_by_its_name() -> None:
     found = classify(*cycle(), False, Surroundings(symbols={0x5000: "accounts (in bank)"}))
     assert "waits for mutex accounts (in bank) held by worker-2" in found.details[0]

@@ -22,8 +22,10 @@ from hbagent.core.proof import (
     edge_of,
     edges_of,
     futex_of,
+    is_across,
     proof_of,
     sighting,
+    suspects_of,
 )
 
 PC = 0x7F00_0000_1000
@@ -31,7 +33,10 @@ A, B = 0x5000, 0x5100
 WAIT, LOCK_PI, WAIT_BITSET, LOCK_PI2 = 0, 6, 9, 13
 PRIVATE, REALTIME = 128, 256
 WAITERS = 0x80000000
-NORMAL, RECURSIVE, CHECKING, ADAPTIVE, ROBUST, INHERITS = 0, 1, 2, 3, 0x10, 0x20
+NORMAL, RECURSIVE, CHECKING, ADAPTIVE, ROBUST, INHERITS, SHARED = 0, 1, 2, 3, 0x10, 0x20, 0x80
+#: What glibc keeps of a thread, and its id in there.
+TCB = 0x9000
+TID = TCB + 0x2D0
 
 
 def call(address: int, value: int = 2, operation: int = WAIT | PRIVATE, timeout: int = 0, pc: int = PC) -> str:
@@ -50,6 +55,11 @@ def rwlock(writer: int, readers: int = 3, phase: int = 3, turn: int = 1, unused:
     return struct.pack("<IIIIIIi", readers, 0, phase, turn, unused, unused, writer)
 
 
+def control(tid: int, start: int = TCB, again: int = TCB) -> bytes:
+    """What glibc keeps of a thread, from its beginning to its id."""
+    return struct.pack("<QQQ", start, 0, again).ljust(TID - TCB, b"\0") + struct.pack("<I", tid)
+
+
 class Memory:
     """Words by address."""
 
@@ -63,13 +73,17 @@ class Memory:
         return b""
 
 
-def edges(threads: list[Snapshot], words: Mapping[int, bytes], rwlocks: bool = True) -> dict[int, Edge]:
-    return edges_of(threads, Memory(words), lambda pc: pc == PC, rwlocks)
+def edges(
+    threads: list[Snapshot], words: Mapping[int, bytes], rwlocks: bool = True, own: bool = True
+) -> dict[int, Edge]:
+    return edges_of(threads, Memory(words), lambda address: own, lambda pc: pc == PC, rwlocks)
 
 
-def edge(line: str, words: bytes, state: str = "S", base: int = A, rwlocks: bool = True) -> Edge | None:
-    """The edge of thread 1, beside a thread 2 that pauses."""
-    return edges([thread(1, line, state), thread(2)], {base: words}, rwlocks).get(1)
+def edge(
+    line: str, words: bytes, state: str = "S", base: int = A, rwlocks: bool = True, own: bool = True
+) -> Edge | None:
+    """The edge of thread 1, beside threads 2 and 4711 that pause."""
+    return edges([thread(1, line, state), thread(2), thread(4711)], {base: words}, rwlocks, own).get(1)
 
 
 # ---- who waits for whom --------------------------------------------------------------------------------------
@@ -93,7 +107,7 @@ def test_no_line_breaks_the_reader_of_calls(line: str) -> None:
     futex_of(f"202 {line} 0x80 0x2 0x0 0x0 0x0 0x0 0x0")
 
 
-@pytest.mark.parametrize("kind", [NORMAL, CHECKING, ADAPTIVE, 0x80, 0x100, 0x200])
+@pytest.mark.parametrize("kind", [NORMAL, CHECKING, ADAPTIVE, 0x100, 0x200])
 def test_a_mutex_names_its_owner(kind: int) -> None:
     assert edge(call(A), mutex(2, kind=kind)) == Edge(1, 2, "mutex", A)
 
@@ -104,6 +118,9 @@ def test_a_recursive_mutex_names_its_owner() -> None:
 
 def test_a_robust_mutex_names_its_owner_twice() -> None:
     held = WAITERS | 2
+    # Glibc calls each robust one shared, and waits for it as if it were.
+    kind = ROBUST | SHARED
+    assert edge(call(A, held, WAIT), mutex(2, held, kind=kind)) == Edge(1, 2, "robust mutex", A)
     assert edge(call(A, held), mutex(2, held, kind=ROBUST)) == Edge(1, 2, "robust mutex", A)
     assert edge(call(A, held), mutex(2, held, kind=NORMAL)) is None
     assert edge(call(A, WAITERS | 3), mutex(2, WAITERS | 3, kind=ROBUST)) is None
@@ -111,7 +128,7 @@ def test_a_robust_mutex_names_its_owner_twice() -> None:
     assert edge(call(A, 2), mutex(2, 2, kind=ROBUST)) is None
 
 
-@pytest.mark.parametrize("operation", [LOCK_PI, LOCK_PI2, LOCK_PI | PRIVATE])
+@pytest.mark.parametrize("operation", [LOCK_PI | PRIVATE, LOCK_PI2 | PRIVATE])
 def test_a_mutex_with_inheritance_names_its_owner_twice(operation: int) -> None:
     held = WAITERS | 2
     assert edge(call(A, 0, operation), mutex(2, held, kind=INHERITS)) == Edge(1, 2, "PI mutex", A)
@@ -119,6 +136,8 @@ def test_a_mutex_with_inheritance_names_its_owner_twice(operation: int) -> None:
     assert edge(call(A, 0, operation), mutex(2, WAITERS | 3, kind=INHERITS)) is None
     assert edge(call(A, 0, operation), mutex(2, held, users=0, kind=INHERITS)) is None
     assert edge(call(A, 0, operation), mutex(2, held, kind=INHERITS | 0x400)) is None
+    robust = mutex(2, held, kind=INHERITS | ROBUST | SHARED)
+    assert edge(call(A, 0, operation & ~PRIVATE), robust) == Edge(1, 2, "PI mutex", A)
 
 
 @pytest.mark.parametrize("offset", [8, 12])
@@ -148,16 +167,81 @@ def test_a_writer_never_waits_for_itself() -> None:
 
 @pytest.mark.parametrize("operation", [WAIT, WAIT_BITSET, WAIT_BITSET | REALTIME])
 def test_a_join_waits_for_the_thread_in_its_word(operation: int) -> None:
-    assert edge(call(A, 2, operation), struct.pack("<I", 2)) == Edge(1, 2, "join", A)
+    assert edge(call(TID, 4711, operation), control(4711), base=TCB) == Edge(1, 4711, "join", TID)
 
 
-def test_a_word_that_is_no_join_names_nobody() -> None:
-    word = struct.pack("<I", 2)
-    assert edge(call(A, 2, WAIT | PRIVATE), word) is None  # the kernel wakes who joins as one of shared memory
-    assert edge(call(A, 2, WAIT), struct.pack("<I", 0)) is None  # it has just ended
-    assert edge(call(A, 9, WAIT), struct.pack("<I", 9)) is None  # no thread of this process
-    assert edge(call(A, 1, WAIT), struct.pack("<I", 1)) is None  # nobody waits for their own end
-    assert edge(call(A, 2, 5), word) is None  # another operation
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (call(TID, 4711, WAIT | PRIVATE), control(4711)),  # the kernel wakes who joins as one of shared memory
+        (call(TID, 4711, WAIT), control(0)),  # it has just ended
+        (call(TID, 4712, WAIT), control(4712)),  # no thread of this process
+        (call(TID, 1, WAIT), control(1)),  # nobody waits for their own end
+        (call(TID, 4711, 5), control(4711)),  # another operation
+        (call(TID, 4711, WAIT), control(4711, start=0)),
+        (call(TID, 4711, WAIT), control(4711, again=TCB + 8)),
+    ],
+)
+def test_a_word_that_is_no_join_names_nobody(line: str, words: bytes) -> None:
+    assert edge(line, words, base=TCB) is None
+
+
+def test_a_word_that_is_not_the_id_of_a_thread_is_no_join() -> None:
+    assert edge(call(A, 4711, WAIT), struct.pack("<I", 4711)) is None
+    assert edge(call(8, 4711, WAIT), struct.pack("<I", 4711), base=8) is None
+
+
+@pytest.mark.parametrize("value", [1, 2, 3])
+def test_a_shared_lock_is_no_join_of_the_first_threads_of_a_container(value: int) -> None:
+    inside = [thread(1001, call(TID, value, WAIT), inner=9)]
+    inside += [thread(1001 + inner, inner=inner) for inner in (1, 2, 3)]
+    for operation in (WAIT, WAIT_BITSET):
+        inside[0] = thread(1001, call(TID, value, operation), inner=9)
+        assert edges(inside, {TCB: control(value)}) == {}
+
+
+# ---- what another process may hold ---------------------------------------------------------------------------
+
+HELD = WAITERS | 2
+LOCKS = [
+    (call(A), mutex(2)),
+    (call(A, HELD, WAIT), mutex(2, HELD, kind=ROBUST | SHARED)),
+    (call(A, 0, LOCK_PI | PRIVATE), mutex(2, HELD, kind=INHERITS)),
+    (call(A, 0, LOCK_PI), mutex(2, HELD, kind=INHERITS | ROBUST | SHARED)),
+    (call(A + 8, 3, WAIT_BITSET | PRIVATE), rwlock(2)),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), LOCKS)
+def test_a_lock_in_memory_that_others_may_have_names_nobody(line: str, words: bytes) -> None:
+    assert edge(line, words) is not None
+    assert edge(line, words, own=False) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (call(A), mutex(2, kind=SHARED)),
+        (call(A, operation=WAIT), mutex(2)),
+        (call(A, 0, LOCK_PI | PRIVATE), mutex(2, HELD, kind=INHERITS | SHARED)),
+        (call(A, 0, LOCK_PI), mutex(2, HELD, kind=INHERITS)),
+        (call(A + 8, 3, WAIT_BITSET), rwlock(2)),
+    ],
+)
+def test_a_lock_that_is_declared_for_several_processes_names_nobody(line: str, words: bytes) -> None:
+    assert edge(line, words) is None
+
+
+def test_a_wait_for_what_others_may_hold_is_told_from_one_for_the_end_of_a_thread() -> None:
+    def across(line: str, own: bool = True) -> bool:
+        futex = futex_of(line)
+        assert futex is not None
+        return is_across(futex, Memory({TCB: control(4711)}), lambda address: own)
+
+    assert across(call(A), own=False)
+    assert across(call(A, operation=WAIT))
+    assert not across(call(A))
+    assert not across(call(TID, 4711, WAIT))
 
 
 # ---- what proves nothing -------------------------------------------------------------------------------------
@@ -248,7 +332,7 @@ def test_ids_are_those_that_the_program_itself_sees() -> None:
 )
 def test_no_memory_breaks_the_reader_of_locks(data: bytes, address: int, value: int, operation: int, skip: int) -> None:
     futex = Futex(address, operation & 127, bool(operation & 128), value & 0xFFFFFFFF, False, PC)
-    found = edge_of(1, futex, {1: 1, 2: 2}, lambda at, length: data[skip:][:length])
+    found = edge_of(1, futex, {1: 1, 2: 2}, lambda at, length: data[skip:][:length], lambda at: True)
     assert found is None or found.owner in (1, 2)
 
 
@@ -372,15 +456,77 @@ def test_another_cycle_of_the_same_threads_proves_nothing() -> None:
     assert agreed(first, sighting(before, before, swapped, begun_ns, begun_ns + 1), True) == ()
 
 
-def test_a_thread_that_waits_for_itself_is_proved_only_when_nothing_moves() -> None:
-    before = {1: thread(1, call(A))}
-    found = edges(list(before.values()), {A: mutex(1)})
-    first = sighting(before, before, found, 0, 1)
-    second = sighting(before, before, found, 1 + APART_NS, 2 + APART_NS)
+#: Thread 1 waits for itself, 2 for 1, 3 for the end of 2.
+BEHIND = {1: Edge(1, 1, "mutex", A), 2: Edge(2, 1, "rwlock", B), 3: Edge(3, 2, "join", TID)}
+
+
+def behind(
+    *tids: int, later: bool = False, after: dict[int, Snapshot] | None = None, whole: bool = True, **moved: int
+) -> Sighting:
+    """A look at a process with these threads, of which those of `BEHIND` wait as it says."""
+    begun_ns = 1 + APART_NS if later else 0
+    before = {tid: thread(tid, switches=7 + moved.get(f"t{tid}", 0)) for tid in tids}
+    found = {tid: BEHIND[tid] for tid in tids if tid in BEHIND}
+    return sighting(before, {**before, **(after or {})}, found, begun_ns, begun_ns + 1, whole)
+
+
+@pytest.mark.parametrize("tids", [(1,), (1, 2), (1, 2, 3)])
+def test_a_thread_that_waits_for_itself_is_proved_when_nothing_moves_and_all_others_wait_for_it(
+    tids: tuple[int, ...],
+) -> None:
+    first, second = behind(*tids), behind(*tids, later=True)
     assert proof_of(first, second, {}, False) is None
     proof = proof_of(first, second, {}, True)
     assert proof is not None
     assert [(link.tid, link.owner) for link in proof.cycle] == [(1, 1)]
+
+
+def test_a_thread_that_waits_for_itself_beside_one_that_could_unlock_it_is_no_proof() -> None:
+    assert agreed(behind(1, 9), behind(1, 9, later=True), True) == ()
+    assert agreed(behind(1, 2, 3, 9), behind(1, 2, 3, 9, later=True), True) == ()
+    # It came, or went, between the looks.
+    assert agreed(behind(1, 2), behind(1, later=True), True) == ()
+    assert agreed(behind(1), behind(1, 2, later=True), True) == ()
+
+
+def test_a_thread_that_has_ended_unlocks_nothing() -> None:
+    before = {1: thread(1), 9: thread(9, state="Z")}
+    first, second = (sighting(before, before, {1: BEHIND[1]}, at, at + 1) for at in (0, 1 + APART_NS))
+    assert len(agreed(first, second, True)) == 1
+
+
+def test_whoever_moves_behind_a_thread_that_waits_for_itself_could_unlock_it() -> None:
+    assert agreed(behind(1, 2), behind(1, 2, later=True, t2=1), True) == ()
+    awake = {2: thread(2, switches=8)}
+    assert behind(1, 2, after=awake).closed == {}
+    assert agreed(behind(1, 2, after=awake), behind(1, 2, later=True), True) == ()
+    assert agreed(behind(1, 2), behind(1, 2, later=True, after=awake), True) == ()
+
+
+def test_threads_that_were_not_looked_at_could_unlock_it() -> None:
+    assert agreed(behind(1, whole=False), behind(1, whole=False, later=True), True) == ()
+
+
+def test_another_lock_behind_a_thread_that_waits_for_itself_is_no_proof() -> None:
+    first, second = behind(1, 2), behind(1, 2, later=True)
+    other = msgspec.structs.replace(first, edges={**first.edges, 2: Edge(2, 1, "mutex", 0x7777)})
+    assert agreed(other, second, True) == ()
+
+
+def test_all_whose_standstill_matters_are_read_again() -> None:
+    threads = {tid: thread(tid) for tid in (1, 2, 3, 9)}
+    assert suspects_of(threads, BEHIND) == (1,)
+    del threads[9]
+    assert suspects_of(threads, BEHIND) == (1, 2, 3)
+    assert suspects_of(threads, ring(1, 2) | {3: BEHIND[3]}) == (1, 2)
+    assert suspects_of({1: thread(1), 2: thread(2)}, {1: BEHIND[1], 2: Edge(2, 2, "mutex", B)}) == (1, 2)
+
+
+def test_two_threads_that_each_wait_for_themselves_could_unlock_one_another() -> None:
+    before = {1: thread(1), 2: thread(2)}
+    found = {1: BEHIND[1], 2: Edge(2, 2, "mutex", B)}
+    first, second = (sighting(before, before, found, at, at + 1) for at in (0, 1 + APART_NS))
+    assert agreed(first, second, True) == ()
 
 
 def test_further_cycles_are_counted() -> None:

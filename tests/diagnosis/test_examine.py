@@ -202,6 +202,45 @@ def test_a_lock_of_somebody_s_own_making_is_none_of_glibc(tmp_path: Path) -> Non
         assert (seen.sighting.edges, seen.no_proof) == ({}, "")
 
 
+#: Two crossed mutexes in memory that a child of this process could hold as well.
+ACROSS = """
+#include <sys/mman.h>
+static pthread_mutex_t *locks;
+static pthread_barrier_t both;
+static void *take(void *at) {
+    int mine = at != NULL;
+    pthread_mutex_lock(&locks[mine]);
+    pthread_barrier_wait(&both);
+    pthread_mutex_lock(&locks[!mine]);
+    return NULL;
+}
+int main(void) {
+    pthread_t thread;
+    locks = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_KIND | MAP_ANONYMOUS, -1, 0);
+    pthread_mutex_init(&locks[0], NULL);
+    pthread_mutex_init(&locks[1], NULL);
+    pthread_barrier_init(&both, NULL, 3);
+    pthread_create(&thread, NULL, take, NULL);
+    pthread_create(&thread, NULL, take, locks);
+    pthread_barrier_wait(&both);
+    ready();
+}
+"""
+
+
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize(("memory", "cycles"), [("MAP_PRIVATE", 1), ("MAP_SHARED", 0)])
+def test_locks_in_memory_that_others_may_share_have_no_owner(tmp_path: Path, memory: str, cycles: int) -> None:
+    with victim(tmp_path, ACROSS, f"-DMAP_KIND={memory}") as pid, Subject(pid) as subject:
+        for _ in range(200):
+            seen = look(subject)
+            if sum(futex_of(one.snapshot.call) is not None for one in seen.threads) == 2:
+                break
+        seen = look(subject)
+    assert len(seen.sighting.cycles) == cycles
+    assert ("no proof across processes" in seen.no_proof) is (cycles == 0)
+
+
 @pytest.mark.slow
 @pytest.mark.needs("gcc")
 def test_a_deadlock_is_proved_with_the_names_of_threads_and_locks(tmp_path: Path) -> None:

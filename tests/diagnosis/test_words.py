@@ -164,6 +164,17 @@ def test_a_read_ends_where_its_memory_does(memory: mmap.mmap) -> None:
             assert words.read(start, 8) == b"12345678"
 
 
+@pytest.mark.parametrize(("flags", "own"), [(mmap.MAP_PRIVATE, True), (mmap.MAP_SHARED, False)])
+def test_only_private_memory_is_a_process_s_own(flags: int, own: bool) -> None:
+    with mmap.mmap(-1, 4096, flags | mmap.MAP_ANONYMOUS) as memory:
+        address = address_of(memory)
+        mappings, _ = mapping_at(address)
+        with Process(os.getpid()) as me, Words(me, mappings, Places([])) as words:
+            assert words.is_own(address) is own
+            assert not words.is_own(0)
+            assert not words.is_own(mappings[-1].end)
+
+
 def test_nothing_is_read_where_nothing_is(memory: mmap.mmap) -> None:
     everywhere = [Mapping(0, 1 << 70, "rw-p", 0, (0, 0), 0, "")]
     with Process(os.getpid()) as me, Words(me, everywhere, Places([])) as words:
