@@ -4,24 +4,33 @@
      backing-off          threads take two mutexes in opposite orders, with a time limit, and give up and try again
      semaphore            a mutex used as a semaphore: its holder waits for it, and another thread lets it go
      rare-semaphore       the same, let go every three seconds: two looks see nothing change
+     gate-beside-work     the same, beside a thread that never stops working
+     gate-beside-pipe     the same, beside a thread that reads from an empty pipe
      condition            idle workers, each with its condition and, behind it in memory, a thread id
      parked               idle workers with a lock of their own making, that looks like glibc's and names a neighbour
      handing-on           mutexes go round a ring of threads; each gives the one up only when it has the next
      writers              as `crossing`, with rwlocks
      joining              threads that are made, take a mutex and are joined, all the time
+     shared-mutex         in a container, as root: one thread waits for a mutex whose holder waits for a mutex that
+                          another process holds for three seconds; what it waits for looks like the first one's end
+     two-containers       the same, with the other process in another container: there its holder has the id that the
+                          first thread has here
 
-   Progress goes to standard output once a second as `MOVED n`; what moves is never deadlocked. */
+   Where the process to be looked at is another one, READY names it. Progress goes to standard output once a second as `MOVED n`; what moves is never deadlocked. */
 
 #define _GNU_SOURCE
 #include <linux/futex.h>
+#include <sched.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,6 +59,12 @@ static atomic_ulong moved;
 static struct worker workers[WORKERS];
 static struct place places[WORKERS];
 static atomic_int parked_tids[WORKERS];
+/* What several processes have. */
+static struct common {
+    pthread_mutex_t mutex;
+    atomic_int holder, waiter; /* thread ids in their containers */
+    atomic_ulong moved;
+} *common;
 
 static void work_a_little(unsigned rounds)
 {
@@ -255,6 +270,140 @@ static void *joining(void *argument)
     return NULL;
 }
 
+static void *pipe_reader(void *argument)
+{
+    int ends[2];
+    char byte;
+
+    prctl(PR_SET_NAME, "reader");
+    if (pipe(ends) || read(ends[0], &byte, 1) < 1)
+        exit(2);
+    return argument;
+}
+
+static void *spinner(void *argument)
+{
+    prctl(PR_SET_NAME, "spinner");
+    for (;;)
+        moved++;
+    return argument;
+}
+
+/* Holds the common mutex nearly all the time. */
+static void *common_holder(void *argument)
+{
+    prctl(PR_SET_NAME, "holder");
+    common->holder = (int)syscall(SYS_gettid);
+    for (;;) {
+        pthread_mutex_lock(&common->mutex);
+        nap(3 * 1000 * 1000);
+        pthread_mutex_unlock(&common->mutex);
+        nap(20 * 1000);
+    }
+    return argument;
+}
+
+static void *own_waiter(void *argument)
+{
+    prctl(PR_SET_NAME, "waiter");
+    common->waiter = (int)syscall(SYS_gettid);
+    for (;;) {
+        nap(5000);
+        pthread_mutex_lock(&mutexes[0]);
+        common->moved++;
+        pthread_mutex_unlock(&mutexes[0]);
+    }
+    return argument;
+}
+
+static void *common_waiter(void *argument)
+{
+    prctl(PR_SET_NAME, "between");
+    for (;;) {
+        pthread_mutex_lock(&mutexes[0]);
+        pthread_mutex_lock(&common->mutex);
+        pthread_mutex_unlock(&common->mutex);
+        pthread_mutex_unlock(&mutexes[0]);
+        nap(10 * 1000);
+    }
+    return argument;
+}
+
+static void start(void *(*body)(void *), void *argument);
+
+/* What runs in a container beside others that have the same memory. */
+static void contained(int holds, int waits)
+{
+    if (waits) {
+        start(own_waiter, NULL); /* the first thread, with the id 2 */
+        nap(20 * 1000);
+        start(common_waiter, NULL);
+    }
+    if (holds == 1 && fork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        common_holder(NULL);
+    }
+    if (holds == 2)
+        start(common_holder, NULL); /* its id is 2 here */
+    for (;;)
+        pause();
+}
+
+/* A process with thread ids of its own, from 1 on; its id here. */
+static pid_t contain(int holds, int waits)
+{
+    int told[2];
+    pid_t pid = 0;
+
+    if (pipe(told))
+        exit(2);
+    if (fork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (unshare(CLONE_NEWPID)) {
+            perror("unshare");
+            exit(2);
+        }
+        pid = fork();
+        if (pid == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            contained(holds, waits);
+        }
+        if (write(told[1], &pid, sizeof pid) != sizeof pid)
+            exit(2);
+        wait(NULL);
+        exit(2);
+    }
+    close(told[1]);
+    if (read(told[0], &pid, sizeof pid) != sizeof pid)
+        exit(2);
+    close(told[0]);
+    return pid;
+}
+
+/* The one to be looked at. */
+static pid_t share(int containers)
+{
+    pthread_mutexattr_t shared;
+    pid_t pid;
+
+    common = mmap(NULL, sizeof *common, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (common == MAP_FAILED)
+        exit(2);
+    pthread_mutexattr_init(&shared);
+    pthread_mutexattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
+    pthread_mutex_init(&common->mutex, &shared);
+    if (containers == 2)
+        contain(2, 0);
+    pid = contain(containers == 1, 1);
+    while (!common->holder || !common->waiter)
+        nap(1000);
+    if (common->waiter != 2 || (containers == 2 && common->holder != 2)) {
+        fprintf(stderr, "ids %d and %d\n", common->waiter, common->holder);
+        exit(2);
+    }
+    return pid;
+}
+
 static void start(void *(*body)(void *), void *argument)
 {
     pthread_t thread;
@@ -266,6 +415,7 @@ static void start(void *(*body)(void *), void *argument)
 int main(int count, char **arguments)
 {
     const char *name = count > 1 ? arguments[1] : "";
+    pid_t other = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setbuf(stdout, NULL);
@@ -278,7 +428,15 @@ int main(int count, char **arguments)
     else if (!strcmp(name, "semaphore") || !strcmp(name, "rare-semaphore")) {
         start(semaphore_taker, NULL);
         start(semaphore_poster, (void *)(*name == 's' ? 50000L : 3000000L));
-    } else if (!strcmp(name, "condition")) {
+    } else if (!strncmp(name, "gate-", 5)) {
+        start(semaphore_taker, NULL);
+        start(semaphore_poster, (void *)3000000L);
+        start(!strcmp(name, "gate-beside-work") ? spinner : pipe_reader, NULL);
+    } else if (!strcmp(name, "shared-mutex"))
+        other = share(1);
+    else if (!strcmp(name, "two-containers"))
+        other = share(2);
+    else if (!strcmp(name, "condition")) {
         for (int n = 0; n < WORKERS; n++) {
             pthread_cond_init(&workers[n].wake, NULL);
             pthread_mutex_init(&workers[n].mutex, NULL);
@@ -302,10 +460,10 @@ int main(int count, char **arguments)
         fprintf(stderr, "no such kind: %s\n", name);
         return 2;
     }
-    puts("READY");
+    printf(other ? "READY %d\n" : "READY\n", other);
     for (;;) {
         sleep(1);
-        if (printf("MOVED %lu\n", atomic_load(&moved)) < 0)
+        if (printf("MOVED %lu\n", atomic_load(common ? &common->moved : &moved)) < 0)
             return 0;
     }
 }

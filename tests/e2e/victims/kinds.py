@@ -122,6 +122,12 @@ def _ring_waits(pid: int) -> bool:
     return bool(calls) and all(len(call) == 9 and call[0] == "202" and call[4] == "0x0" for call in calls)
 
 
+def _all_wait(pid: int) -> bool:
+    """All threads are asleep in a futex call (x86-64)."""
+    calls = [(task / "syscall").read_text().split() for task in _tasks(pid)]
+    return all(call[0] == "202" for call in calls)
+
+
 def _is(letters: str) -> Callable[[int], bool]:
     return lambda pid: state(pid) in letters
 
@@ -215,8 +221,15 @@ def _disk(name: str, settled: Callable[[int], bool], plain: tuple[Stall, ...], s
     return Kind(f"disk-{name}", argv, plain, stuck, settled=settled, root=True)
 
 
-def _racing(name: str, *plain: Stall, stuck: tuple[Stall, ...] = (), heavy: bool = False, seldom: bool = False) -> Kind:
-    return Kind(name, ("racing", name), plain, stuck, heavy=heavy, seldom=seldom)
+def _racing(
+    name: str,
+    *plain: Stall,
+    stuck: tuple[Stall, ...] = (),
+    heavy: bool = False,
+    seldom: bool = False,
+    root: bool = False,
+) -> Kind:
+    return Kind(name, ("racing", name), plain, stuck, heavy=heavy, seldom=seldom, root=root)
 
 
 #: Locked out for good: the proof must be there, and name the threads.
@@ -233,8 +246,9 @@ DEADLOCKS = (
     _ring("beside-work", 2, heavy=True),
     # In a container the words of the locks hold the ids that threads have inside.
     Kind("contained", (*_CONTAINER, "stuck", "two"), (D,), (D,), ring=2, settled=_ring_waits, root=True),
-    # A thread that waits for itself is no proof by itself: somebody else may be about to let it go.
-    _ring("self", 1, plain=(IDLE,)),
+    # A thread that waits for itself is no proof by itself: somebody else may be about to let it go, if there is one.
+    Kind("self", ("stuck", "self"), (IDLE,), (D,), ring=1, settled=_all_wait),
+    Kind("self-alone", ("stuck", "self-alone"), (IDLE,), (D,), ring=1, settled=_all_wait),
 )
 #: Stuck without an owner that could be read.
 WAITS = (
@@ -242,6 +256,8 @@ WAITS = (
     Kind("read-held", ("stuck", "read-held"), (IDLE,), (LW,), settled=_ring_waits),
     Kind("no-signal", ("stuck", "no-signal"), (IDLE,), (LW,)),
     Kind("forked", ("stuck", "forked"), (IDLE,), (LW,), settled=_waits_in("futex")),
+    # The main thread could unlock it.
+    Kind("self-watched", ("stuck", "self-watched"), (IDLE,), (LW,), settled=_ring_waits),
     Kind("lost-wakeup", ("stuck", "lost-wakeup"), (IDLE,), (LW,)),
     _python("locks", (IDLE,), (LW,)),
     # Those who want the interpreter's lock ask again every 5 ms, which looks like little work.
@@ -267,11 +283,15 @@ HEALTHY = (
     _racing("handing-on", RUNNING, heavy=True),
     _racing("joining", RUNNING, heavy=True),
     _racing("backing-off", RUNNING, IDLE),
-    _racing("semaphore", RUNNING, IDLE),
-    _racing("rare-semaphore", IDLE, seldom=True),
     _racing("condition", RUNNING, IDLE),
     # Nobody would call them stuck; but if somebody did, they must still not be DEADLOCKED.
     _racing("parked", IDLE, stuck=(LW,), seldom=True),
+    _racing("semaphore", RUNNING, IDLE, stuck=(LW, SLOW)),
+    _racing("rare-semaphore", IDLE, stuck=(LW,), seldom=True),
+    _racing("gate-beside-work", RUNNING, stuck=(BUSY,), heavy=True),
+    _racing("gate-beside-pipe", IDLE, stuck=(LW,), seldom=True),
+    _racing("shared-mutex", IDLE, stuck=(LW,), seldom=True, root=True),
+    _racing("two-containers", IDLE, stuck=(LW,), seldom=True, root=True),
     Kind("idle-server", ("server", "idle"), (IDLE,), (IDLE,)),
     _python("idle", (IDLE,), (IDLE,)),
     Kind("busy-server", ("server", "busy"), (RUNNING,), heavy=True),

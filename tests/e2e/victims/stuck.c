@@ -1,7 +1,9 @@
 /* Programs that are really stuck, one for each KIND; each says READY once nothing of it will move again:
 
      two three            threads that each hold a mutex and ask for the next one's
-     self                 a thread that asks again for the mutex that it holds
+     self                 a thread that asks again for the mutex that it holds; the main thread waits for its end
+     self-alone           the same, without any other thread
+     self-watched         a thread that asks again for the mutex that it holds, beside one that could unlock it
      robust               as `two`, with robust mutexes
      pi                   one mutex hands its holder the priority of who waits (PI), the other does not
      recursive            as `two`, with recursive mutexes, each taken twice
@@ -220,6 +222,7 @@ int main(int count, char **arguments)
 {
     const char *name = count > 1 ? arguments[1] : "";
     pthread_mutexattr_t plain, other;
+    pthread_t itself = 0;
     pid_t child = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -232,9 +235,12 @@ int main(int count, char **arguments)
         start_ring(2, MUTEX, &plain, &plain);
     else if (!strcmp(name, "three"))
         start_ring(3, MUTEX, &plain, &plain);
-    else if (!strcmp(name, "self")) {
+    else if (!strcmp(name, "self") || !strcmp(name, "self-watched")) {
         expected = 1;
-        start(self_thread, 0);
+        itself = start(self_thread, 0);
+    } else if (!strcmp(name, "self-alone")) {
+        puts("READY");
+        self_thread(NULL);
     } else if (!strcmp(name, "robust")) {
         pthread_mutexattr_setrobust(&other, PTHREAD_MUTEX_ROBUST);
         start_ring(2, MUTEX, &other, &other);
@@ -297,6 +303,8 @@ int main(int count, char **arguments)
         usleep(1000);
     usleep(50000);
     printf(child ? "READY %d\n" : "READY\n", child);
+    if (!strcmp(name, "self"))
+        pthread_join(itself, NULL);
     for (;;)
         pause();
 }
