@@ -125,9 +125,11 @@ def investigate(request: Request, stop: bool = True) -> dict[str, Any]:
 
 def _investigated(request: Request, stop: bool) -> dict[str, Any]:
     told, sources, took_ns = Told(), [], 0
+    first: Look
 
     def between(subject: Subject, look: Look) -> None:
-        nonlocal told, took_ns
+        nonlocal told, took_ns, first
+        first = look
         begun_ns = time.monotonic_ns()
         told = circumstances.tell(subject.pid, subject.start, TELL_NS)
         if told.sections.get("runtime") == "python":
@@ -143,7 +145,10 @@ def _investigated(request: Request, stop: bool) -> dict[str, Any]:
             told.left_out.append("stacks by jvm: to ask it would stop it, which the helper has no right to")
         if stop and _can_be_stopped(findings):
             if runtime == "jvm" and (request.stuck or findings.verdict is not Stall.RUNNING):
-                sources.append(stacks.jvm_stacks(subject.pid, JVM_S))
+                source = stacks.jvm_stacks(subject.pid, JVM_S)
+                if source.proof is not None and not stacks.stood_still(subject.process, source.proof, first):
+                    source = msgspec.structs.replace(source, proof=None)
+                sources.append(source)
             elif runtime == "python" and request.stuck and sources[-1].error and stacks.find_py_spy():
                 sources[-1] = stacks.python_stacks(subject.pid, STOPPED_S, stop=True)
         took_ns += time.monotonic_ns() - begun_ns

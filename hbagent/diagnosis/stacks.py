@@ -8,7 +8,8 @@ each only where it can do no harm:
 - The JVM by the socket that it opens for its own tools, through which `jcmd` asks too. If it has not opened it yet,
   `jcmd` makes it do so, for which it sends SIGQUIT: never to a JVM that does not catch it (-Xrs), for it would die. A
   thread dump holds up all threads of a JVM for a moment, so it is asked at the end. When it names a deadlock, that is
-  a proof by the JVM's own word.
+  a proof by the JVM's own word: where that stands behind the list of threads, whose names may hold anything, and when
+  the kernel knows these threads and has not seen them move.
 - A program that wrote its stacks itself, with Python's faulthandler, into a memory file that it handed over.
 
 Everything that comes back is the word of the looked-at process: cleaned, capped, and believed about itself alone.
@@ -29,10 +30,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from hbagent.core.diagnosis import Look
 from hbagent.core.proof import Link, Proof
-from hbagent.core.units import MILLISECOND
+from hbagent.core.units import MILLISECOND, SECOND
 
-from . import tool
+from . import procfs, tool
 
 #: A thread dump of some 10,000 Java threads; the deadlocks stand at its end.
 DUMP_MAX = 8 << 20
@@ -60,6 +62,11 @@ _WAITS = re.compile(
 )
 _HELD = re.compile(r'  which is held by "(?P<owner>.*)"')
 _DEADLOCK = "Found one Java-level deadlock:"
+#: The line that ends the list of threads.
+_LIST_ENDS = re.compile(r"^JNI global ref(?:s|erences): [0-9]+(?:, weak refs: [0-9]+)?$", re.MULTILINE)
+#: HotSpot before release 24 wakes the first that waits for a monitor after 1, 8, 64 and 512 ms, and then each second.
+_EARLY_WAKES = 4
+_WAKES_EVERY_NS = SECOND
 #: A thread may have any name, and patterns take the square of a line's length.
 _JAVA_LINE_MAX = 1000
 #: A wait without a time limit; a timed one is in `parkNanos` or `parkUntil`.
@@ -68,6 +75,7 @@ _OWN_THREAD = re.compile(
     r"(?:Current thread|Thread) (?P<id>0x[0-9a-f]+)(?: \[(?P<name>.*)\])? \(most recent call first\):"
 )
 
+_MONITOR = "Java monitor"
 JVM_ASSUMES = ("the JVM names this deadlock itself, and its word is taken for it", "nobody interrupts these threads")
 
 
@@ -327,21 +335,45 @@ def _is_socket(path: str) -> bool:
 def parse_dump(dump: bytes, outer: Mapping[int, int] | None = None) -> tuple[tuple[ThreadStack, ...], Proof | None]:
     """Threads and the first proved deadlock of a HotSpot thread dump; `outer` has the ids here of thread ids inside.
 
+    A deadlock counts only behind the list of threads, and when all of its threads are in that list and in `outer`.
     Total: what is no dump has no threads and no deadlock.
     """
-    head, *deadlocks = dump.decode(errors="replace").split(f"\n{_DEADLOCK}\n")
+    text = dump.decode(errors="replace")
+    ends = list(_LIST_ENDS.finditer(text))
+    head = text[: ends[-1].start()] if ends else text.partition(f"\n{_DEADLOCK}\n")[0]
+    # A name with such a line in it could be anywhere.
+    between, *deadlocks = text[ends[0].end() :].split(f"\n{_DEADLOCK}\n") if len(ends) == 1 else ("",)
     threads: list[ThreadStack] = []
     for block in _blocks(head.splitlines()):
         thread = _java_thread(block, outer or {})
         if thread is not None and len(threads) < THREADS_MAX:
             threads.append(thread)
-    cycles = [cycle for cycle in map(_java_cycle, deadlocks) if cycle]
+    tids = _java_tids(head, outer or {}) if deadlocks and not between.strip() else {}
+    cycles = [
+        tuple(msgspec.structs.replace(link, tid=tids[link.name], owner=tids[link.owner_name]) for link in cycle)
+        for cycle in map(_java_cycle, deadlocks)
+        if cycle and all(tids.get(link.name) and tids.get(link.owner_name) for link in cycle)
+    ]
     if not cycles:
         return tuple(threads), None
-    tids = {name: tid for name, tid in _java_tids(head, outer or {}).items() if tid}
-    links = [msgspec.structs.replace(link, tid=tids.get(link.name, 0)) for link in cycles[0]]
-    owners = [msgspec.structs.replace(link, owner=tids.get(link.owner_name, 0)) for link in links]
-    return tuple(threads), Proof(cycle=tuple(owners), others=len(cycles) - 1, assumes=JVM_ASSUMES)
+    return tuple(threads), Proof(cycle=cycles[0], others=len(cycles) - 1, assumes=JVM_ASSUMES)
+
+
+def stood_still(process: procfs.Process, proof: Proof, first: Look) -> bool:
+    """Whether the threads of a proof by the JVM's word sleep, and have not run since the first look but for what
+    HotSpot itself does to those that wait for a monitor."""
+    before = {thread.snapshot.tid: thread.snapshot.switches for thread in first.threads}
+    wakes = _EARLY_WAKES + 1 + (time.monotonic_ns() - first.sighting.begun_ns) // _WAKES_EVERY_NS
+    for link in proof.cycle:
+        try:
+            now = procfs.status(process.read_thread(link.tid, "status"))
+        except procfs.ProcError:
+            return False
+        then = before.get(link.tid)
+        allowed = wakes if link.kind == _MONITOR else 0
+        if now.state != "S" or then is None or any(b - a > allowed for a, b in zip(then, now.switches, strict=True)):
+            return False
+    return True
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
@@ -375,11 +407,11 @@ def _java_thread(block: list[str], outer: Mapping[int, int]) -> ThreadStack | No
 
 
 def _java_tids(head: str, outer: Mapping[int, int]) -> dict[str, int]:
-    """Thread ids by name; 0 for a name that several threads have."""
+    """Thread ids by name; 0 for a name that several threads have, and for one that is no thread of the process."""
     tids: dict[str, int] = {}
     for match in filter(None, (_THREAD.fullmatch(block[0]) for block in _blocks(head.splitlines()))):
         name = clean(match["name"], 64)
-        tids[name] = 0 if name in tids else _tid(match, outer)
+        tids[name] = 0 if name in tids else outer.get(int(match["nid"], 0), 0)
     return tids
 
 
@@ -411,7 +443,7 @@ def _java_cycle(text: str) -> tuple[Link, ...]:
             Link(
                 tid=0,
                 name=name,
-                kind=f"Java {waits['kind']}",
+                kind=_MONITOR if waits["kind"] == "monitor" else "Java ownable synchronizer",
                 address=address,
                 owner=0,
                 owner_name=clean(held["owner"], 64),

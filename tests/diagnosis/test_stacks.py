@@ -10,16 +10,21 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbagent.core.proof import Proof
+from hbagent.core.diagnosis import Look, ThreadLook
+from hbagent.core.proof import Link, Proof, Sighting, Snapshot
 from hbagent.demo.datacenter import wait_until
-from hbagent.diagnosis import stacks
+from hbagent.diagnosis import procfs, stacks
+from hbagent.diagnosis.examination import investigate
+from hbagent.diagnosis.helper import Request
 from hbagent.diagnosis.stacks import PauseMeter, Stacks, own_stacks, parse_dump, parse_faulthandler, parse_py_spy
 
 #: As HotSpot 17 prints it, shortened.
@@ -65,6 +70,8 @@ Java stack information for the threads listed above:
 
 Found 1 deadlock.
 """
+#: The ids here of the threads of these dumps.
+OUTER = {0x347F: 91, 13440: 92, 0x347D: 93}
 JAVA = """
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -97,6 +104,7 @@ public class Locks {
     switch (args[0]) {
       case "monitors" -> { thread("payer", () -> monitors(a, b)); thread("booker", () -> monitors(b, a)); }
       case "locks" -> { thread("payer", () -> locks(p, q)); thread("booker", () -> locks(q, p)); }
+      case "forged" -> thread(args[1], () -> Thread.sleep(3_600_000));
       case "patient" -> { thread("payer", () -> patient(p, q)); thread("booker", () -> patient(q, p)); }
     }
     System.out.println("READY");
@@ -123,11 +131,11 @@ def test_threads_of_a_dump_are_told_with_their_ids_and_stacks() -> None:
 
 
 def test_a_deadlock_that_the_jvm_names_is_its_word() -> None:
-    _, proof = parse_dump((DUMP + DEADLOCK).encode())
+    _, proof = parse_dump((DUMP + DEADLOCK).encode(), OUTER)
     assert proof is not None
     assert [(link.tid, link.name, link.kind, link.address, link.owner, link.owner_name) for link in proof.cycle] == [
-        (0x347F, "payer", "Java monitor", "0x00000000ffd198c0", 13440, "booker"),
-        (13440, "booker", "Java ownable synchronizer", "0x00000000ffd2ae28", 0x347F, "payer"),
+        (91, "payer", "Java monitor", "0x00000000ffd198c0", 92, "booker"),
+        (92, "booker", "Java ownable synchronizer", "0x00000000ffd2ae28", 91, "payer"),
     ]
     assert "its word is taken" in proof.assumes[0]
     assert proof.others == 0
@@ -147,19 +155,80 @@ def test_a_deadlock_that_the_jvm_names_is_its_word() -> None:
 )
 def test_a_cycle_that_does_not_hold_for_ever_is_no_proof(what: str, by: str) -> None:
     assert what in DEADLOCK
-    assert parse_dump((DUMP + DEADLOCK.replace(what, by)).encode())[1] is None
+    assert parse_dump((DUMP + DEADLOCK.replace(what, by)).encode(), OUTER)[1] is None
 
 
 def test_threads_of_one_name_are_not_mixed_up() -> None:
     twice = DUMP.replace('"VM Periodic Task Thread"', '"payer"')
-    _, proof = parse_dump((twice + DEADLOCK).encode())
-    assert proof is not None
-    assert [(link.tid, link.owner) for link in proof.cycle] == [(0, 13440), (13440, 0)]
+    assert parse_dump((twice + DEADLOCK).encode(), OUTER)[1] is None
+
+
+@pytest.mark.parametrize("outer", [{}, {0x347F: 91}, {13440: 92}])
+def test_a_deadlock_of_threads_that_the_process_does_not_have_is_no_proof(outer: dict[int, int]) -> None:
+    assert parse_dump((DUMP + DEADLOCK).encode(), outer)[1] is None
+
+
+def test_a_deadlock_of_threads_that_are_not_in_the_list_is_no_proof() -> None:
+    assert parse_dump((DUMP.replace('"payer"', '"buyer"') + DEADLOCK).encode(), OUTER)[1] is None
+
+
+END = "JNI global refs: 6, weak refs: 0\n"
+
+
+@pytest.mark.parametrize("forged", [DEADLOCK, f"\n{END}{DEADLOCK}"])
+def test_a_name_in_the_list_of_threads_is_not_the_word_of_the_jvm(forged: str) -> None:
+    line = '"VM Periodic Task Thread"'
+    named = DUMP.replace(line, f'"x\n{forged}"')
+    assert parse_dump(named.encode(), OUTER)[1] is None
+    assert [thread.name for thread in parse_dump(named.encode(), OUTER)[0]][:2] == ["payer", "booker"]
+
+
+@pytest.mark.parametrize("end", ["JNI global references: 11\n", END])
+def test_the_list_of_threads_ends_as_each_release_ends_it(end: str) -> None:
+    assert parse_dump((DUMP.replace(END, end) + DEADLOCK).encode(), OUTER)[1] is not None
+    assert parse_dump((DUMP.replace(END, "") + DEADLOCK).encode(), OUTER)[1] is None
+    assert parse_dump((DUMP.replace(END, f"{end}and more\n") + DEADLOCK).encode(), OUTER)[1] is None
+
+
+def proof_of_thread(tid: int, kind: str) -> Proof:
+    link = Link(tid=tid, name="a", kind=kind, address="0x1", owner=tid, owner_name="a")
+    return Proof(cycle=(link,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "moved", "still"),
+    [
+        ("Java ownable synchronizer", (0, 0), True),
+        ("Java ownable synchronizer", (1, 0), False),
+        ("Java ownable synchronizer", (0, 1), False),
+        # Before release 24 HotSpot wakes the first that waits for a monitor itself.
+        ("Java monitor", (5, 0), True),
+        ("Java monitor", (0, 50), False),
+        ("Java monitor", (50, 0), False),
+    ],
+)
+def test_only_threads_that_did_not_move_are_believed_to_be_deadlocked(
+    kind: str, moved: tuple[int, int], still: bool
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process, procfs.Process(process.pid) as subject:
+        try:
+            assert wait_until(lambda: "nanosleep" in Path(f"/proc/{process.pid}/wchan").read_text(), 10)
+            status = procfs.status(subject.read("status"))
+            then = (status.switches[0] - moved[0], status.switches[1] - moved[1])
+            snapshot = Snapshot(process.pid, process.pid, "sleep", "S", then, "")
+            now_ns = time.monotonic_ns()
+            look = Look(sighting=Sighting(now_ns, now_ns), threads=(ThreadLook(snapshot),))
+            assert stacks.stood_still(subject, proof_of_thread(process.pid, kind), look) is still
+            assert not stacks.stood_still(subject, proof_of_thread(process.pid + 1, kind), look)
+            nobody = msgspec.structs.replace(look, threads=())
+            assert not stacks.stood_still(subject, proof_of_thread(process.pid, kind), nobody)
+        finally:
+            process.kill()
 
 
 @given(st.binary() | st.text().map(lambda text: (DUMP + DEADLOCK.replace("payer", text)).encode()))
 def test_any_bytes_are_a_dump_or_none(data: bytes) -> None:
-    threads, proof = parse_dump(data)
+    threads, proof = parse_dump(data, OUTER)
     assert len(threads) <= stacks.THREADS_MAX
     assert proof is None or isinstance(proof, Proof)
 
@@ -178,8 +247,8 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def jvm(classes: Path, kind: str, *options: str) -> Iterator[int]:
-    command = ["java", "-Xmx64m", "-XX:+UseSerialGC", *options, "-cp", str(classes), "Locks", kind]
+def jvm(classes: Path, kind: str, *options: str, argument: str = "") -> Iterator[int]:
+    command = ["java", "-Xmx64m", "-XX:+UseSerialGC", *options, "-cp", str(classes), "Locks", kind, argument]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == b"READY\n"
@@ -220,10 +289,36 @@ def test_a_real_jvm_names_its_deadlock(classes: Path, kind: str, lock: str) -> N
 
 @needs_java
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["monitors", "locks"])
+def test_the_deadlock_of_a_real_jvm_is_the_verdict(classes: Path, kind: str) -> None:
+    with jvm(classes, kind) as pid:
+        assert wait_until(lambda: stacks.jvm_stacks(pid, 20).proof is not None, 20)
+        found = investigate(Request(pid=pid, stuck=True))
+    assert found["verdict"] == "DEADLOCKED", found["text"]
+    assert sorted(link["name"] for link in found["proof"]["cycle"]) == ["booker", "payer"]
+
+
+@needs_java
+@pytest.mark.slow
+def test_a_name_cannot_forge_the_word_of_a_real_jvm(classes: Path) -> None:
+    name = "x\n" + DEADLOCK.replace("payer", "main").replace("booker", "Signal Dispatcher")
+    with jvm(classes, "forged", argument=name) as pid:
+        assert wait_until(lambda: "Found one Java-level" in str(dump_of(pid)), 20)
+        assert stacks.jvm_stacks(pid, 20).proof is None
+        found = investigate(Request(pid=pid, stuck=True))
+    assert (found["verdict"], found["proof"]) == ("LOCK-WAIT", None)
+
+
+def dump_of(pid: int) -> bytes:
+    return subprocess.run(["jcmd", str(pid), "Thread.print"], capture_output=True, timeout=30).stdout
+
+
+@needs_java
+@pytest.mark.slow
 def test_threads_that_wait_for_one_another_with_a_time_limit_are_not_deadlocked(classes: Path) -> None:
     with jvm(classes, "patient") as pid:
         answer = asked(pid)
-        said = subprocess.run(["jcmd", str(pid), "Thread.print"], capture_output=True, timeout=30).stdout
+        said = dump_of(pid)
     # The JVM itself calls it one.
     assert b"Found one Java-level deadlock" in said
     assert (answer.error, answer.proof) == ("", None)
