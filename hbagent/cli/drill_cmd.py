@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from hbagent.core.drill import LENGTH_NS, OUTCOMES, PREFIX, VERDICT_NS, WARM_UP_NS, WINDOW_NS
+from hbagent.core.drill import LENGTH_NS, OUTCOMES, PREFIX, UNDER_WAY, VERDICT_NS, WARM_UP_NS, WINDOW_NS
 from hbagent.core.names import is_node
 from hbagent.core.states import Health, Kind, Liveness
 from hbagent.core.units import SECOND
@@ -30,6 +30,8 @@ from .render import as_json
 
 #: A stage did not come in its time.
 EXIT_BROKEN = 2
+#: Others have drills under way, so nothing was tried and nothing is known.
+EXIT_BUSY = 3
 #: The agent's prober answers a datagram within milliseconds.
 PROBER_S = 2.0
 #: From the hand-over to the hook's end: hooks start within milliseconds, and may take a while for what they do.
@@ -58,6 +60,10 @@ class Broken(Exception):
         self.stage = stage
 
 
+class Busy(Exception):
+    """The drill was not begun because of others; the text says of which."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("drill", choices=tuple(OUTCOMES), help="what is to happen to the program")
     parser.add_argument("--node", metavar="NODE", type=_node, help="run it there (default: on this host)")
@@ -84,17 +90,24 @@ def _run(args: argparse.Namespace, asker: query.Asker) -> int:
     drill = Drill(args.drill, args.node, args.notify or address_of(os.environ), asker)
     screen = terminal.screen(args)
     stages: list[Stage] = []
-    for stage in drill.stages():
-        stages.append(stage)
-        if args.output == "table":
-            print(_line(stage, screen), flush=True)
-    ok = stages[-1].ok
+    busy = ""
+    try:
+        for stage in drill.stages():
+            stages.append(stage)
+            if args.output == "table":
+                print(_line(stage, screen), flush=True)
+    except Busy as error:
+        busy = str(error)
+    ok = None if busy else stages[-1].ok
     if args.output == "json":
         told = msgspec.to_builtins(stages)
-        print(as_json({"schema": 1, "drill": args.drill, "node": drill.node or None, "ok": ok, "stages": told}))
+        about = {"schema": 1, "drill": args.drill, "node": drill.node or None, "ok": ok}
+        print(as_json({**about, **({"busy": busy} if busy else {}), "stages": told}))
+    elif busy:
+        print(f"not tried: {clean(busy, screen)}")
     elif not ok:
         print(f"broken at: {stages[-1].stage}")
-    return 0 if ok else EXIT_BROKEN
+    return EXIT_BUSY if busy else 0 if ok else EXIT_BROKEN
 
 
 def _line(stage: Stage, screen: Screen) -> str:
@@ -117,7 +130,7 @@ class Drill:
         self._program: subprocess.Popen[bytes] | None = None
 
     def stages(self) -> Iterator[Stage]:
-        """Each stage as it comes; the last one says how it ended."""
+        """Each stage as it comes; the last one says how it ended. Raises Busy."""
         steps: tuple[tuple[str, Callable[[], str]], ...] = (
             ("agent", self._look_at_agent),
             ("prober", self._start),
@@ -163,6 +176,8 @@ class Drill:
             try:
                 self._asker.ask("drill", node=self.node, drill=self._kind, app=self._app)
             except query.Denied as error:
+                if UNDER_WAY in str(error):
+                    raise Busy(str(error)) from error
                 # Whoever did not answer in time is named first.
                 leaders = [word(leader, "leader") for leader in rows(self._rack_row(), "leaders")]
                 stage = "leader" if any(str(error).startswith(f"{leader} ") for leader in leaders) else "agent"

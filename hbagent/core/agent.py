@@ -15,7 +15,7 @@ import msgspec
 from .allowance import Allowance
 from .config import AgentConfig
 from .diary import Diary
-from .drill import LENGTH_NS, OUTCOMES, is_drill
+from .drill import LENGTH_NS, OUTCOMES, UNDER_WAY, is_drill
 from .effects import Effect, Effects, Exit, Note, Publish, PublishBeat, Recall, Send, StartDrill
 from .messages import (
     Account,
@@ -356,7 +356,7 @@ class AgentCore:
         elif wanted.drill not in OUTCOMES or not is_drill(wanted.app):
             error = f"there is no drill {wanted.drill!r} named {wanted.app!r}"
         elif now < self._drill_until:
-            error = f"another drill is under way, for {show_duration(self._drill_until - now)} more"
+            error = f"another drill is {UNDER_WAY}, for {show_duration(self._drill_until - now)} more"
         else:
             error = ""
             self._drill_until = now + LENGTH_NS

@@ -23,8 +23,11 @@ WINDOW_NS = 2 * SECOND
 WARM_UP_NS = 4 * SECOND
 #: From being stuck to the word at the root, beyond the window: two looks a second apart, and everything else.
 VERDICT_NS = 2500 * MILLISECOND
-#: It ends by itself after this and is forgotten.
-LENGTH_NS = 25 * SECOND
+#: It ends by itself after this and is forgotten, so that its node is not called bad for longer than it takes to tell:
+#: by then the word is at the root, however late, and whoever ordered it has stopped waiting for that.
+LENGTH_NS = 15 * SECOND
+#: In every answer to an order for a drill that cannot begin only because of others.
+UNDER_WAY = "under way"
 
 
 def is_drill(app: str) -> bool:

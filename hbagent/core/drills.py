@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from .drill import UNDER_WAY
 from .messages import DrillBegun
 from .units import MILLISECOND, show_duration
 
@@ -77,4 +78,4 @@ def unanswered(errand: Errand) -> str:
 
 def too_many() -> str:
     """Why no other drill is begun now."""
-    return f"{DRILLS_MAX} orders for drills are under way already; ask again in a moment"
+    return f"{DRILLS_MAX} orders for drills are {UNDER_WAY} already; ask again in a moment"

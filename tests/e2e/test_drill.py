@@ -38,7 +38,7 @@ def fleet(build: Build) -> Fleet:
 def _forgotten(fleet: Fleet) -> Iterator[None]:
     """Nothing of a drill is left at the root, so a node may have the next."""
     yield
-    fleet.until(lambda: not any(fleet.row(name).get("apps") for name in fleet.agents), "all drills are forgotten", 40)
+    fleet.until(lambda: not any(fleet.row(name).get("apps") for name in fleet.agents), "all drills are forgotten", 25)
 
 
 def drill(fleet: Fleet, kind: str, *options: str) -> tuple[int, dict[str, Any]]:
@@ -68,6 +68,20 @@ def test_a_drill_on_this_host_reaches_the_hook_in_its_time(fleet: Fleet, kind: s
 def test_the_root_has_a_drill_begun_on_a_node_that_allows_it(fleet: Fleet) -> None:
     code, answer = drill(fleet, "freeze", "--node", "demo/rack1/node1")
     assert (code, answer["node"]) == (0, "demo/rack1/node1"), answer
+
+
+def test_where_a_drill_is_under_way_nothing_is_broken_and_nothing_known(fleet: Fleet) -> None:
+    node = ("--node", "demo/rack1/node1")
+    command = [sys.executable, "-m", "hbagent", "drill", "freeze", "--config", str(fleet.config("root"))]
+    with subprocess.Popen([*command, *node], stdout=subprocess.PIPE, text=True) as first:
+        fleet.until(lambda: bool(fleet.row("rack1-node1").get("apps")), "the first is known")
+        code, answer = drill(fleet, "freeze", *node)
+        assert (code, answer["ok"], [stage["ok"] for stage in answer["stages"]]) == (3, None, [True]), answer
+        assert "another drill is under way, for" in answer["busy"]
+        said = subprocess.run([*command, *node], capture_output=True, text=True, timeout=60)
+        assert (said.returncode, "broken" in said.stdout) == (3, False)
+        assert said.stdout.splitlines()[-1].startswith("not tried: another drill is under way")
+        assert first.wait(60) == 0
 
 
 def broken(fleet: Fleet, *options: str) -> tuple[str, str]:
