@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -222,6 +223,12 @@ def test_only_threads_that_did_not_move_are_believed_to_be_deadlocked(
             assert not stacks.stood_still(subject, proof_of_thread(process.pid + 1, kind), look)
             nobody = msgspec.structs.replace(look, threads=())
             assert not stacks.stood_still(subject, proof_of_thread(process.pid, kind), nobody)
+            os.kill(process.pid, signal.SIGSTOP)
+            assert wait_until(lambda: state(process.pid) == "T", 10)
+            then = procfs.status(subject.read("status")).switches
+            stopped = ThreadLook(msgspec.structs.replace(snapshot, switches=then))
+            look = msgspec.structs.replace(look, threads=(stopped,))
+            assert not stacks.stood_still(subject, proof_of_thread(process.pid, kind), look)
         finally:
             process.kill()
 
