@@ -98,11 +98,11 @@ def _talk(link: socket.socket, send: str, expect: str, deadline: Deadline, place
     measures = [Measure(label="connect", value=round(connected_s, 6), unit="s", least=0)]
     try:
         if send:
-            link.settimeout(deadline.left_s(f"{place} took the connection, and not what was sent to it,"))
+            link.settimeout(deadline.left_s(f"{place} took the connection, and not what was sent to it"))
             try:
                 link.sendall(send.encode())
             except TimeoutError:
-                raise deadline.over(f"{place} took the connection, and not what was sent to it,") from None
+                raise deadline.over(f"{place} took the connection, and not what was sent to it") from None
         if not expect:
             return finished(Health.OK, f"{place} took the connection in {connected_s * 1000:.3g} ms", measures)
         heard, ended = listen(link, expect.encode(), deadline, place)

@@ -230,9 +230,8 @@ class Hands:
         """Do what is due; outcomes so far. Harmless when called early."""
         for hand in list(self._hands.values()):
             if hand.task is not None and hand.task.deadline <= now:
-                self._kill(
-                    hand, now, TIMED_OUT, f"no result within {show_duration(hand.task.deadline - hand.task.begun)}"
-                )
+                length = show_duration(hand.task.deadline - hand.task.begun)
+                self._kill(hand, now, TIMED_OUT, f"given up after {length}")
             elif hand.task is None and hand.idle_since + IDLE_NS <= now:
                 self._part(hand, now)
         while self._waiting and self._waiting[0].deadline <= now:

@@ -18,7 +18,7 @@ from typing import Any
 
 from hbagent.core.messages import CheckFinished, Measure
 from hbagent.core.states import HEALTH_ORDER, Health
-from hbagent.core.units import MILLISECOND, SECOND, show_duration
+from hbagent.core.units import MILLISECOND, SECOND
 
 #: Characters of a result's text: about three lines of a console; it rides in every report.
 TEXT_LENGTH_MAX = 300
@@ -34,7 +34,8 @@ OWN_TROUBLE = (
 
 
 class OutOfTime(Exception):
-    """The time limit of a check came first; the text says what it was waiting for."""
+    """The time limit of a check came first; the text says what it was waiting for, and not for how long: who reads it
+    is told that first."""
 
 
 class Deadline:
@@ -62,7 +63,7 @@ class Deadline:
 
     def over(self, waiting: str) -> OutOfTime:
         """What to raise when the time ended during `waiting`."""
-        return OutOfTime(f"{waiting} within {show_duration(self.timeout_ns)}")
+        return OutOfTime(waiting)
 
 
 def finished(

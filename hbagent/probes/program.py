@@ -26,7 +26,7 @@ import msgspec
 from hbagent.core.checks import ExecCheck
 from hbagent.core.messages import CheckFinished
 from hbagent.core.states import Health
-from hbagent.core.units import MILLISECOND, SECOND, show_duration
+from hbagent.core.units import MILLISECOND, SECOND
 
 from . import plugin, reaper
 from .outcome import clean
@@ -46,6 +46,8 @@ _ODD = {126: "cannot be executed", 127: "not found"}
 #: per cent of a core, and one that prints 10 MB still gets rid of it in time.
 FLOOD_MIN = 1024 * 1024
 FLOOD_PAUSE_NS = 4 * MILLISECOND
+#: The kernel reads no more of the line that names an interpreter.
+FIRST_LINE_SIZE = 256
 #: How often its end is looked for on a kernel that cannot tell by a descriptor (before 5.3).
 TICK_NS = 10 * MILLISECOND
 
@@ -77,8 +79,7 @@ def look(check: ExecCheck, timeout_ns: int, memory: Mapping[str, Any]) -> CheckF
     said = plugin.parse(done.output.decode(errors="replace"))
     text = said.text or plugin.parse(done.errors.decode(errors="replace")).text
     if done.timed_out:
-        late = f"no result within {show_duration(timeout_ns)}"
-        return _finished(begun, Health.CRITICAL, f"{late}; it said: {text}" if text else late, timed_out=True)
+        return _finished(begun, Health.CRITICAL, f"it said: {text}" if text else "", timed_out=True)
     verdict = VERDICTS.get(done.status) if done.status is not None else None
     if verdict is None:
         odd = done.trouble or f"exit status {done.status}, which means nothing"
@@ -139,7 +140,8 @@ def run(argv: Sequence[str], extra: Mapping[str, str], timeout_ns: int) -> Run:
             return Run(trouble="not started: a null byte in its arguments or environment")
         attendance = _Attendance(*_start(arguments, environment))
     except (OSError, ValueError) as error:
-        return Run(trouble=f"not started: {getattr(error, 'strerror', None) or error}")
+        why = getattr(error, "strerror", None) or str(error)
+        return Run(trouble=f"not started: {_missing(argv[0]) if isinstance(error, FileNotFoundError) else ''}{why}")
     with attendance:
         if not attendance.until(deadline):
             reaper.fell([attendance.pid])
@@ -150,6 +152,20 @@ def run(argv: Sequence[str], extra: Mapping[str, str], timeout_ns: int) -> Run:
             os.killpg(attendance.pid, signal.SIGKILL)
         status, trouble = attendance.verdict()
         return Run(status=status, trouble=trouble, output=attendance.output, errors=attendance.errors)
+
+
+def _missing(program: str) -> str:
+    """What the kernel did not find when it was to start a program that is there, with a colon behind it."""
+    try:
+        with open(program, "rb") as file:
+            begin = file.readline(FIRST_LINE_SIZE)
+    except OSError:
+        return f"{program}: "
+    if not begin.startswith(b"#!"):
+        return f"{program}: its loader: "
+    # As the kernel takes it, with the carriage return that another system's editor has left.
+    words = begin[2:].rstrip(b"\n").lstrip(b" \t").replace(b"\t", b" ").split(b" ", 1)
+    return f"{program}: its interpreter {os.fsdecode(words[0])!r}: "
 
 
 def _start(arguments: list[bytes], environment: dict[bytes, bytes]) -> tuple[int, int, int]:

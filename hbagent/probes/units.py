@@ -15,7 +15,7 @@ from typing import Any
 from hbagent.core.checks import UnitCheck
 from hbagent.core.messages import CheckFinished, Measure
 from hbagent.core.states import Health
-from hbagent.core.units import SECOND
+from hbagent.core.units import SECOND, show_duration
 
 from .outcome import Deadline, clean, counted, finished, show_bytes
 from .processes import unit_name
@@ -151,7 +151,8 @@ def ask(arguments: list[str], deadline: Deadline) -> str:
     except FileNotFoundError:
         raise Unanswered("there is no systemctl on this host") from None
     except subprocess.TimeoutExpired:
-        raise Unanswered(str(deadline.over(f"systemctl {arguments[0]} did not end"))) from None
+        length = show_duration(deadline.timeout_ns)
+        raise Unanswered(f"systemctl {arguments[0]} did not end within {length}") from None
     if done.returncode:
         said = clean(done.stderr.decode(errors="replace")) or f"exit {done.returncode}"
         raise Unanswered(f"systemctl {arguments[0]}: {said}")

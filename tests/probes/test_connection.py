@@ -89,7 +89,7 @@ def test_a_program_that_does_not_answer_is_told_from_one_that_stops_in_the_middl
     with server(saying(b"+PO", nothing)) as port:
         half = tcp(port, "PING\r\n", "+PONG", SECOND // 5)
     assert silent.timed_out and "the kernel took the connection, and the program did not answer" in silent.text
-    assert half.timed_out and "said only '+PO' within 200ms" in half.text
+    assert half.timed_out and "said only '+PO'" in half.text
 
 
 def test_a_flood_is_read_to_its_limit_only() -> None:

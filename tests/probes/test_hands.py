@@ -347,7 +347,7 @@ def test_hands_die_with_their_owner() -> None:
 @pytest.mark.parametrize("job", ["spin", "wait"])
 def test_a_job_that_hangs_is_killed_at_its_deadline(hands: Hands, job: str) -> None:
     outcome = do(hands, job, 100, SHORT_NS)
-    assert (outcome.failure, outcome.text, outcome.abandoned) == (TIMED_OUT, "no result within 200ms", 0)
+    assert (outcome.failure, outcome.text, outcome.abandoned) == (TIMED_OUT, "given up after 200ms", 0)
     assert SHORT_NS <= outcome.duration_ns < SECOND
     assert do(hands, "echo", 1).value == 1
 

@@ -83,7 +83,7 @@ def test_a_stream_without_end_is_not_waited_for() -> None:
 
 def test_a_server_that_hangs_says_where() -> None:
     silent = get(nothing, SECOND // 5)
-    assert silent.timed_out and "took the connection and did not answer within 200ms" in silent.text
+    assert silent.timed_out and "took the connection and did not answer" in silent.text
     half = get(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello", nothing), SECOND // 5)
     assert half.timed_out and "stopped in the middle of its answer" in half.text
 
