@@ -320,7 +320,8 @@ def _edges(subject: Subject, taken: Mapping[int, Snapshot]) -> tuple[dict[int, E
             rwlocks = release is None or release >= _RWLOCK_RELEASE
             edges = edges_of(list(taken.values()), words.read, words.is_own, in_libc, rwlocks)
             refused = [path for path in words.refused.values() if path]
-            across = not cycles_of(edges) and _waits_across(taken.values(), edges, words, in_libc)
+            rings = any(len(cycle) > 1 for cycle in cycles_of(edges))
+            across = not rings and _waits_across(taken.values(), edges, words, in_libc)
     except procfs.Gone:
         raise
     except procfs.ProcError as error:
