@@ -1,8 +1,9 @@
-"""How fast a death is seen, and how long a pause may be before it is taken for one.
+"""How fast a death is seen, and a deadlock, and how long a pause may be before it is taken for a death.
 
 Real processes with CURVE. Agents are killed with kill -9 on loopback, one after the other and each started again.
 Hosts vanish and pause in network namespaces of their own, with everything dropped and nothing reset; where there can
-be none (no root, no nftables) those figures are left out and the reason is told on standard error.
+be none (no root, no nftables) those figures are left out and the reason is told on standard error. The deadlocks are
+those of `hbagent.demo.victim` under a node's agent: two native threads, each with the mutex that the other one wants.
 
 All processes of a machine share its clocks. The leader's verdict carries the nanosecond at which it was made; the
 hook reads the clock before anything else, so what its interpreter takes to start is part of the figure.
@@ -13,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import random
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,9 +31,9 @@ import zmq
 
 from hbagent.core.messages import AnswerPage, Query
 from hbagent.core.records import Event
-from hbagent.core.states import Cause, Kind
+from hbagent.core.states import Cause, Health, Kind
 from hbagent.demo.datacenter import Datacenter, Plan, wait_until
-from hbagent.transport import sockets
+from hbagent.transport import sockets, teller
 from hbagent.wire import codec
 from hbagent.wire.pages import AnswerAssembly
 
@@ -39,6 +42,9 @@ from .hosts import Apart, missing
 KILLS = 100
 VANISHED = 40
 PAUSES = 4
+DEADLOCKS = 20
+#: In seconds: the marks of an application must move within this, so nobody can know of its deadlock before.
+WINDOW_SECONDS = 2.0
 #: A leader may ask so much at once as about 25 vanished hosts need, and refills slowly. So that no host pays for those
 #: before it, a leader sees no more than this.
 BATCH = 20
@@ -67,6 +73,8 @@ class Told(NamedTuple):
     node: str
     kind: str
     cause: str | None
+    #: Applications and probes that were called DEADLOCKED.
+    deadlocked: tuple[str, ...] = ()
 
 
 class Watched:
@@ -102,13 +110,25 @@ class Watched:
         """Seconds since the leader heard a node."""
         return next((row["age_s"] for row in self._rows("rack1-leader1") if row["node"] == node_of(name)), 0.0) or 0.0
 
-    def wait_for(self, name: str, kind: Kind, since: int, seconds: float = TOLD_SECONDS) -> Told | None:
-        """The hook's first run about a node that began after `since`; None when there was none."""
+    def knows(self, name: str, app: str) -> bool:
+        """Whether the root has an application of a node."""
+        node = next((row for row in self._rows("root") if row["node"] == node_of(name)), {})
+        return any(row["name"] == app for row in node.get("apps", ()))
+
+    def wait_for(
+        self, name: str, kind: Kind, since: int, seconds: float = TOLD_SECONDS, deadlocked: str = ""
+    ) -> Told | None:
+        """The hook's first run about a node, or an application of it, that began after `since`; None when there was
+        none."""
         found: list[Told] = []
+
+        def wanted(told: Told) -> bool:
+            about = told.node == node_of(name) and told.kind == kind and told.begun_ns >= since
+            return about and (not deadlocked or deadlocked in told.deadlocked)
 
         def look() -> bool:
             self._read()
-            found[:] = [t for t in self.told if t.node == node_of(name) and t.kind == kind and t.begun_ns >= since]
+            found[:] = filter(wanted, self.told)
             return bool(found)
 
         # 5 ms: often enough to go on soon, too seldom to be felt by what is measured.
@@ -129,7 +149,9 @@ class Watched:
             for line in whole.splitlines():
                 begun, _, text = line.partition(b" ")
                 document = msgspec.json.decode(text)
-                self.told.append(Told(int(begun), document["node"], document["kind"], document["cause"]))
+                changes = (document["evidence"] or {}).get("changes", ())
+                stuck = tuple(row["name"] for row in changes if row["after"] == Health.DEADLOCKED.value)
+                self.told.append(Told(int(begun), document["node"], document["kind"], document["cause"], stuck))
 
     def _alive(self, of: str) -> set[str]:
         return {row["node"] for row in self._rows(of) if row["liveness"] == "ALIVE" and row["age_s"] is not None}
@@ -156,9 +178,11 @@ def node_of(name: str) -> str:
     return f"demo/{name.replace('-', '/')}"
 
 
-def measure(kills: int = KILLS, vanished: int = VANISHED, pauses: int = PAUSES, nodes: int = NODES) -> dict[str, float]:
+def measure(
+    kills: int = KILLS, vanished: int = VANISHED, pauses: int = PAUSES, nodes: int = NODES, deadlocks: int = DEADLOCKS
+) -> dict[str, float]:
     """All figures of `hbagent bench detect`."""
-    figures = crashes(kills, nodes)
+    figures = crashes(kills, nodes) | standstills(deadlocks)
     obstacle = missing()
     if obstacle:
         print(f"no vanished hosts and no pauses: {obstacle}", file=sys.stderr)
@@ -199,6 +223,56 @@ def crashes(kills: int, nodes: int) -> dict[str, float]:
         "crashes_told": len(killed),
         "crashes_called_process_exit": sum(told.cause == Cause.PROCESS_EXIT.value for _, told in killed),
     }
+
+
+def standstills(deadlocks: int) -> dict[str, float]:
+    """One application after the other that deadlocks: from there to the hook at the root, beyond its window."""
+    took = []
+    with tempfile.TemporaryDirectory(prefix="hbagent-bench-") as directory:
+        datacenter = Datacenter(Path(directory), Plan(racks=1, nodes=2, interval="1s"))
+        with datacenter, contextlib.closing(Watched(datacenter)) as watched:
+            watched.start()
+            for number, name in enumerate(itertools.islice(itertools.cycle(datacenter.nodes_of("rack1")), deadlocks)):
+                app = f"bench-{number}"
+                with _victim(watched, datacenter, name, app) as victim:
+                    victim.send_signal(signal.SIGUSR1)
+                    _line(victim, "DEADLOCK")
+                    at = time.time_ns()
+                    told = watched.wait_for(name, Kind.HEALTH_CHANGED, at, deadlocked=app)
+                if told is not None:
+                    took.append(told.begun_ns - at - round(WINDOW_SECONDS * 1e9))
+    return {
+        "deadlock_root_p50_s": _seconds(took, 0.5),
+        "deadlock_root_p99_s": _seconds(took, 0.99),
+        "deadlocks": deadlocks,
+        "deadlocks_told": len(took),
+    }
+
+
+@contextlib.contextmanager
+def _victim(watched: Watched, datacenter: Datacenter, name: str, app: str) -> Iterator[subprocess.Popen[str]]:
+    """A program under a node's agent that can be told to deadlock, and that the root knows; forgotten at the end."""
+    notify = str(datacenter.notify_socket(name))
+    command = [sys.executable, "-m", "hbagent.demo.victim", "--app", app, "--window", f"{WINDOW_SECONDS:g}"]
+    environment = {**os.environ, "NOTIFY_SOCKET": notify}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as victim:
+        try:
+            _line(victim, "READY")
+            if not wait_until(lambda: watched.knows(name, app), START_SECONDS):
+                raise RuntimeError(f"the root was not told of {app} within {START_SECONDS} s")
+            yield victim
+        finally:
+            victim.kill()
+    teller.send(notify, teller.lines([f"X_HBAGENT_APP={app}", "X_HBAGENT_FORGET=1"]), TOLD_SECONDS)
+    wait_until(lambda: not watched.knows(name, app), TOLD_SECONDS)
+
+
+def _line(victim: subprocess.Popen[str], begins: str) -> None:
+    """Wait for a line of the victim. Raises RuntimeError when another one comes, or none."""
+    assert victim.stdout is not None
+    line = victim.stdout.readline()
+    if not line.startswith(begins):
+        raise RuntimeError(f"the victim said {line!r} and not {begins}")
 
 
 def absences(rate: int, vanished: int, pauses: int, nodes: int) -> dict[str, float]:
@@ -290,5 +364,5 @@ def _seconds(values: list[int], share: float) -> float:
 def _quantile(values: list[int], share: float) -> int:
     """The smallest value that so large a share is not above. Raises ValueError when there are none."""
     if not values:
-        raise ValueError("no death was told")
+        raise ValueError("nothing was told")
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]

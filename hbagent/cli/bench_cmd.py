@@ -15,8 +15,8 @@ _BENCHES: dict[str, tuple[str, dict[str, float]]] = {
         {"agents": 2, "seconds": 10, "windows": 1, "window_seconds": 4},
     ),
     "detect": (
-        "how fast a crash, and a host that vanished, is seen",
-        {"kills": 8, "vanished": 2, "pauses": 0, "nodes": 4},
+        "how fast a crash, a deadlock, and a host that vanished, is seen",
+        {"kills": 8, "vanished": 2, "pauses": 0, "nodes": 4, "deadlocks": 4},
     ),
     "diagnose": (
         "how fast a deadlock is found, what that costs the process, and whether it is ever wrong",

@@ -18,7 +18,10 @@ PROMISED = {
         *("rss_mib", "cpu_percent", "jitter_p99_ms", "prober_rss_mib", "hand_rss_mib", "prober_cpu_percent"),
         *("jitter_p99_ratio_200_probes", "jitter_p99_ratio_200_nasty_probes", "processes_left_behind"),
     },
-    "detect": {"crash_leader_p50_ms", "crash_leader_p99_ms", "crash_hook_p99_ms"}
+    "detect": {
+        *("crash_leader_p50_ms", "crash_leader_p99_ms", "crash_hook_p99_ms"),
+        *("deadlock_root_p50_s", "deadlock_root_p99_s"),
+    }
     | (set() if hosts.missing() else {"vanish_p99_s"}),
     "diagnose": {"cycle_2_threads_ms", "cycle_100_threads_ms", "bundle_ms", "server_p99_ratio", "server_pause_ms"}
     | ({"false_deadlocked", "racing_looks"} if shutil.which("gcc") else set()),

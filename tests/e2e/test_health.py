@@ -138,11 +138,11 @@ def test_a_deadlock_reaches_the_root_with_both_threads_named_while_the_node_stay
             assert changes(fleet, f"shop-{run}", begun) == [("OK", "DEADLOCKED")] * len(agents)
     assert [event for event in fleet.events(begun) if event["kind"].startswith(("node-", "rack-", "leader-"))] == []
     took.sort()
-    figures(
-        "health", f"deadlock to the root beyond the window: median {took[len(took) // 2]:.2f}, worst {took[-1]:.2f} s"
-    )
-    # Generous: the promise is measured by the bench, on a machine that does nothing else.
-    assert took[-1] < 3 * VERDICT_NS / SECOND
+    promise = VERDICT_NS / SECOND
+    spread = f"median {took[len(took) // 2]:.2f}, worst {took[-1]:.2f} s of {len(took)}"
+    figures("health", f"deadlock to the root beyond the window: {spread}; {promise:g} s are promised")
+    # Where a few runs share a machine with everything else, one that is late says nothing of the promise.
+    assert took[-1] < (promise if RUNS >= 20 else 3 * promise)
 
 
 def test_a_hook_is_told_what_changed_and_by_what_evidence(fleet: Fleet) -> None:
