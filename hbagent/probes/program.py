@@ -69,6 +69,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 _NOT_IN_TEXT = bytes(byte for byte in range(0x20) if byte not in b"\t\n\r\a\b\v\f\x1b")
 
 
+_RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
+
+
 def look(check: ExecCheck, timeout_ns: int, memory: Mapping[str, Any]) -> CheckFinished:
     """Run the program and read what it says, in `timeout_ns` and a grace; `run` of the result is 0. Never raises."""
     begun = time.monotonic_ns()
@@ -217,8 +220,9 @@ def _become(
         os.chdir("/")
         os.umask(0o022)
         # The interpreter ignores these two, and a program inherits what is ignored.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        # Also what whoever started the agent had ignored: a shell's background, nohup.
+        for number in _RESET:
+            signal.signal(number, signal.SIG_DFL)
         os.execve(arguments[0], arguments, environment)
     except OSError as error:
         os.write(failure, str(error.errno or 0).encode())
