@@ -156,6 +156,15 @@ def tell(text: str) -> None:
             sender.sendto(text.encode(), "\0" + path[1:] if path.startswith("@") else path)
 
 
+def wait(seconds: float, *signals: int) -> int:
+    """Sleep; then the blocked signal that is there, or 0."""
+    # `sigtimedwait` with a time hands out what it finds on the stack when it was stopped and continued meanwhile, and
+    # the time is over (seen with CPython 3.11); without one it never waits.
+    time.sleep(seconds)
+    caught = signal.sigtimedwait(signals, 0)
+    return 0 if caught is None else caught.si_signo
+
+
 def serve(shop: Shop, seconds: float, drill: str = "", after: float = 0, window: float = 0, names: str = "") -> None:
     """Let customers come until SIGTERM, the end of the parent, or of the time; SIGUSR1 deadlocks the clerks.
 
@@ -169,10 +178,10 @@ def serve(shop: Shop, seconds: float, drill: str = "", after: float = 0, window:
         if time.monotonic() >= marks_at:
             marks_at = time.monotonic() + MARKS_SECONDS
             tell(names + shop.marks(window))
-        caught = signal.sigtimedwait((signal.SIGUSR1, signal.SIGTERM, signal.SIGINT), PACE_SECONDS)
-        if caught is not None and caught.si_signo != signal.SIGUSR1:
+        caught = wait(PACE_SECONDS, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+        if caught not in (0, signal.SIGUSR1):
             return
-        if told or (caught is None and not (drill and time.monotonic() >= begun + after)):
+        if told or (not caught and not (drill and time.monotonic() >= begun + after)):
             continue
         told = True
         if drill == "freeze":
@@ -195,7 +204,7 @@ def see_to(child: int, app: str, seconds: float) -> None:
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             tell(f"X_HBAGENT_APP={app}\nX_HBAGENT_RESULT={status if status >= 0 else 128 - status}")
         left = max(0.0, min(until - time.monotonic(), 0.1))
-        if signal.sigtimedwait((signal.SIGTERM, signal.SIGINT), left) is not None:
+        if wait(left, signal.SIGTERM, signal.SIGINT):
             break
     if alive:
         os.kill(child, signal.SIGKILL)
@@ -213,7 +222,7 @@ def main() -> None:
     parser.add_argument("--after", type=float, default=4.0, metavar="SECONDS", help="work for so long before the drill")
     parser.add_argument("--window", type=float, default=0, metavar="SECONDS", help="its marks must move within this")
     options = parser.parse_args()
-    # Blocked before any thread is made, so that none of them is interrupted and `sigtimedwait` gets them all.
+    # Blocked before any thread is made, so that none of them is interrupted and `wait` gets them all.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT))
     if options.drill:
         child = os.fork()
