@@ -258,12 +258,13 @@ def _fork(command: Sequence[str], environment: dict[str, str], mask: Iterable[in
 
 def _attend(app: _App) -> int:
     """Hand signals on until the program has ended; its exit status as a shell would say it."""
-    look_again = time.monotonic() + LOOK_AGAIN_S
+    # A timer, and no time limit of the wait: stopped beyond that and continued, `sigtimedwait` hands out what it finds
+    # on the stack (seen with CPython 3.11), and that must not be taken for a signal.
+    signal.setitimer(signal.ITIMER_REAL, LOOK_AGAIN_S, LOOK_AGAIN_S)
     while True:
-        got = signal.sigtimedwait([*_HANDED_ON, signal.SIGCHLD], max(0.0, look_again - time.monotonic()))
-        if got is None:
+        got = signal.sigwaitinfo([*_HANDED_ON, signal.SIGCHLD])
+        if got.si_signo == signal.SIGALRM and got.si_code > _FROM_A_PROCESS:
             app.remind()
-            look_again = time.monotonic() + LOOK_AGAIN_S
         elif got.si_signo == signal.SIGCHLD:
             code = _reap(app.pid)
             if code is not None:

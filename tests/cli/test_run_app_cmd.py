@@ -153,6 +153,30 @@ def test_an_agent_that_comes_later_is_told(socket_dir: Path) -> None:
         process.communicate()
 
 
+@pytest.mark.slow
+def test_one_that_was_stopped_for_long_goes_on_and_hands_each_signal_on_once(socket_dir: Path, listener: Listener) -> None:
+    program = "trap 'echo usr1' USR1; trap 'echo hup' HUP; trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    code = (
+        "import sys; from hbagent.cli import main, run_app_cmd as it; it.LOOK_AGAIN_S = 0.2;"
+        "sys.exit(main(['run-app', 'web', '--socket', sys.argv[1], '--', 'sh', '-c', sys.argv[2]]))"
+    )
+    command = [sys.executable, "-c", code, listener.address, program]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGUSR1)
+        assert line(process) == "usr1"
+        for _ in range(3):
+            process.send_signal(signal.SIGSTOP)
+            assert wait_for(lambda: state(process.pid) == "T")
+            assert not wait_for(lambda: state(process.pid) != "T", 0.5)
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGHUP)
+            assert line(process) == "hup"
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=BOUND_S)[0] == ""
+        assert process.returncode == 0
+
+
 # ---- how it ends -----------------------------------------------------------------------------------------
 
 
