@@ -154,7 +154,7 @@ def test_an_agent_that_comes_later_is_told(socket_dir: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_that_was_stopped_for_long_goes_on_and_hands_each_signal_on_once(socket_dir: Path, listener: Listener) -> None:
+def test_one_that_was_stopped_for_long_hands_each_signal_on_once(socket_dir: Path, listener: Listener) -> None:
     program = "trap 'echo usr1' USR1; trap 'echo hup' HUP; trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     code = (
         "import sys; from hbagent.cli import main, run_app_cmd as it; it.LOOK_AGAIN_S = 0.2;"
