@@ -388,7 +388,8 @@ class App:
             return
         first = self.stall is None
         self._examine_at = now + (EXAMINE_SOON_NS if first else EXAMINE_AGAIN_NS)
-        if examined.error and not first:
+        if examined.stall is Stall.UNKNOWN and not first:
+            # It could not be looked at this time; what was found then still stands.
             return
         self.stall = examined.stall
         self.details = examined.details

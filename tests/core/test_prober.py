@@ -307,6 +307,17 @@ def test_a_stuck_application_is_examined_again_later() -> None:
     assert 3 <= len(host.orders(Examine)) <= 5
 
 
+def test_a_later_examination_that_fails_takes_nothing_back_and_one_without_room_for_evidence_counts() -> None:
+    host = Host(apps=(app(),)).remember().give(registered())
+    host.found["web"] = Stall.LOCK_WAIT
+    working(host, 5).wait(12)
+    host.found["web"] = Examined(run=0, stall=Stall.UNKNOWN, error="denied")
+    host.wait(40)
+    assert host.app().stall is Stall.LOCK_WAIT
+    host.found["web"] = Examined(run=0, stall=Stall.DEADLOCKED, error="No space left on device")
+    assert host.wait(310).app().health is Health.DEADLOCKED
+
+
 def test_examinations_are_few_at_once_and_all_get_one() -> None:
     host = Host().remember()
     for number in range(5):
