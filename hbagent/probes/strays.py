@@ -78,7 +78,8 @@ class Strays:
             # Who was not seen before came of one who was.
             key = self._keys.get(new[0], "")
             self._keys = {**dict.fromkeys(reaper.fell(new), key), **self._keys}
-            self._strays |= {pid: _Stray(self._keys[pid], now) for pid in new}
+            # One that has ended since it was seen was not there to be felled.
+            self._strays |= {pid: _Stray(self._keys.get(pid, key), now) for pid in new}
             self._patience, self._gone = reaper.Patience(now), 0
         dying = [stray for stray in self._strays.values() if not stray.stuck]
         if dying and self._patience.is_over(self._gone, now):
