@@ -7,7 +7,6 @@ but a name server and the helper.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import socket as bsd
@@ -23,6 +22,7 @@ from hbagent.core.checks import ExecCheck
 from hbagent.core.units import SECOND
 from hbagent.diagnosis import helper, stacks
 from hbagent.hooks import runner
+from hbagent.probes.host import clock_synchronised
 from hbagent.role.settings import AgentSettings, LeaderSettings, RootSettings, Settings
 from hbagent.transport import allow, keys, sockets
 
@@ -44,8 +44,6 @@ FREE_MIN_BYTES = 16 << 20
 FREE_WARN_BYTES = 256 << 20
 #: No host has an earlier time than this program's first release.
 EARLIEST_WALL_S = 1_735_689_600
-#: adjtimex(2): the clock is not synchronized.
-TIME_ERROR = 5
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -93,20 +91,10 @@ def clock(wall_s: float) -> Iterator[Finding]:
     if wall_s < EARLIEST_WALL_S:
         when = time.strftime("%Y-%m-%d", time.gmtime(wall_s))
         yield Finding(WARN, "clock", f"the wall clock says {when}: set it; shown times will be wrong, verdicts not")
-    elif _is_unsynchronized():
+    elif clock_synchronised() is False:
         yield Finding(WARN, "clock", "the kernel's clock is not synchronized: run chrony or systemd-timesyncd")
     else:
         yield Finding(OK, "clock", "synchronized")
-
-
-def _is_unsynchronized() -> bool:
-    """What adjtimex(2) says; False where it may not be asked."""
-    # struct timex is 208 bytes on 64-bit Linux; modes 0 reads and changes nothing.
-    buffer = ctypes.create_string_buffer(256)
-    try:
-        return int(ctypes.CDLL(None, use_errno=True).adjtimex(buffer)) == TIME_ERROR
-    except (OSError, AttributeError):
-        return False
 
 
 # ---- one daemon ------------------------------------------------------------------------------------------

@@ -35,7 +35,6 @@ class Apps:
 
     def __init__(self, config: ProberConfig, now: int) -> None:
         self._guests_max = config.guests_max
-        self._guest = AppConfig(name="guest")
         self.by_name: dict[str, App] = {}
         self._refusals = Refusals()
         #: Datagrams, and lines of datagrams, refused, by reason.

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from .health import RANK
 from .messages import CHANGES_MAX, AppRow, HealthChange, ProbeResult, Report
-from .states import HEALTH_ORDER, Health
+from .states import Health
 
 #: The agent's own prober, of which its leader speaks.
 PROBER = ("agent", "prober")
@@ -20,8 +21,6 @@ TEXT_MAX = 300
 
 #: Subject and name of a part, to its hard state. Parts that are OK are left out.
 Parts = dict[tuple[str, str], Health]
-
-_RANK = {health: rank for rank, health in enumerate(HEALTH_ORDER)}
 
 
 def bad_parts(report: Report) -> Parts:
@@ -66,7 +65,7 @@ def _change(part: tuple[str, str], was: Health, row: AppRow | ProbeResult) -> He
 
 def worst_first(changes: Iterable[HealthChange]) -> tuple[HealthChange, ...]:
     """What is worst now first; among what is well again, what was worst."""
-    return tuple(sorted(changes, key=lambda c: (_RANK[c.after], _RANK[c.before], c.subject, c.name)))
+    return tuple(sorted(changes, key=lambda c: (RANK[c.after], RANK[c.before], c.subject, c.name)))
 
 
 def told(changes: tuple[HealthChange, ...]) -> tuple[HealthChange, ...]:

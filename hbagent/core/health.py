@@ -6,12 +6,18 @@ from collections.abc import Iterable
 
 from .states import HEALTH_ORDER, Health
 
-_RANK = {health: rank for rank, health in enumerate(HEALTH_ORDER)}
+#: Place of each in `HEALTH_ORDER`: 0 is the worst.
+RANK = {health: rank for rank, health in enumerate(HEALTH_ORDER)}
 
 
 def worse(one: Health, other: Health) -> Health:
     """The worse of two, by `HEALTH_ORDER`."""
-    return min(one, other, key=_RANK.__getitem__)
+    return min(one, other, key=RANK.__getitem__)
+
+
+def worst(healths: Iterable[Health]) -> Health:
+    """The worst of them; OK when there are none."""
+    return min(healths, key=RANK.__getitem__, default=Health.OK)
 
 
 def combined(parts: Iterable[tuple[Health, float]], quorum: float = 0.0) -> Health:
@@ -22,7 +28,7 @@ def combined(parts: Iterable[tuple[Health, float]], quorum: float = 0.0) -> Heal
     weight 0 counts nothing.
     """
     if not quorum:
-        return min((health for health, _ in parts), key=_RANK.__getitem__, default=Health.OK)
+        return worst(health for health, _ in parts)
     weights = dict.fromkeys(HEALTH_ORDER, 0.0)
     for health, weight in parts:
         weights[health] += weight

@@ -21,12 +21,13 @@ from typing import Any
 import msgspec
 
 from hbagent.core.checks import HostCheck
+from hbagent.core.health import RANK, worst
 from hbagent.core.messages import CheckFinished, Measure
-from hbagent.core.states import HEALTH_ORDER, Health
+from hbagent.core.states import Health
 from hbagent.core.units import MINUTE, SECOND, show_duration
 
 from . import mounts
-from .outcome import Deadline, absent, counted, finished, judge, named, read, show_bytes, worst
+from .outcome import Deadline, absent, counted, finished, judge, named, read, show_bytes
 
 PROC = "/proc"
 #: Numbers of one result: as many filesystems as `facts.DISKS_MAX` tells of.
@@ -105,7 +106,7 @@ def look(check: HostCheck, timeout_ns: int, memory: dict[str, Any], proc: str = 
     for place in reading.places:
         health = place.forced or judge(place.value, warning, critical)
         judged.append((Health.OK if place.roomy and not configured else health, place))
-    judged.sort(key=lambda pair: (HEALTH_ORDER.index(pair[0]), -pair[1].value))
+    judged.sort(key=lambda pair: (RANK[pair[0]], -pair[1].value))
     bad = [place for health, place in judged if health is not Health.OK]
     text = "; ".join(place.text for place in bad[:3]) or judged[0][1].text
     if len(bad) > 3:
@@ -121,7 +122,7 @@ def look(check: HostCheck, timeout_ns: int, memory: dict[str, Any], proc: str = 
         )
         for _, place in judged[:PLACES_MAX]
     ]
-    health = worst([health for health, _ in judged])
+    health = worst(health for health, _ in judged)
     return finished(health, text + reading.note, [*measures, *reading.more], reading.memory)
 
 

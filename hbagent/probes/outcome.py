@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hbagent.core.messages import CheckFinished, Measure
-from hbagent.core.states import HEALTH_ORDER, Health
+from hbagent.core.states import Health
 from hbagent.core.units import MILLISECOND, SECOND
 
 #: Characters of a result's text: about three lines of a console; it rides in every report.
@@ -95,11 +95,6 @@ def clean(text: str, length: int = TEXT_LENGTH_MAX) -> str:
     cut = text[: 4 * length]
     line = " ".join("".join(char if char.isprintable() else " " for char in cut).split())
     return line if len(line) <= length else line[: length - 1] + "…"
-
-
-def worst(healths: Sequence[Health]) -> Health:
-    """The worst of them; OK when there are none."""
-    return min(healths, key=HEALTH_ORDER.index, default=Health.OK)
 
 
 def judge(value: float, warning: float | None, critical: float | None) -> Health:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbagent.core.health import combined, worse
+from hbagent.core.health import combined, worse, worst
 from hbagent.core.states import HEALTH_ORDER, Health
 
 OK, WARN, CRIT, DEADLOCKED = Health.OK, Health.WARNING, Health.CRITICAL, Health.DEADLOCKED
@@ -55,3 +55,9 @@ def test_worse_follows_the_order() -> None:
     for rank, health in enumerate(HEALTH_ORDER):
         for other in HEALTH_ORDER[rank:]:
             assert worse(health, other) is worse(other, health) is health
+
+
+def test_the_worst_of_several_is_by_order_and_of_none_is_ok() -> None:
+    assert worst([Health.WARNING, Health.UNKNOWN, Health.OK]) is Health.UNKNOWN
+    assert worst([Health.UNKNOWN, Health.CRITICAL]) is Health.CRITICAL
+    assert worst([]) is Health.OK

@@ -24,7 +24,6 @@ from hbagent.probes.outcome import (
     named,
     read,
     show_bytes,
-    worst,
 )
 
 
@@ -47,12 +46,6 @@ def test_a_deadline_ends_before_the_time_limit_and_says_what_was_awaited() -> No
     with pytest.raises(OutOfTime, match=r"^nothing came$"):
         Deadline(0).left_s("nothing came")
     assert Deadline(0).passed() and not Deadline(SECOND).passed()
-
-
-def test_the_worst_of_several_is_by_order_and_of_none_is_ok() -> None:
-    assert worst([Health.WARNING, Health.UNKNOWN, Health.OK]) is Health.UNKNOWN
-    assert worst([Health.UNKNOWN, Health.CRITICAL]) is Health.CRITICAL
-    assert worst([]) is Health.OK
 
 
 def test_a_threshold_counts_from_its_value_on() -> None:
