@@ -22,7 +22,9 @@ EDGES = ("transport", "probes", "diagnosis", "hooks", "store")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "core": (),
     "wire": ("core",),
-    **dict.fromkeys(EDGES, ("core", "wire")),
+    # What several pieces of the world must judge alike.
+    "trust": (),
+    **dict.fromkeys(EDGES, ("core", "wire", "trust")),
     "role": ("core", "wire", *EDGES),
     "sim": ("core", "wire", *EDGES),
     "demo": ("core", "wire", *EDGES, "role", "sim"),

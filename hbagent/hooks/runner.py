@@ -14,7 +14,6 @@ import contextlib
 import os
 import select
 import signal
-import stat
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from hbagent.core.messages import HookFinished
 from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.trust import distrust
 
 #: What a hook may print before the rest is thrown away: enough for any message, small enough for a log and a table.
 OUTPUT_MAX = 64 * 1024
@@ -44,29 +44,8 @@ TAG = "HBAGENT_RUN_ID"
 
 
 def check(argv: Sequence[str]) -> str:
-    """Why this command may not be a hook; "" when it may.
-
-    Whoever can write the file runs commands as this daemon, so only root and the daemon's own user may.
-    """
-    if not argv or not os.path.isabs(argv[0]):
-        return "the command must be an absolute path"
-    path = Path(argv[0])
-    try:
-        found = path.stat()
-        directory = path.resolve().parent.stat()
-    except (OSError, ValueError, RuntimeError) as error:
-        return f"{path}: {getattr(error, 'strerror', None) or error}"
-    if not stat.S_ISREG(found.st_mode):
-        return f"{path}: not a regular file"
-    if found.st_uid not in (0, os.geteuid()):
-        return f"{path}: owned by user {found.st_uid}; must be owned by root or by the user of this process"
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"{path}: writable by group or others; chmod go-w it"
-    if directory.st_mode & stat.S_IWOTH and not directory.st_mode & stat.S_ISVTX:
-        return f"{path}: its directory is writable by everybody; chmod o-w it"
-    if not os.access(path, os.X_OK):
-        return f"{path}: not executable; chmod +x it"
-    return ""
+    """Why this command may not be a hook; "" when it may."""
+    return distrust(argv, "command")
 
 
 def run(

@@ -15,10 +15,8 @@ import contextlib
 import os
 import select
 import signal
-import stat
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -27,6 +25,7 @@ from hbagent.core.checks import ExecCheck
 from hbagent.core.messages import CheckFinished
 from hbagent.core.states import Health
 from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.trust import distrust
 
 from . import plugin, reaper
 from .outcome import clean
@@ -108,29 +107,8 @@ def _finished(
 
 
 def refusal(argv: Sequence[str]) -> str:
-    """Why this program may not be run; "" when it may.
-
-    Whoever can write the file runs commands as this daemon, so only root and the daemon's own user may.
-    """
-    if not argv or not os.path.isabs(argv[0]):
-        return "the program must be an absolute path"
-    path = Path(argv[0])
-    try:
-        found = path.stat()
-        directory = path.resolve().parent.stat()
-    except (OSError, ValueError, RuntimeError) as error:
-        return f"{path}: {getattr(error, 'strerror', None) or error}"
-    if not stat.S_ISREG(found.st_mode):
-        return f"{path}: not a regular file"
-    if found.st_uid not in (0, os.geteuid()):
-        return f"{path}: owned by user {found.st_uid}; must be owned by root or by the user of this process"
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"{path}: writable by group or others; chmod go-w it"
-    if directory.st_mode & stat.S_IWOTH and not directory.st_mode & stat.S_ISVTX:
-        return f"{path}: its directory is writable by everybody; chmod o-w it"
-    if not os.access(path, os.X_OK):
-        return f"{path}: not executable; chmod +x it"
-    return ""
+    """Why this program may not be run; "" when it may."""
+    return distrust(argv, "program")
 
 
 def run(argv: Sequence[str], extra: Mapping[str, str], timeout_ns: int) -> Run:
