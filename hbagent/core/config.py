@@ -193,8 +193,6 @@ class LeaderConfig(msgspec.Struct, frozen=True, kw_only=True):
     outbox_max: int = 10_000
     #: Beats a second allowed of one node, as a multiple of its announced rate (and at least 20).
     noisy_factor: int = 10
-    #: A node that stays LEFT this long is a WARNING.
-    left_warn_after_ns: int = HOUR
 
 
 class HookConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +205,8 @@ class HookConfig(msgspec.Struct, frozen=True, kw_only=True):
         Kind.NODE_DEAD,
         Kind.NODE_RECOVERED,
         Kind.HEALTH_CHANGED,
+        Kind.NODE_FLAPPING,
+        Kind.NODE_STEADY,
         Kind.RACK_DARK,
         Kind.RACK_RECOVERED,
         Kind.LEADER_LOST,
@@ -216,6 +216,44 @@ class HookConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: It is also told of drills.
     drills: bool = True
     timeout_ns: int = 30 * SECOND
+    #: What is over within this is not told.
+    hold_ns: int = 0
+
+
+class SinkConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One Alertmanager cluster: what burns is posted to each of its members, again and again while it burns."""
+
+    name: str
+    #: Base addresses of the members, such as http://127.0.0.1:9093.
+    urls: tuple[str, ...]
+    on: tuple[Kind, ...] = HookConfig(name="", argv=()).on
+    drills: bool = False
+    hold_ns: int = 0
+    #: Alertmanager forgets what it does not hear of within its resolve_timeout, 5 minutes by default.
+    resend_ns: int = 60 * SECOND
+
+
+class FlapConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """When a node changes too often to tell of each change. See `core.flapping`."""
+
+    #: Each trouble weighs one and half as much after each `half_life_ns`. Flapping begins at the weight `start`, and
+    #: ends below `stop`.
+    start: float = 3.0
+    stop: float = 1.0
+    half_life_ns: int = 5 * MINUTE
+
+
+class BrakeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How many notifications one receiver gets one by one; what is beyond comes as a summary. See `core.brake`."""
+
+    #: Within this time...
+    window_ns: int = 10 * SECOND
+    #: ...of one node, of one rack, of everything.
+    node_max: int = 5
+    rack_max: int = 5
+    all_max: int = 20
+    #: This many of one rack that were in doubt together are one summary.
+    group_min: int = 3
 
 
 class RackConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,3 +285,15 @@ class RootConfig(msgspec.Struct, frozen=True, kw_only=True):
     hook_queue_max: int = 10_000
     #: Events kept in memory for `explain`, per node.
     story_length: int = 20
+    sinks: tuple[SinkConfig, ...] = ()
+    flap: FlapConfig = FlapConfig()
+    brake: BrakeConfig = BrakeConfig()
+    #: While another node of the rack is in doubt, a death of silence waits at most this long; an interval.
+    doubt_wait_ns: int = SECOND
+    #: After a trouble of a rack, a leader or the root is over, what it explained is asked for again for this long: two
+    #: summaries, and the time of a reconnect (measured 0.3 to 1.9 s).
+    settle_ns: int = 4 * SECOND
+    #: That the alarm path works is told this often, to hooks that ask for `watchdog`.
+    watchdog_ns: int = 60 * SECOND
+    #: A node that stays LEFT this long is a WARNING.
+    left_warn_after_ns: int = HOUR

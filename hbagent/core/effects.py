@@ -184,6 +184,24 @@ class RunHook(msgspec.Struct, frozen=True, kw_only=True):
     input: bytes
 
 
+class PostAlerts(msgspec.Struct, frozen=True, kw_only=True):
+    """Root: post alerts to one member of a sink; comes back as `Posted`. A newer one replaces one that still waits."""
+
+    sink: str
+    url: str
+    token: int
+    #: JSON array of Alertmanager's API v2.
+    body: bytes
+
+
+class Revive(msgspec.Struct, frozen=True):
+    """Root: read runs that were given up, one or (run_id "") all; comes back as `Revived`."""
+
+    asker: bytes
+    id: int
+    run_id: str = ""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """Root or leader: answer a query. `view` is encoded as JSON and paged by the driver."""
 
@@ -205,6 +223,10 @@ class Fetch(msgspec.Struct, frozen=True):
     view: Any = None
     #: When given, the hook runs of this event are wanted and no events.
     event: str = ""
+    #: events; or unsent: notifications of `node`, or of the incident `incident`, that were not sent, newest first;
+    #: dead-letters: runs that were given up; incidents: also those that are resolved, newest first.
+    what: str = "events"
+    incident: str = ""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -257,6 +279,8 @@ Effect = Union[
     Rewrite,
     Persist,
     RunHook,
+    PostAlerts,
+    Revive,
     Answer,
     Fetch,
     Note,

@@ -532,7 +532,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Chosen by the asker; comes back on every page of the answer.
     id: int
-    #: status | nodes | racks | events | explain | accuracy | evidence | drill | runs | ping
+    #: status | nodes | racks | events | explain | accuracy | evidence | drill | runs | ping | cells | incidents |
+    #: silences | why-silent | dead-letters | hooks
     what: str
     node: str = ""
     #: For evidence: of which application, and which bundle; "" for the newest. For drill: the name it is to have.
@@ -543,9 +544,40 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     #: For runs: of which event the hook runs are wanted.
     event: str = ""
     rack: str = ""
-    #: For events: newest first, at most this many, and only those with a sequence above `after`.
+    #: For why-silent: an incident, in place of a node.
+    incident: str = ""
+    #: For events: newest first, at most this many, and only those with a sequence above `after`. For cells: only what
+    #: changed after the version `after`.
     limit: int = 100
     after: int = 0
+    #: For cells: of which life `after` is; another one is answered with everything.
+    life: str = ""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """Operator to root on the query socket or the operators' port: change something. Answered as a query is."""
+
+    #: Chosen by the asker; comes back on every page of the answer.
+    id: int
+    #: silence | unsilence | ack | forget | hook-test | hook-retry
+    what: str
+    #: Of ack: an incident. Of unsilence: a silence. Of hook-test: a hook. Of hook-retry: a run, or "" for all that
+    #: were given up. Of forget: a full node name.
+    target: str = ""
+    #: Why: shown to everybody who wonders later.
+    reason: str = ""
+    #: Of silence: globs, each list to be met by one; an empty list fits everything.
+    nodes: tuple[str, ...] = ()
+    racks: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    maintenance: bool = False
+    #: Of silence: Unix ns; 0 for now, and for the end `begins` and `length_ns`.
+    begins_wall_ns: int = 0
+    ends_wall_ns: int = 0
+    length_ns: int = 0
+    #: Of silence: "daily 02:00", "sun 02:00" or "mon,thu 22:30", UTC; "" for once.
+    every: str = ""
 
 
 class AnswerPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -583,6 +615,7 @@ WireMessage = Union[
     Transitions,
     TransitionsAck,
     Query,
+    Order,
     AnswerPage,
 ]
 
@@ -790,6 +823,34 @@ class HookFinished(msgspec.Struct, frozen=True, kw_only=True):
     duration_ns: int = 0
     output: bytes = b""
     truncated: bool = False
+
+
+class Ordered(msgspec.Struct, frozen=True):
+    """Root: somebody who may change things orders something."""
+
+    order: Order
+    #: Who: "alice (uid 1000)" at the unix socket, the name of a key at the operators' port.
+    by: str
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """Root: what came of a `PostAlerts` to one member of a sink."""
+
+    sink: str
+    url: str
+    token: int
+    #: "" or why it was not taken.
+    error: str = ""
+
+
+class Revived(msgspec.Struct, frozen=True):
+    """Root: the runs that a `Revive` asked for, as the store has them, and who waits for an answer."""
+
+    asker: bytes
+    id: int
+    #: `records.HookRun` each.
+    runs: tuple[Any, ...] = ()
+    error: str = ""
 
 
 class Terminate(msgspec.Struct, frozen=True, gc=False):

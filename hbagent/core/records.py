@@ -12,7 +12,7 @@ import enum
 import msgspec
 
 from .messages import Evidence
-from .states import Cause, Health, Kind, Liveness
+from .states import Axis, Cause, Health, IncidentState, Kind, Liveness, Reason
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +44,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     late: bool = False
     #: Why only history is told, in a word, and no hook: "rack-dark", "refined", "accounted"; "" when hooks are.
     withheld: str = ""
+    #: The incident that it belongs to; "" for none.
+    incident: str = ""
+    #: Of a summary: whom it stands for, the worst first; at most `MEMBERS_TOLD_MAX`.
+    members: tuple[str, ...] = ()
+    #: Receivers that are told of events of this kind: so many notifications were sent, wait, or have a reason.
+    notices: int = 0
 
 
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,8 +98,12 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunState(str, enum.Enum):
-    """Where a hook run stands."""
+    """Where a notification stands: one event for one receiver."""
 
+    #: Not yet decided: it waits for `HookRun.reason` to end, at `HookRun.due_wall_ns` at the latest.
+    HELD = "held"
+    #: Decided: it is not sent, for `HookRun.reason`.
+    SUPPRESSED = "suppressed"
     #: Owed: not yet run, or to be tried again at `HookRun.due_wall_ns`.
     PENDING = "pending"
     #: The hook was told and answered with exit status 0.
@@ -121,6 +131,101 @@ class HookRun(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     #: Rising number that orders the runs of a queue.
     queued: int = 0
+    #: Why it waits, or is not sent, and by what; kept when it is sent later all the same.
+    reason: Reason | None = None
+    ref: str = ""
+    #: The trouble that it tells of.
+    subject: str = ""
+    axis: Axis | None = None
+
+
+#: Members of a summary that are named; the others are counted.
+MEMBERS_TOLD_MAX = 100
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What one receiver was told of one trouble."""
+
+    #: It was told that it burns, so it is told of the end.
+    sent: bool = False
+    #: The summary that told it; "" when it was told by itself.
+    via: str = ""
+    #: The newest notification of it that was kept back or waits; "" for none.
+    run_id: str = ""
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """Something is wrong with one subject and not over yet. `subject` and `axis` are its key."""
+
+    #: Full name of a node, rack, leader or root.
+    subject: str
+    axis: Axis
+    rack: str
+    incident: str
+    #: Of the event that told it last.
+    kind: Kind
+    cause: Cause | None = None
+    health: Health | None = None
+    event_id: str = ""
+    since_wall_ns: int = 0
+    at_wall_ns: int = 0
+    text: str = ""
+    drill: bool = False
+    #: By name of the receiver.
+    told: dict[str, Told] = {}
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """One life of trouble: of one rack, axis and cause. Its members are the troubles that name it."""
+
+    #: "i" and the number of the event that opened it.
+    incident_id: str
+    state: IncidentState
+    axis: Axis
+    rack: str
+    kind: Kind
+    cause: Cause | None = None
+    opened_wall_ns: int = 0
+    resolved_wall_ns: int = 0
+    #: Members ever, and those named (the first ones).
+    count: int = 0
+    members: tuple[str, ...] = ()
+    acked_by: str = ""
+    acked_wall_ns: int = 0
+    comment: str = ""
+    text: str = ""
+    drill: bool = False
+
+
+class Matcher(msgspec.Struct, frozen=True, kw_only=True):
+    """What a silence covers. Each is a list of globs of which one must fit; an empty list fits everything."""
+
+    node: tuple[str, ...] = ()
+    rack: tuple[str, ...] = ()
+    cause: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """Nobody is told of what `matcher` covers, from `begins` until `ends`. A maintenance also says that it is planned.
+
+    One that recurs is in force for `length_ns` at each time that `every` names, between `begins` and `ends`.
+    """
+
+    #: "s" and a number, given out by the root.
+    silence_id: str
+    matcher: Matcher
+    begins_wall_ns: int
+    ends_wall_ns: int
+    reason: str
+    author: str
+    maintenance: bool = False
+    #: "daily 02:00", "sun 02:00" or "mon,thu 22:30", UTC; "" for once.
+    every: str = ""
+    length_ns: int = 0
+    created_wall_ns: int = 0
+    #: Who ended it before its time.
+    ended_by: str = ""
 
 
 class Conviction(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +284,14 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     #: Event ids of convictions that are deleted: a tally has them now.
     folded: tuple[str, ...] = ()
     tally: Tally | None = None
+    #: Replaces what is kept under the same `subject` and `axis`.
+    troubles: tuple[Trouble, ...] = ()
+    #: Keys (subject, axis) of troubles that are over: deleted.
+    ended: tuple[tuple[str, Axis], ...] = ()
+    #: Replaces what is kept under the same `incident_id`.
+    incidents: tuple[Incident, ...] = ()
+    #: Replaces what is kept under the same `silence_id`.
+    silences: tuple[Silence, ...] = ()
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,8 +300,13 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeState, ...] = ()
     #: Of each leader in the order of `life`.
     marks: tuple[Mark, ...] = ()
-    #: Runs in state PENDING, in the order of `queued`.
+    #: Runs in state PENDING or HELD, and those that an open trouble names (`Told.run_id`), in the order of `queued`.
     runs: tuple[HookRun, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+    #: Those that are not resolved, in the order in which they were opened.
+    incidents: tuple[Incident, ...] = ()
+    #: Those that have not ended, and the newest of all, so that no id is given out twice.
+    silences: tuple[Silence, ...] = ()
     #: Oldest first.
     convictions: tuple[Conviction, ...] = ()
     #: Of each life that no later one has taken over.

@@ -102,17 +102,74 @@ class Kind(str, enum.Enum):
     #: A node that was silent and is back says why it was.
     NODE_ACCOUNTED = "node-accounted"
     HEALTH_CHANGED = "health-changed"
+    #: A node's liveness or health changes so often that each change is told no more, and that this is over.
+    NODE_FLAPPING = "node-flapping"
+    NODE_STEADY = "node-steady"
     RACK_DARK = "rack-dark"
     RACK_RECOVERED = "rack-recovered"
     LEADER_LOST = "leader-lost"
     LEADER_RECOVERED = "leader-recovered"
     ROOT_ISOLATED = "root-isolated"
+    #: Each minute, that the alarm path itself works. It is no line of history.
     WATCHDOG = "watchdog"
+    #: In place of many notifications: a mass of troubles, or the end of one. Who is told of what it stands for is told.
     SUMMARY = "summary"
 
 
-#: Kinds that a hook may ask for and that this version never tells.
-UNTOLD = (Kind.WATCHDOG, Kind.SUMMARY)
+class Axis(str, enum.Enum):
+    """What a trouble is about. A subject has at most one trouble on each axis."""
+
+    LIVENESS = "liveness"
+    HEALTH = "health"
+    #: A rack is dark, a leader is lost, the root is isolated.
+    RACK = "rack"
+    LEADER = "leader"
+    ROOT = "root"
+
+
+class IncidentState(str, enum.Enum):
+    """Where an incident stands in its one life."""
+
+    FIRING = "firing"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+class Reason(str, enum.Enum):
+    """Why a notification was not sent, or not yet. `HookRun.ref` names what made it so."""
+
+    #: Of the silence or maintenance `ref`; told when that ends, if it still burns.
+    SILENCE = "silence"
+    MAINTENANCE = "maintenance"
+    #: A trouble of its rack, its leaders or the root explains it; `ref` is that incident.
+    INHIBITED = "inhibited"
+    #: It changes too often; `ref` is the event that said so.
+    FLAPPING = "flapping"
+    #: Too many at once: `ref` is the summary that stands for it.
+    BRAKE = "brake"
+    #: Several of one rack within an interval: `ref` is the summary that stands for it.
+    GROUPED = "grouped"
+    #: A root or leader has just started and does not know all its nodes yet.
+    GRACE = "grace"
+    #: Another node of the rack is in doubt: wait whether this is one trouble of the rack.
+    DOUBT = "doubt"
+    #: It was over within the receiver's `hold`, or within another wait: nobody was told, so nobody is told of its end.
+    HOLD = "hold"
+    RECOVERED = "recovered"
+    #: The end of something that this receiver was never told of.
+    NEVER_TOLD = "never-told"
+    #: A newer event about the same trouble took its place while it waited; `ref` is that one.
+    SUPERSEDED = "superseded"
+    #: It was acknowledged, and this is no worse.
+    ACKNOWLEDGED = "acknowledged"
+    #: Only history: it is part of a dark rack, more is known of what was told, it was reported too late.
+    RACK_DARK = "rack-dark"
+    REFINED = "refined"
+    LATE = "late"
+
+
+#: Reasons that end: what they kept back is looked at again then.
+RELEASED = (Reason.SILENCE, Reason.MAINTENANCE, Reason.INHIBITED, Reason.FLAPPING)
 
 
 class Path(str, enum.Enum):

@@ -101,6 +101,10 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     facts_age_s: float | None = None
     lost: int = 0
     late: int = 0
+    #: Its incidents that are not resolved, and what covers it now: ids of silences and maintenances.
+    incidents: list[str] = []
+    covered_by: list[str] = []
+    flapping: bool = False
 
 
 class LeaderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,13 +161,103 @@ class RootView(msgspec.Struct, frozen=True, kw_only=True):
     suspended_s: float = 0.0
 
 
+class IncidentView(msgspec.Struct, frozen=True, kw_only=True):
+    """One incident: trouble of one rack, axis and cause, with everybody whom it has hit."""
+
+    incident: str
+    #: firing, acknowledged or resolved.
+    state: str
+    #: liveness, health, rack, leader or root.
+    axis: str
+    kind: str
+    rack: str
+    cause: str | None
+    opened: str
+    resolved: str | None
+    age_s: float
+    #: Members that still burn, members ever, and the names of some of those that still burn.
+    burning: int
+    count: int
+    members: list[str]
+    text: str
+    acked_by: str
+    comment: str
+    #: Silences and maintenances that cover all that burns of it.
+    silenced_by: list[str]
+    #: The incident that explains it; "" for none.
+    inhibited_by: str
+    drill: bool
+
+
+class SilenceView(msgspec.Struct, frozen=True, kw_only=True):
+    """One silence or maintenance."""
+
+    silence: str
+    maintenance: bool
+    #: pending, active or ended; one that recurs is pending between its windows.
+    state: str
+    nodes: list[str]
+    racks: list[str]
+    causes: list[str]
+    kinds: list[str]
+    begins: str
+    ends: str
+    #: When the present window ends, or the next one begins; null when there is none.
+    next: str | None
+    every: str
+    length_s: float
+    reason: str
+    author: str
+    ended_by: str
+    #: How many troubles that burn it covers now.
+    covers: int
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer to `status`."""
 
     root: RootView
     racks: list[RackView]
     nodes: list[NodeView]
-    incidents: list[dict[str, Any]] = []
+    #: Those that are not resolved, the worst first.
+    incidents: list[IncidentView] = []
+    schema: int = SCHEMA
+
+
+class Cell(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One node in a few bytes, for whoever shows all of them again and again."""
+
+    node: str
+    liveness: Liveness
+    cause: str | None
+    health: Health
+    #: Since when the liveness has this value.
+    since: str
+    #: Since the last proof of life, when `CellsView.at` was taken; None when there never was one.
+    age_s: float | None
+    #: The worst that is known of its health, in a line; "" while it is OK.
+    text: str = ""
+    #: silence or maintenance; "" while nothing covers it.
+    covered: str = ""
+    flapping: bool = False
+
+
+class CellsView(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `cells`: everything, or what changed since the asker's `version` of this `life`."""
+
+    #: Of the answering process; a version of another life means nothing.
+    life: str
+    version: int
+    #: True: this is everything, and whatever is not in it is gone.
+    whole: bool
+    root: RootView
+    racks: list[RackView]
+    #: Nodes of which anything but the age changed.
+    cells: list[Cell]
+    #: Nodes that are known no longer.
+    gone: list[str]
+    incidents: list[IncidentView]
+    silences: list[SilenceView]
     schema: int = SCHEMA
 
 

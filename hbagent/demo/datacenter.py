@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from hbagent.core.states import UNTOLD, Kind
+from hbagent.core.states import Kind
 from hbagent.role.settings.schema import HOOK_KINDS
 from hbagent.transport.allow import AllowList, Role, save
 from hbagent.transport.keys import KeyPair, generate
@@ -31,7 +31,7 @@ STOP_SECONDS = 3.0
 SHOP = "shop"
 SHOP_WINDOW_S = 3.0
 _PR_SET_PDEATHSIG = 1
-_TOLD = [kind.value for kind in HOOK_KINDS if kind not in (Kind.NODE_UNKNOWN, *UNTOLD)]
+_TOLD = [kind.value for kind in HOOK_KINDS if kind not in (Kind.NODE_UNKNOWN, Kind.WATCHDOG)]
 
 #: Keys, publish port and control port of a rack's leaders, by process name.
 Leaders = dict[str, tuple[KeyPair, int, int]]

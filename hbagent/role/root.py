@@ -33,7 +33,6 @@ from hbagent.core.messages import (
 )
 from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
-from hbagent.core.states import UNTOLD
 from hbagent.core.views import events_view
 from hbagent.hooks import runner
 from hbagent.store.claim import ClaimedError
@@ -153,10 +152,6 @@ class Root:
             "version": __version__,
         }
         self._log.write("info", "started", fields)
-        for hook in self._settings.core.hooks:
-            for kind in hook.on:
-                if kind in UNTOLD:
-                    self._log.write("warning", "kind-never-told", {"hook": hook.name, "kind": kind.value})
         self._driver.call_every(LOOK_EVERY_NS, self._look)
         self._notifier.ready(self._status())
         try:

@@ -14,7 +14,9 @@ import msgspec
 
 from hbagent.core.config import (
     AgentConfig,
+    BrakeConfig,
     DetectorConfig,
+    FlapConfig,
     HookConfig,
     LeaderConfig,
     ProberConfig,
@@ -226,6 +228,9 @@ def read_root(path: Path, text: str) -> RootSettings:
     security = _security(document, needed=("key", "allow"))
     place = _server(document, "root", core, security, ports=(5711, 5712))
     _check_root_name(document, core, racks)
+    flap, brake = FlapConfig(**document.table("flap")), BrakeConfig(**document.table("brake"))
+    if flap.stop >= flap.start:
+        document.say(("flap",), "stop must be below start")
     for at, hook in enumerate(hooks):
         _check_command(document, ("hook", at, "command"), hook)
     document.finish()
@@ -233,6 +238,8 @@ def read_root(path: Path, text: str) -> RootSettings:
         core=RootConfig(
             racks=tuple(RackConfig(**rack) for rack in racks),
             hooks=tuple(HookConfig(**hook) for hook in hooks),
+            flap=flap,
+            brake=brake,
             **core,
         ),
         security=security,

@@ -88,7 +88,6 @@ LEADER_SHAPES: Mapping[str, Shape] = {
             "gate_min": Key(values.whole(2, NODES_MAX)),
             "gate_hold": Key(values.duration("0s", "1m"), "gate_hold_ns"),
             "dark_share": Key(values.number(0.01, 1)),
-            "left_warn_after": Key(values.duration("1s", "365d"), "left_warn_after_ns"),
             "outbox_max": Key(values.whole(100, 1_000_000)),
         },
         required=True,
@@ -154,6 +153,10 @@ ROOT_SHAPES: Mapping[str, Shape] = {
             "join_grace": Key(values.duration("100ms", "1h"), "join_grace_ns"),
             "hook_concurrency": Key(values.whole(1, 64)),
             "hook_queue_max": Key(values.whole(100, 1_000_000)),
+            "left_warn_after": Key(values.duration("1s", "365d"), "left_warn_after_ns"),
+            "doubt_wait": Key(values.duration("0s", "1m"), "doubt_wait_ns"),
+            "settle": Key(values.duration("0s", "10m"), "settle_ns"),
+            "watchdog": Key(values.duration("1s", "1h"), "watchdog_ns"),
         },
         required=True,
     ),
@@ -174,7 +177,24 @@ ROOT_SHAPES: Mapping[str, Shape] = {
             "on": Key(_hook_kind, items=Items(1, len(HOOK_KINDS))),
             "timeout": Key(values.duration("100ms", "1h"), "timeout_ns"),
             "drills": Key(values.flag),
+            "hold": Key(values.duration("0s", "1h"), "hold_ns"),
         },
         repeated=True,
+    ),
+    "flap": Shape(
+        {
+            "start": Key(values.number(1, 1000)),
+            "stop": Key(values.number(0.01, 1000)),
+            "half_life": Key(values.duration("1s", "1d"), "half_life_ns"),
+        }
+    ),
+    "brake": Shape(
+        {
+            "window": Key(values.duration("100ms", "1h"), "window_ns"),
+            "node_max": Key(values.whole(1, 1000)),
+            "rack_max": Key(values.whole(1, 1000)),
+            "all_max": Key(values.whole(1, 10_000)),
+            "group_min": Key(values.whole(2, 1000)),
+        }
     ),
 }

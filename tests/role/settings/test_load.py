@@ -204,7 +204,6 @@ gate_share = 0.5
 gate_min = 4
 gate_hold = "2s"
 dark_share = 1
-left_warn_after = "1m"
 outbox_max = 500
 [detector]
 kind = "phi"
@@ -261,7 +260,6 @@ burst = 40
         summary_interval_ns=500 * MILLISECOND,
         report_interval_ns=5 * SECOND,
         outbox_max=500,
-        left_warn_after_ns=MINUTE,
     )
     assert (read.publish, read.control) == ("tcp://127.0.0.1:6001", "ipc:///etc/hbagent/run/control.sock")
     assert (read.query, read.state_dir) == ("ipc:///etc/hbagent/run/leader.sock", Path("/etc/hbagent/state"))
@@ -446,7 +444,7 @@ public_key = "short"
         (read_root, ROOT.replace("[security]", 'lease = "2s"\n[security]'), "from 2500ms to 10m"),
         (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = [""]\n', 'command[0] = "": must be the path of a program'),
         (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = "/bin/x"\n', "must be a list"),
-        (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = ["x"]\non = []\n', "1 to 14 items"),
+        (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = ["x"]\non = []\n', "1 to 16 items"),
         (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = ["x"]\non = ["node-joined"]\n', "must be one of"),
         (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = ["x"]\non = ["node-ded"]\n', 'did you mean "node-dead"?'),
     ],
