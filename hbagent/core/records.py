@@ -46,7 +46,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     withheld: str = ""
     #: The incident that it belongs to; "" for none.
     incident: str = ""
-    #: Of a summary: whom it stands for, the worst first; at most `MEMBERS_TOLD_MAX`.
+    #: Of a summary: how many notifications it stands for, and about whom; at most `MEMBERS_TOLD_MAX` are named.
+    count: int = 0
     members: tuple[str, ...] = ()
     #: Receivers that are told of events of this kind: so many notifications were sent, wait, or have a reason.
     notices: int = 0
@@ -70,6 +71,8 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
     #: Kind of the trouble that was told and has not been resolved yet; "" when there is none.
     open: str = ""
+    #: An operator said that it is gone for good: nothing is told of it until it is heard again.
+    forgotten: bool = False
     #: The report and the beat that the health goes by, and the parts that are not OK: subject, name, hard state.
     health_incarnation: int | None = None
     health_report: int = 0
@@ -134,9 +137,16 @@ class HookRun(msgspec.Struct, frozen=True, kw_only=True):
     #: Why it waits, or is not sent, and by what; kept when it is sent later all the same.
     reason: Reason | None = None
     ref: str = ""
-    #: The trouble that it tells of.
+    #: The trouble that it tells of, and what it says of it.
     subject: str = ""
     axis: Axis | None = None
+    kind: Kind | None = None
+    cause: Cause | None = None
+    rack: str = ""
+    incident: str = ""
+    at_wall_ns: int = 0
+    #: It tells that the trouble is over.
+    end: bool = False
 
 
 #: Members of a summary that are named; the others are counted.
@@ -171,6 +181,10 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     at_wall_ns: int = 0
     text: str = ""
     drill: bool = False
+    #: It is over, and kept only for what is still to be told of it: it flaps.
+    over: bool = False
+    #: The event that said that it flaps; "" while it does not.
+    flapping: str = ""
     #: By name of the receiver.
     told: dict[str, Told] = {}
 
