@@ -57,6 +57,16 @@ class Security(msgspec.Struct, frozen=True, kw_only=True):
     plain: bool = False
 
 
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who may reach the root at its operators' port."""
+
+    name: str
+    #: 40 characters of Z85; empty: whatever keys the allow-list has for this name, or in plain mode none.
+    public_key: str = ""
+    #: read: may ask; write: may change things as well.
+    right: str = "read"
+
+
 class Logging(msgspec.Struct, frozen=True, kw_only=True):
     """What goes to standard error, and how."""
 
@@ -92,6 +102,8 @@ class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     control: str
     #: Unix socket for the command line.
     query: str
+    #: Whose file that socket is, beside its owner; empty for the group of the process.
+    group: str = ""
     state_dir: Path
     root: Endpoint
     #: The other leaders of its racks.
@@ -110,6 +122,11 @@ class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
     control: str
     #: Unix socket for the command line.
     query: str
+    #: Whose file that socket is, beside its owner; empty for the group of the process.
+    group: str = ""
+    #: Where operators' connections come in; empty for nowhere.
+    operators_port: str = ""
+    operators: tuple[Operator, ...] = ()
     state_dir: Path
     security: Security
     logging: Logging
@@ -227,6 +244,7 @@ def read_root(path: Path, text: str) -> RootSettings:
     hooks = document.tables("hook")
     security = _security(document, needed=("key", "allow"))
     place = _server(document, "root", core, security, ports=(5711, 5712))
+    port, operators = _operators(document, place, security)
     _check_root_name(document, core, racks)
     flap, brake = FlapConfig(**document.table("flap")), BrakeConfig(**document.table("brake"))
     if flap.stop >= flap.start:
@@ -242,6 +260,8 @@ def read_root(path: Path, text: str) -> RootSettings:
             brake=brake,
             **core,
         ),
+        operators_port=port,
+        operators=operators,
         security=security,
         logging=Logging(**logging),
         **place,
@@ -369,8 +389,34 @@ def _server(
         "query": table.pop("query", f"ipc:///run/hbagent/{section}.sock"),
     }
     place.update(_addresses(document, (section,), place, security))
+    place["group"] = table.pop("group", "")
     place["state_dir"] = document.absolute(table.pop("state_dir", f"/var/lib/hbagent/{section}"))
     return place
+
+
+def _operators(document: Document, place: dict[str, Any], security: Security) -> tuple[str, tuple[Operator, ...]]:
+    """The operators' port, and who may use it."""
+    table, tables = document.table("operators"), document.tables("operator")
+    port = table.get("listen", "")
+    if tables and not document.has(("operators",)):
+        document.say(("operator", 0), 'nobody listens for operators: write listen = "tcp://..." below [operators]')
+    if port and security.plain and not values.is_local(port):
+        document.say_value(("operators", "listen"), port, "plain text stays on this host: write tcp://127.0.0.1:PORT")
+    for other in ("publish", "control"):
+        if port and place[other] == port:
+            document.say_value(("operators", "listen"), port, f"[root] has this address for {other}")
+    owners: dict[str, str] = {}
+    found = []
+    for at, operator in enumerate(tables):
+        key = ""
+        if "public_key" in operator and not security.plain:
+            here = ("operator", at, "public_key")
+            key = _public_key(document, here, operator["public_key"], operator.get("name", ""))
+            if key and owners.setdefault(key, operator.get("name", "")) != operator.get("name", ""):
+                document.say_value(here, operator["public_key"], f"this is the key of {owners[key]}")
+        if "name" in operator:
+            found.append(Operator(**{**operator, "public_key": key}))
+    return port, tuple(found)
 
 
 def _addresses(document: Document, place: Place, table: dict[str, Any], security: Security) -> dict[str, str]:

@@ -76,6 +76,7 @@ LEADER_SHAPES: Mapping[str, Shape] = {
             "publish": Key(values.bind_address),
             "control": Key(values.bind_address),
             "query": Key(values.query_address),
+            "group": Key(values.place),
             "state_dir": Key(values.text),
             "summary_interval": Key(values.duration("100ms", "1m"), "summary_interval_ns"),
             "report_interval": Key(values.duration("1s", "1h"), "report_interval_ns"),
@@ -146,6 +147,7 @@ ROOT_SHAPES: Mapping[str, Shape] = {
             "publish": Key(values.bind_address),
             "control": Key(values.bind_address),
             "query": Key(values.query_address),
+            "group": Key(values.place),
             "state_dir": Key(values.text),
             # Below 2.5 s one lost summary and one pause of a virtual machine already make a leader-lost.
             "lease": Key(values.duration("2500ms", "10m"), "lease_ns"),
@@ -162,6 +164,15 @@ ROOT_SHAPES: Mapping[str, Shape] = {
     ),
     "security": _SERVER_SECURITY,
     "log": _LOG,
+    "operators": Shape({"listen": Key(values.tcp_bind_address, required=True)}),
+    "operator": Shape(
+        {
+            "name": Key(values.part_name, required=True),
+            "public_key": Key(values.text),
+            "right": Key(values.word("read", "write")),
+        },
+        repeated=True,
+    ),
     "rack": Shape(
         {
             "name": Key(values.rack_name, required=True),

@@ -174,6 +174,13 @@ def bind_address(value: Any) -> str:
     return value
 
 
+def tcp_bind_address(value: Any) -> str:
+    """A port to listen at: "tcp://*:5713", "tcp://10.0.0.5:5713" or "tcp://[::1]:5713"."""
+    if not isinstance(value, str) or not _is_tcp(value):
+        raise ValueError('must be an address as in "tcp://*:5713", "tcp://10.0.0.5:5713" or "tcp://[::1]:5713"')
+    return value
+
+
 def connect_address(value: Any) -> str:
     """An address to connect to: "tcp://rack07-leader1:5701", "tcp://[::1]:5701" or "ipc:///run/x.sock"."""
     if not isinstance(value, str) or not (_is_tcp(value) or _is_ipc(value)):
