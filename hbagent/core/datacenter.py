@@ -127,12 +127,12 @@ class Datacenter:
     def shown(self, record: NodeRecord) -> Shown:
         """What a console is told of `record` now: what was told last, unless nobody may speak for it."""
         if not any(view.speaks for view in self.observers(record)) and self.someone_is_lost(record.rack):
-            return Shown(Liveness.UNKNOWN, self._why_silent(record.rack))
+            return Shown(Liveness.UNKNOWN, self.why_silent(record.rack))
         if record.told is None:
             return Shown(Liveness.UNKNOWN, Cause.NEVER_SEEN)
         return Shown(record.told, record.cause)
 
-    def _why_silent(self, rack: str) -> Cause:
+    def why_silent(self, rack: str) -> Cause:
         """Why nobody speaks for a rack; when its leaders fell silent for several reasons, simply that they did."""
         leaders = [self.leaders[name] for name in self.racks[rack]]
         causes = {leader.cause: None for leader in leaders if not leader.lease.held}

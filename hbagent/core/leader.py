@@ -25,7 +25,8 @@ from .config import LeaderConfig
 from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Send
 from .health import worse
 from .inquiry import Proof
-from .leaderviews import explain_view, status_view
+from .leadercells import LeaderCells
+from .leaderviews import cells_view, explain_view, status_view
 from .member import Member
 from .memory import Entry, Memory, acknowledged_entry, verdict_entry
 from .messages import (
@@ -127,6 +128,7 @@ class LeaderCore:
         self._stalls = 0
         self._suspended_ns = 0
         self._stories: dict[str, list[Transition]] = {}
+        self.cells = LeaderCells(self.epoch)
         self.beats = 0
         self._refusals = Refusals()
         #: What was refused, by reason.
@@ -797,6 +799,8 @@ class LeaderCore:
             return (Answer(asker, query.id, {"name": self._config.name, "role": "leader"}),)
         if query.what == "status":
             return (Answer(asker, query.id, status_view(self, self._config, now)),)
+        if query.what == "cells":
+            return (Answer(asker, query.id, cells_view(self, self._config, query, now)),)
         if query.what == "evidence":
             wanted = EvidenceWanted(number=0, node=query.node, app=query.app, bundle=query.bundle)
             return self._ask_evidence(sender, query.id, wanted, now)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from .config import LeaderConfig
 from .member import Member
+from .messages import Query
 from .states import Liveness, RackState
 from .units import MILLISECOND, SECOND
 from .views import (
+    CellsView,
     ExplainView,
     LeaderView,
     NodeView,
@@ -32,18 +34,41 @@ if TYPE_CHECKING:
 def status_view(leader: LeaderCore, config: LeaderConfig, now: int) -> StatusView:
     """Everything this leader knows, for a console that cannot reach the root."""
     return StatusView(
-        root=RootView(
-            name=config.name,
-            role="leader",
-            version=config.version,
-            at=rfc3339(leader.wall.at(now)),
-            uptime_s=round((now - leader.started) / SECOND, 3),
-            reachable=False,
-            degraded=leader.memory.degraded,
-            refused=dict(leader.refused),
-        ),
+        root=_root_view(leader, config, now),
         racks=[rack_view(leader, config, rack, now) for rack in config.racks],
         nodes=[node_view(leader, config, member, now) for member in leader.roster.members.values()],
+    )
+
+
+def cells_view(leader: LeaderCore, config: LeaderConfig, query: Query, now: int) -> CellsView:
+    """What changed since the asker's version. Of incidents and silences a leader knows nothing."""
+    members = leader.roster.members
+    leader.cells.look(members, leader.wall, now)
+    delta = leader.cells.since(query, members, now)
+    return CellsView(
+        life=leader.cells.cells.life,
+        version=leader.cells.cells.version,
+        whole=delta.whole,
+        root=_root_view(leader, config, now),
+        racks=[rack_view(leader, config, rack, now) for rack in config.racks],
+        cells=delta.cells,
+        gone=delta.gone,
+        incidents=[],
+        silences=[],
+    )
+
+
+def _root_view(leader: LeaderCore, config: LeaderConfig, now: int) -> RootView:
+    """This leader in the root's place."""
+    return RootView(
+        name=config.name,
+        role="leader",
+        version=config.version,
+        at=rfc3339(leader.wall.at(now)),
+        uptime_s=round((now - leader.started) / SECOND, 3),
+        reachable=False,
+        degraded=leader.memory.degraded,
+        refused=dict(leader.refused),
     )
 
 

@@ -63,7 +63,8 @@ from .order import Verdict
 from .rackrecord import is_dark
 from .records import Conviction, Event, HookRun, NodeState, Restored, RunState
 from .refusals import Refusals
-from .rootviews import accuracy_view, explain_view, status_view
+from .rootcells import RootCells
+from .rootviews import accuracy_view, cells_view, explain_view, status_view
 from .states import Cause, Kind, Liveness, Outcome, Path
 from .units import SECOND, show_duration
 from .views import EvidenceView
@@ -101,6 +102,7 @@ class RootCore:
         life = rng.getrandbits(32)
         self.chronicle = Chronicle(self.ledger, config.hooks, life)
         self.accuracy = Accuracy(life, restored)
+        self.cells = RootCells(life)
         #: Evidence bundles under way from leaders.
         self._bundles = Bundles(life)
         self._drills = drills.Drills(life, drills.ROOT_TIME_NS)
@@ -944,6 +946,8 @@ class RootCore:
             return (Answer(asker, query.id, {"name": self._config.name, "role": "root"}),)
         if query.what == "status":
             return (Answer(asker, query.id, status_view(self, self._config, now)),)
+        if query.what == "cells":
+            return (Answer(asker, query.id, cells_view(self, self._config, query, now, {}, [], [])),)
         if query.what == "evidence":
             return (self._ask_evidence(sender, query, now),)
         if query.what == "drill":

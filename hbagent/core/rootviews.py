@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .accuracy import NODE_YEAR_NS, Accuracy, percentile
 from .config import RootConfig
 from .fleet import NodeRecord
 from .leaderrecord import LeaderRecord, Standing
+from .messages import Query
 from .names import rack_of
+from .rootcells import Marking
 from .states import Cause, Liveness, RackState
 from .units import HOUR, MILLISECOND, SECOND
 from .views import (
     AccuracyView,
     CauseView,
+    CellsView,
     ExplainView,
+    IncidentView,
     LeaderView,
     MistakeView,
     NodeView,
     ObserverView,
     RackView,
     RootView,
+    SilenceView,
     StatusView,
     app_views,
     count_liveness,
@@ -36,41 +42,73 @@ if TYPE_CHECKING:
 
 #: Wrong verdicts shown one by one: a screen of them.
 MISTAKES_SHOWN = 20
+_TROUBLED = (Liveness.SUSPECT, Liveness.DEAD, Liveness.UNKNOWN)
 
 
 def status_view(root: RootCore, config: RootConfig, now: int) -> StatusView:
     """Everything the root knows."""
     return StatusView(
-        root=RootView(
-            name=config.name,
-            role="root",
-            version=config.version,
-            at=rfc3339(root.wall.at(now)),
-            uptime_s=round((now - root.started) / SECOND, 3),
-            degraded=root.ledger.degraded,
-            newest_event=root.chronicle.newest,
-            hooks_waiting=root.dispatch.waiting,
-            hooks_dead=root.dispatch.dead,
-            refused=dict(root.refused),
-            isolated=root.isolated,
-            suspended_s=round(root.suspended_ns / SECOND, 3),
-        ),
+        root=root_view(root, config, now),
         racks=[rack_view(root, rack, now) for rack in root.racks],
         nodes=[node_view(root, record, now) for rack in root.racks for record in root.rack_nodes[rack]],
     )
 
 
-def rack_view(root: RootCore, rack: str, now: int) -> RackView:
+def cells_view(
+    root: RootCore,
+    config: RootConfig,
+    query: Query,
+    now: int,
+    markings: Mapping[str, Marking],
+    incidents: list[IncidentView],
+    silences: list[SilenceView],
+) -> CellsView:
+    """What changed since the asker's version. `markings` has the nodes that are covered or flap."""
+    root.cells.look(root.datacenter, markings)
+    delta = root.cells.since(query, root.datacenter, now)
+    return CellsView(
+        life=root.cells.cells.life,
+        version=root.cells.cells.version,
+        whole=delta.whole,
+        root=root_view(root, config, now),
+        racks=[rack_view(root, rack, now, root.cells.counts[rack]) for rack in root.racks],
+        cells=delta.cells,
+        gone=delta.gone,
+        incidents=incidents,
+        silences=silences,
+    )
+
+
+def root_view(root: RootCore, config: RootConfig, now: int) -> RootView:
+    """The root itself."""
+    return RootView(
+        name=config.name,
+        role="root",
+        version=config.version,
+        at=rfc3339(root.wall.at(now)),
+        uptime_s=round((now - root.started) / SECOND, 3),
+        degraded=root.ledger.degraded,
+        newest_event=root.chronicle.newest,
+        hooks_waiting=root.dispatch.waiting,
+        hooks_dead=root.dispatch.dead,
+        refused=dict(root.refused),
+        isolated=root.isolated,
+        suspended_s=round(root.suspended_ns / SECOND, 3),
+    )
+
+
+def rack_view(root: RootCore, rack: str, now: int, counts: dict[str, int] | None = None) -> RackView:
     """One rack: its leaders, its nodes in numbers, and both in one word."""
     leaders = [root.leaders[name] for name in root.racks[rack]]
-    values = [root.shown(record).liveness for record in root.rack_nodes[rack]]
+    if counts is None:
+        counts = count_liveness([root.shown(record).liveness for record in root.rack_nodes[rack]])
     held = [leader.lease.held for leader in leaders]
     if not any(held):
         unjudged = all(leader.standing in (Standing.WAITED, Standing.ISOLATED) for leader in leaders)
         state = RackState.UNKNOWN if unjudged else RackState.LEADER_LOST
     elif root.datacenter.rack_records[rack].dark:
         state = RackState.DARK
-    elif all(held) and all(value in (Liveness.ALIVE, Liveness.LEFT) for value in values):
+    elif all(held) and all(counts[liveness.value] == 0 for liveness in _TROUBLED):
         state = RackState.OK
     else:
         state = RackState.DEGRADED
@@ -78,7 +116,7 @@ def rack_view(root: RootCore, rack: str, now: int) -> RackView:
         rack=rack,
         state=state,
         leaders=[leader_view(leader, now) for leader in leaders],
-        counts=count_liveness(values),
+        counts=counts,
     )
 
 
