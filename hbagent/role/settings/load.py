@@ -75,6 +75,15 @@ class Logging(msgspec.Struct, frozen=True, kw_only=True):
     format: str = "text"
 
 
+class Web(msgspec.Struct, frozen=True, kw_only=True):
+    """Where browsers and scrapers may connect."""
+
+    #: ADDRESS:PORT
+    listen: str
+    #: Names by which they may call it, beside those of this host where only this host is listened to.
+    hosts: tuple[str, ...] = ()
+
+
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything in an agent's config file."""
 
@@ -105,6 +114,8 @@ class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: Whose file that socket is, beside its owner; empty for the group of the process.
     group: str = ""
     state_dir: Path
+    #: None: nowhere.
+    web: Web | None = None
     root: Endpoint
     #: The other leaders of its racks.
     peers: tuple[Endpoint, ...] = ()
@@ -128,6 +139,8 @@ class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
     operators_port: str = ""
     operators: tuple[Operator, ...] = ()
     state_dir: Path
+    #: None: nowhere.
+    web: Web | None = None
     security: Security
     logging: Logging
 
@@ -217,6 +230,7 @@ def read_leader(path: Path, text: str) -> LeaderSettings:
     if core.get("name") and root and root.name == core["name"]:
         document.say(("root", "name"), "the root has the name of this leader")
     peers = _peers(document, core.get("name", ""), root, security)
+    web = _web(document)
     document.finish()
     assert root is not None
     return LeaderSettings(
@@ -231,6 +245,7 @@ def read_leader(path: Path, text: str) -> LeaderSettings:
         peers=peers,
         security=security,
         logging=Logging(**logging),
+        web=web,
         **place,
     )
 
@@ -251,6 +266,7 @@ def read_root(path: Path, text: str) -> RootSettings:
         document.say(("flap",), "stop must be below start")
     for at, hook in enumerate(hooks):
         _check_command(document, ("hook", at, "command"), hook)
+    web = _web(document)
     document.finish()
     return RootSettings(
         core=RootConfig(
@@ -264,8 +280,15 @@ def read_root(path: Path, text: str) -> RootSettings:
         operators=operators,
         security=security,
         logging=Logging(**logging),
+        web=web,
         **place,
     )
+
+
+def _web(document: Document) -> Web | None:
+    table = document.table("web")
+    # Without `listen` the document knows what is missing.
+    return Web(**table) if "listen" in table else None
 
 
 def _security(document: Document, needed: Iterable[str]) -> Security:

@@ -35,6 +35,9 @@ _ENDPOINT = {
     "control": Key(values.connect_address, required=True),
     "public_key": Key(values.text),
 }
+#: Names by which browsers may call a daemon; a name each for a handful of proxies.
+HOSTS_MAX = 16
+_WEB = Shape({"listen": Key(values.web_address, required=True), "hosts": Key(values.host, items=Items(0, HOSTS_MAX))})
 _SERVER_SECURITY = Shape({"key": Key(values.text), "allow": Key(values.text), "plain": Key(values.flag)})
 
 AGENT_SHAPES: Mapping[str, Shape] = {
@@ -95,6 +98,7 @@ LEADER_SHAPES: Mapping[str, Shape] = {
     ),
     "security": _SERVER_SECURITY,
     "log": _LOG,
+    "web": _WEB,
     "detector": Shape(
         {
             "kind": Key(values.word("adaptive", "phi", "fixed")),
@@ -164,6 +168,7 @@ ROOT_SHAPES: Mapping[str, Shape] = {
     ),
     "security": _SERVER_SECURITY,
     "log": _LOG,
+    "web": _WEB,
     "operators": Shape({"listen": Key(values.tcp_bind_address, required=True)}),
     "operator": Shape(
         {

@@ -181,6 +181,15 @@ def tcp_bind_address(value: Any) -> str:
     return value
 
 
+def web_address(value: Any) -> str:
+    """Where a browser connects: "127.0.0.1:8780", "[::1]:8780", or "*:8780" for all addresses."""
+    match = _TCP.fullmatch(f"tcp://{value}") if isinstance(value, str) else None
+    numeric = match is not None and (match["host"] in (None, "*") or _packed(socket.AF_INET, match["host"]) is not None)
+    if not numeric or not _is_tcp(f"tcp://{value}"):
+        raise ValueError('must be a numeric address and a port as in "127.0.0.1:8780", "[::1]:8780" or "*:8780"')
+    return str(value)
+
+
 def connect_address(value: Any) -> str:
     """An address to connect to: "tcp://rack07-leader1:5701", "tcp://[::1]:5701" or "ipc:///run/x.sock"."""
     if not isinstance(value, str) or not (_is_tcp(value) or _is_ipc(value)):

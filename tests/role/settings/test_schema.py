@@ -69,7 +69,7 @@ def test_the_examples_load_too() -> None:
     settings = read_root(ETC / "root.toml", text)
     assert [hook.name for hook in settings.core.hooks] == ["syslog", "webhook"]
     text, lines = EXAMPLE.subn("", shipped("leader"))
-    assert lines == 4
+    assert lines == 7
     assert [peer.name for peer in read_leader(ETC / "leader.toml", text).peers] == ["dc1/rack07-leader2"]
     text, lines = EXAMPLE.subn("", shipped("agent"))
     assert lines >= 80
