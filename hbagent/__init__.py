@@ -11,10 +11,11 @@ The code stands on floors, and an import goes down only (`tests/test_tidy.py` re
     2  role             the one driver loop that owns sockets and clock, and what each daemon is made of
        sim              the same cores in one process, under a virtual clock with seeded faults
     1  transport        ZeroMQ sockets, keys, who may speak
-       probes           what a host says of itself, and disposable processes for whatever may hang
+       probes           what a host says of itself
        diagnosis        what a process is doing, found from outside
        hooks            running an operator's script
        store            journal, history and evidence on disk
+       offspring        disposable processes for whatever may hang, and the end of whole trees of them
     0  core             every decision; pure: no clock, socket, file, thread or log
        wire             messages to bytes and back; pure
 

@@ -40,7 +40,7 @@ DOCUMENTS = (
 )
 
 #: Packages that run in a daemon or for one: each bound in them is in the table of limits.
-BOUNDED = ("core", "wire", "transport", "probes", "hooks", "store", "diagnosis", "role")
+BOUNDED = ("core", "wire", "transport", "probes", "hooks", "store", "diagnosis", "offspring", "role")
 #: Ends of a number's range, not bounds of memory, time or work.
 RANGES = ("DURATION_MAX_NS", "DEVIATIONS_MAX", "THRESHOLD_MAX", "SEQUENCE_MAX")
 UNITS_NS = {"ms": MILLISECOND, "s": SECOND, "min": MINUTE, "h": HOUR}

@@ -22,14 +22,15 @@ EDGES = ("transport", "probes", "diagnosis", "hooks", "store")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "core": (),
     "wire": ("core",),
-    # What several pieces of the world must judge alike.
+    # What several pieces of the world must judge alike, and processes that may do whatever they like.
     "trust": (),
-    **dict.fromkeys(EDGES, ("core", "wire", "trust")),
-    "role": ("core", "wire", *EDGES),
+    "offspring": ("core",),
+    **dict.fromkeys(EDGES, ("core", "wire", "trust", "offspring")),
+    "role": ("core", "wire", "trust", "offspring", *EDGES),
     "sim": ("core", "wire", *EDGES),
-    "demo": ("core", "wire", *EDGES, "role", "sim"),
-    "bench": ("core", "wire", *EDGES, "role", "sim", "demo"),
-    "cli": ("core", "wire", *EDGES, "role", "sim", "demo", "bench"),
+    "demo": ("core", "wire", "offspring", *EDGES, "role", "sim"),
+    "bench": ("core", "wire", "offspring", *EDGES, "role", "sim", "demo"),
+    "cli": ("core", "wire", "offspring", *EDGES, "role", "sim", "demo", "bench"),
     "__main__": ("cli",),
     "__init__": (),
     # For other people's programs: it needs nothing of ours.
@@ -69,7 +70,7 @@ DANGEROUS_IMPORTS = ("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpic
 #: Calls that turn text into code or commands.
 DANGEROUS_CALLS = {"eval", "exec", "yaml.load", "os.system", "os.popen", "subprocess.getoutput", "commands.getoutput"}
 #: Packages each of whose files has a test file at the mirrored path.
-MIRRORED = ("core", "wire", "transport", "store", "hooks", "probes", "diagnosis")
+MIRRORED = ("core", "wire", "transport", "store", "hooks", "probes", "diagnosis", "offspring")
 
 LEFTOVERS = re.compile(r"\b(FIXME|TODO|XXX|HACK)\b")
 #: Absolute paths of somebody's machine: the first directory alone is enough to tell.

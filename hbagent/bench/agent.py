@@ -23,7 +23,7 @@ import zmq
 
 from hbagent.core.messages import Beat
 from hbagent.demo.datacenter import Datacenter, Plan
-from hbagent.probes import reaper
+from hbagent.offspring import reaper
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
 from hbagent.transport.allow import load as load_allow

@@ -128,8 +128,8 @@ class Found:
 
 def run_once(config: ProbeConfig) -> Found:
     """Run the probe in a process of its own, which is gone afterwards with all that it started."""
-    from hbagent.probes import reaper
-    from hbagent.probes.hands import Hands
+    from hbagent.offspring import reaper
+    from hbagent.offspring.hands import Hands
     from hbagent.role.jobs import JOBS, limit_ns
 
     order = RunCheck(run=1, name=config.name, check=config.check, timeout_ns=config.timeout_ns)

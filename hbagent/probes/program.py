@@ -6,7 +6,7 @@ cannot be started is UNKNOWN with the reason. What it prints is read by `probes.
 The program is believed in nothing else. It gets an argument list and never a shell, a clean environment, no input and
 a session of its own; its output is read to its end and kept up to a cap; its own end counts, not that of its output,
 which a child may hold open; and at the time limit it is killed with all that it has started. What it leaves behind
-otherwise is ended by the hand that this runs in (`probes.hands`), which is why it must run in one.
+otherwise is ended by the hand that this runs in (`offspring.hands`), which is why it must run in one.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from hbagent.core.checks import ExecCheck
 from hbagent.core.messages import CheckFinished
 from hbagent.core.states import Health
 from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.offspring import reaper
 from hbagent.trust import distrust
 
-from . import plugin, reaper
+from . import plugin
 from .outcome import clean
 
 #: What a program may print before the rest is thrown away: performance data of a hundred disks.

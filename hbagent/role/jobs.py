@@ -1,8 +1,8 @@
 """What the prober's hands can do, by name: the one place where the probes, the diagnosis and the store meet.
 
-Everything here runs in a hand (`probes.hands`) and imports what it needs when it is called, so that neither the prober
-nor a hand that only looks at a file ever loads the code for TLS or psutil. What it takes and gives are the orders and
-results of `core`; where an order does not hold everything, a struct here adds it.
+Everything here runs in a hand (`offspring.hands`) and imports what it needs when it is called, so that neither the
+prober nor a hand that only looks at a file ever loads the code for TLS or psutil. What it takes and gives are the
+orders and results of `core`; where an order does not hold everything, a struct here adds it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunChec
 from hbagent.core.messages import DETAILS_MAX, Acted, CheckFinished, Examined, HostFacts, Recalled, Remembered
 from hbagent.core.states import Stall
 from hbagent.core.units import MILLISECOND, SECOND
-from hbagent.probes.hands import Job
+from hbagent.offspring.hands import Job
 
 #: What a check gets beyond its time limit to say for itself that it ran out of it, before its hand is killed: ending
 #: a tree of processes takes up to 200 ms.

@@ -22,7 +22,7 @@ from typing import Any
 from hbagent.core.config import ProberConfig
 from hbagent.core.effects import KillProber, Recall, StartDrill, StartProber
 from hbagent.core.messages import ProberEnded, Recalled
-from hbagent.probes import reaper
+from hbagent.offspring import reaper
 
 from .defects import Tell
 from .driver import Driver

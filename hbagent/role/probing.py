@@ -50,8 +50,8 @@ from hbagent.core.messages import (
 from hbagent.core.prober import ProberCore
 from hbagent.core.states import Health, Stall
 from hbagent.core.units import SECOND
-from hbagent.probes import reaper
-from hbagent.probes.hands import TIMED_OUT, Hands, Outcome
+from hbagent.offspring import reaper
+from hbagent.offspring.hands import TIMED_OUT, Hands, Outcome
 from hbagent.transport.notify import NotifyPort, NotifySocket
 from hbagent.transport.senders import Senders
 

@@ -11,7 +11,7 @@ import pytest
 
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.diagnosis import apart
-from hbagent.probes import reaper
+from hbagent.offspring import reaper
 
 
 def gone(pid: int) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hbagent.demo.datacenter import Plan
-from hbagent.probes import reaper
+from hbagent.offspring import reaper
 from tests.e2e.conftest import Build, Figures
 from tests.e2e.fleet import START_SECONDS, Fleet, Row
 from tests.role.parts import until

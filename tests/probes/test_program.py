@@ -23,10 +23,11 @@ from hbagent.core.effects import RunCheck
 from hbagent.core.messages import CheckFinished, Measure
 from hbagent.core.states import Health
 from hbagent.core.units import MILLISECOND, SECOND
-from hbagent.probes import plugin, program, reaper
-from hbagent.probes.hands import Hands, Job, Outcome
+from hbagent.offspring import reaper
+from hbagent.offspring.hands import Hands, Job, Outcome
+from hbagent.probes import plugin, program
 from hbagent.probes.program import ERRORS_MAX, OUTPUT_MAX, look, refusal, run
-from tests.probes.owning import apart, freezer, gone, new_tag, outcomes, tagged, turn, turn_until
+from tests.offspring.owning import apart, freezer, gone, new_tag, outcomes, tagged, turn, turn_until
 
 LONG_NS = 20 * SECOND
 PLUGINS = "/usr/lib/nagios/plugins"

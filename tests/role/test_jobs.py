@@ -18,7 +18,7 @@ from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunChec
 from hbagent.core.messages import DETAILS_MAX, CheckFinished, Examined, Recalled, Remembered
 from hbagent.core.states import Health, Stall
 from hbagent.core.units import SECOND
-from hbagent.probes.hands import Hands, Outcome
+from hbagent.offspring.hands import Hands, Outcome
 from hbagent.role.jobs import (
     ALLOWANCE_NS,
     JOBS,
@@ -31,7 +31,7 @@ from hbagent.role.jobs import (
     limit_ns,
 )
 from hbagent.store.evidence import BUNDLE_MAX, Shelf
-from tests.probes.owning import outcomes
+from tests.offspring.owning import outcomes
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from hbagent.core.checks import ExecCheck
 from hbagent.core.config import ProbeConfig, ProberConfig
 from hbagent.core.units import SECOND
-from hbagent.probes import reaper
+from hbagent.offspring import reaper
 from hbagent.role.probehalf import END_SECONDS, KILL_SECONDS, environment
 from tests.e2e.fleet import Fleet
 from tests.role.parts import until

@@ -22,7 +22,7 @@ from hbagent.core.effects import Recall
 from hbagent.core.messages import AppRow, Mark, ProbeResult, Recalled, Vitals
 from hbagent.core.states import AppState, Health
 from hbagent.core.units import MILLISECOND, SECOND
-from hbagent.probes import reaper
+from hbagent.offspring import reaper
 from hbagent.role.link import Configure, Line, Word
 from tests.role.parts import until
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from hbagent.core.units import MILLISECOND, MINUTE, SECOND
-from hbagent.probes import hands as module
-from hbagent.probes import reaper
-from hbagent.probes.hands import ABANDONED, DIED, MESSAGE_MAX, RAISED, REFUSED, TIMED_OUT, Hands, Job
-from tests.probes.owning import apart, freezer, outcomes, turn, turn_until
+from hbagent.offspring import hands as module
+from hbagent.offspring import reaper
+from hbagent.offspring.hands import ABANDONED, DIED, MESSAGE_MAX, RAISED, REFUSED, TIMED_OUT, Hands, Job
+from tests.offspring.owning import apart, freezer, outcomes, turn, turn_until
 
 LONG_NS = 20 * SECOND
 SHORT_NS = 200 * MILLISECOND

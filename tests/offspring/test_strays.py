@@ -9,10 +9,10 @@ import time
 import pytest
 
 from hbagent.core.units import SECOND
-from hbagent.probes import reaper
-from hbagent.probes.strays import AGAIN_NS, SOON_NS, Strays
-from tests.probes.owning import apart, freezer
-from tests.probes.test_reaper import child, until
+from hbagent.offspring import reaper
+from hbagent.offspring.strays import AGAIN_NS, SOON_NS, Strays
+from tests.offspring.owning import apart, freezer
+from tests.offspring.test_reaper import child, until
 
 
 def tidy_until_gone(strays: Strays, hands: list[int]) -> None:

@@ -13,8 +13,8 @@ from typing import NoReturn
 import pytest
 
 from hbagent.core.units import MILLISECOND, SECOND
-from hbagent.probes import reaper
-from tests.probes.owning import apart, freezer
+from hbagent.offspring import reaper
+from tests.offspring.owning import apart, freezer
 
 #: Longer than it takes to clear them away on a busy machine.
 BOMB_SECONDS = 20

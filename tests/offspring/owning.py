@@ -19,8 +19,8 @@ import msgspec
 import pytest
 
 from hbagent.core.units import SECOND
-from hbagent.probes import reaper
-from hbagent.probes.hands import Hands, Outcome
+from hbagent.offspring import reaper
+from hbagent.offspring.hands import Hands, Outcome
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
