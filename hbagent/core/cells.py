@@ -91,10 +91,9 @@ def health_line(health: Health, liveness: Liveness, report: Report | None) -> st
     """The worst that is known of a node's health, in a line; "" while it is well, or nobody reaches it."""
     if report is None or shown_health(health, liveness) in (Health.OK, Health.UNKNOWN):
         return ""
-    parts: list[ProbeResult | AppRow] = [
-        part for part in (*report.apps, *report.probes) if part.health is not Health.OK
-    ]
-    worst = min(parts, key=lambda part: RANK[part.health], default=None)
+    parts: list[ProbeResult | AppRow] = [*report.apps, *report.probes]
+    bad = [part for part in parts if part.health is not Health.OK]
+    worst = min(bad, key=lambda part: RANK[part.health], default=None)
     if health is Health.STALLED and (worst is None or RANK[worst.health] > RANK[health]):
         return "the agent's own prober does not move"
     if worst is None:

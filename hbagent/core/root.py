@@ -175,6 +175,7 @@ class RootCore:
             self._forget_at = now + SECOND
             for record in self.datacenter.unexpected(now):
                 self.datacenter.forget(record)
+                self._doubted.pop(record.name, None)
                 self.ledger.forget(record.name)
                 effects.append(Note("info", "forgotten", {"node": record.name}))
         effects.extend(self._ask_leaders(now))
@@ -930,6 +931,7 @@ class RootCore:
         self.dispatch.reconfigure(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         gone = self.datacenter.reconfigure(config, now)
         for name in gone:
+            self._doubted.pop(name, None)
             self.ledger.forget(name)
         return (Note("info", "membership", {"racks": len(self.racks), "forgotten": len(gone)}),)
 
