@@ -32,7 +32,7 @@ class Flapping:
 
     def __init__(self, config: FlapConfig) -> None:
         self._config = config
-        self._weight_max = max(config.start, config.stop * 2**QUIET_HALF_LIVES)
+        self._weight_max = max(config.start, config.stop * float(1 << QUIET_HALF_LIVES))
         #: Weight, and when it was that; the one whose trouble is longest ago first.
         self._calm: dict[Key, tuple[float, int]] = {}
         self._flapping: dict[Key, tuple[float, int]] = {}
@@ -99,7 +99,7 @@ class Flapping:
 
     def _weight(self, kept: tuple[float, int], now: int) -> float:
         weight, at = kept
-        return weight * 0.5 ** (max(now - at, 0) / self._config.half_life_ns)
+        return weight * math.pow(0.5, max(now - at, 0) / self._config.half_life_ns)
 
     def _heavier(self, kept: tuple[float, int], now: int) -> float:
         return min(self._weight(kept, now) + 1.0, self._weight_max)

@@ -11,7 +11,6 @@ So no place is ever taken back, and a glob costs its length times that of the te
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 
 from .names import NAME_LENGTH_MAX, short_of
@@ -25,14 +24,11 @@ GLOBS_MAX = 100
 #: Compiled globs kept. They can be made anew at any time.
 _COMPILED = 4_096
 
-#: From where on a piece fits in a text at the earliest, and where it ends then; None: nowhere.
-_Piece = Callable[[str, int], "tuple[int, int] | None"]
-
 
 class Glob:
     """One glob, ready to be compared. Raises ValueError, a sentence for people, for one that means nothing."""
 
-    __slots__ = ("_bounds", "_exact", "_inner", "_length_min", "pattern")
+    __slots__ = ("_exact", "_first", "_inner", "_last", "_length_min", "pattern")
 
     def __init__(self, pattern: str) -> None:
         if not pattern or len(pattern) > GLOB_LENGTH_MAX or not pattern.isprintable():
@@ -44,7 +40,8 @@ class Glob:
         if len(pieces) == 1 and not re.search(r"[?[]", pattern):
             self._exact = pattern
         #: What the text begins and ends with, and what must follow one another in between.
-        self._bounds = (re.compile(pieces[0][0], re.DOTALL), re.compile(pieces[-1][0] + r"\Z", re.DOTALL))
+        self._first = re.compile(pieces[0][0], re.DOTALL).match
+        self._last = re.compile(pieces[-1][0] + r"\Z", re.DOTALL).match
         self._inner = [(re.compile(source, re.DOTALL), length) for source, length in pieces[1:-1] if length]
         self._length_min = (pieces[0][1], pieces[-1][1] if len(pieces) > 1 else -1)
 
@@ -52,12 +49,11 @@ class Glob:
         """True when the whole text fits."""
         if self._exact is not None:
             return text == self._exact
-        first, last = self._bounds
         begin, tail = self._length_min
         if tail < 0:
-            return len(text) == begin and first.match(text) is not None
+            return len(text) == begin and self._first(text) is not None
         end = len(text) - tail
-        if end < begin or first.match(text) is None or last.match(text, end) is None:
+        if end < begin or self._first(text) is None or self._last(text, end) is None:
             return False
         for expression, length in self._inner:
             found = expression.search(text, begin, end)

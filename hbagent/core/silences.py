@@ -12,6 +12,7 @@ is told too much; no clock makes one last longer than it was asked for, by more 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import msgspec
 
@@ -39,7 +40,7 @@ _NEVER = -(1 << 62)
 
 
 class Every:
-    """The times at which a silence recurs, UTC. Raises ValueError, a sentence for people, for a text that names none."""
+    """The times at which a silence recurs, UTC. Raises ValueError for a text that names none."""
 
     __slots__ = ("_days", "_of_day_ns", "gap_min_ns", "text")
 
@@ -57,7 +58,7 @@ class Every:
         self._of_day_ns = int(found[2]) * HOUR + int(found[3]) * MINUTE
         chosen = [i for i in range(14) if self._days[i % 7]]
         #: The shortest time from one to the next.
-        self.gap_min_ns = min(b - a for a, b in zip(chosen, chosen[1:])) * DAY if len(chosen) > 2 else 7 * DAY
+        self.gap_min_ns = min(b - a for a, b in pairwise(chosen)) * DAY
 
     def latest(self, now_wall: int) -> int:
         """The last of these times that is not after `now_wall`."""
@@ -328,6 +329,5 @@ def _check_recurring(order: Order) -> None:
         raise ValueError("it has no end; say until when it recurs")
     gap_ns = Every(order.every).gap_min_ns
     if order.length_ns > gap_ns:
-        raise ValueError(
-            f"{show_duration(order.length_ns)} each time is longer than from one time to the next, {show_duration(gap_ns)}"
-        )
+        each = show_duration(order.length_ns)
+        raise ValueError(f"{each} each time is longer than from one time to the next, {show_duration(gap_ns)}")
