@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hbagent.core.units import MILLISECOND
@@ -17,7 +17,7 @@ from hbagent.transport.allow import AllowError, AllowList, Role
 from hbagent.transport.allow import load as load_allow
 
 from .defects import Tell
-from .settings import Security
+from .settings import Operator, Security
 from .worker import Worker
 
 LOOK_EVERY_NS = 500 * MILLISECOND
@@ -31,7 +31,8 @@ class Allowed:
     """The live allow-list of one role. Raises AllowError when there is none to start with.
 
     A leader also has `peers`, by name and user id: the other leaders of its racks, who stand in its config. They and
-    no other leaders are in the list, whatever the file says of leaders.
+    no other leaders are in the list, whatever the file says of leaders. A root has `operators`, likewise: those of its
+    config and no others, with the key that stands there or else with those of the file.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Allowed:
         plain_names: Iterable[str],
         tell: Tell,
         peers: Mapping[str, str] | None = None,
+        operators: Sequence[Operator] = (),
     ) -> None:
         self._path: Path | None = None if security.plain else security.allow
         self._role = role
@@ -49,14 +51,15 @@ class Allowed:
         self._looking = False
         self._force = False
         self._peers = peers
-        #: As it was read, without `peers`.
+        self._operators = tuple(operators)
+        #: As it was read, without `peers` and with all operators.
         self._read_last = AllowList.named(role, plain_names)
         #: Called in the loop's thread when there is another list.
         self.on_change: Callable[[], None] = lambda: None
         if self._path is not None:
             self._stamp = _stamp(self._path)
             self._read_last = load_allow(self._path)
-        self.list = self._with_peers()
+        self.list = self._with_config()
 
     @property
     def senders(self) -> dict[str, str]:
@@ -67,6 +70,18 @@ class Allowed:
     def senders_and_peers(self) -> dict[str, str]:
         """The same, and the other leaders."""
         return self.senders | self.list.senders(Role.LEADER)
+
+    @property
+    def operators(self) -> dict[str, tuple[str, bool]]:
+        """User id of a connection to the operator that it stands for, and whether they may change things."""
+        writes = {operator.name: operator.right == "write" for operator in self._operators}
+        return {user_id: (name, writes[name]) for user_id, name in self.list.senders(Role.OPERATOR).items()}
+
+    def use_operators(self, operators: Sequence[Operator]) -> None:
+        """The config names other operators, or gives other rights."""
+        if tuple(operators) != self._operators:
+            self._operators = tuple(operators)
+            self._change(self._read_last)
 
     def use_names(self, plain_names: Iterable[str]) -> None:
         """The config names other peers: in plain mode they are the list."""
@@ -116,9 +131,21 @@ class Allowed:
 
     def _change(self, found: AllowList) -> None:
         self._read_last = found
-        self.list = self._with_peers()
+        self.list = self._with_config()
         self.on_change()
         self._tell("info", "allow-list", {"keys": len(self.senders)})
+
+    def _with_config(self) -> AllowList:
+        """The list that was read, with whom the config names."""
+        # In plain mode a name is all that there is of a key.
+        keys = {one.name: one.public_key or ("" if self._path is not None else one.name) for one in self._operators}
+        found = self._with_peers().with_operators(keys)
+        for one in self._operators:
+            other = found.by_user_id(one.public_key)
+            if other is not None and (other.role, other.name) != (Role.OPERATOR, one.name):
+                remedy = "every name needs a key of its own"
+                self._tell("error", "key-of-another", {"operator": one.name, "key_of": other.name, "remedy": remedy})
+        return found
 
     def _with_peers(self) -> AllowList:
         if self._peers is None:

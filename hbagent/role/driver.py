@@ -33,7 +33,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from hbagent.core.effects import Effect, Exit
-from hbagent.core.messages import Query, Refused, Suspended, Terminate, WallTime
+from hbagent.core.messages import Ordered, Query, Refused, Suspended, Terminate, WallTime
 from hbagent.core.observer import PAUSE_MIN_NS
 from hbagent.core.units import MILLISECOND, SECOND
 
@@ -390,7 +390,7 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 def _culprit(sender: str, message: object) -> str:
     """On whose account a message is. All consoles are one: none can be told from another."""
-    if isinstance(message, Query):
+    if isinstance(message, (Query, Ordered)):
         return "a console"
     return message.sender if isinstance(message, Refused) else sender
 

@@ -160,7 +160,9 @@ class Leader:
         )
         losses = Losses(self._connections, self._driver)
         self._losses_monitor = Monitor({"control": router}, losses.told, (LinkEvent.LOST,))
-        self._questions = Questions(sockets.query_router(self._context, settings.query), self._driver.feed)
+        self._questions = Questions(
+            sockets.query_router(self._context, settings.query, settings.group), self._driver.feed
+        )
         for port in (self._intake, self._router, self._questions):
             self._driver.add(port)
         self._caller = sockets.Caller(name=settings.core.name, keys=keys, reconnect_ms=rng.randint(*RECONNECT_MS))
@@ -353,7 +355,8 @@ class Leader:
     def _apply(self, settings: LeaderSettings) -> None:
         old, self._settings = self._settings, settings
         self._log.set_level(settings.logging.level)
-        needs_restart(old, settings, ("publish", "control", "query", "state_dir", "security", "root"), self._log.write)
+        started_with = ("publish", "control", "query", "group", "state_dir", "security", "root")
+        needs_restart(old, settings, started_with, self._log.write)
         self._driver.feed("", Reconfigured(self._core_config(settings)))
         self._allowed.use_peers(user_ids(settings.peers))
         self._allowed.use_names(node for nodes in settings.core.racks.values() for node in nodes)

@@ -51,13 +51,17 @@ from .driver import Driver
 from .intake import Intake
 from .keeper import Keeper
 from .logs import Log
-from .questions import Questions
+from .questions import Desks, Questions
 from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .settings import ConfigError, Problem, RootSettings, load_root
+from .visitors import Door, Local, Operators, Users
 from .worker import Worker
 
-DOMAIN = "leaders"
+DOMAIN, OPERATORS_DOMAIN = "leaders", "operators"
+DOMAINS = {DOMAIN: Role.LEADER, OPERATORS_DOMAIN: Role.OPERATOR}
+#: Operators who connect at once, for the time that a handshake may take.
+OPERATORS_EXPECTED = 100
 #: What leaders publish, and what they say on the control path.
 PUBLISHED = (RackSummary, RackReports)
 #: A leader's first summaries come here too: they take its lease before its transitions are told.
@@ -78,7 +82,7 @@ class Root:
         self._rng = random.Random()
         keys = None if settings.security.plain or settings.security.key is None else load_secret(settings.security.key)
         leaders = dict.fromkeys(leader for rack in settings.core.racks for leader in rack.leaders)
-        self._allowed = Allowed(settings.security, Role.LEADER, leaders, self._log.write)
+        self._allowed = Allowed(settings.security, Role.LEADER, leaders, self._log.write, operators=settings.operators)
         self._history = History(settings.state_dir / "history.sqlite")
         restored, failure = self._restore()
         self._restored = not failure
@@ -132,9 +136,24 @@ class Root:
         self._router = ControlRouter(router, self._driver.feed, senders, CONTROL, connections=self._connections)
         losses = Losses(self._connections, self._driver)
         self._monitor = Monitor({"control": router}, losses.told, (LinkEvent.LOST,))
-        self._questions = Questions(sockets.query_router(self._context, settings.query), self._driver.feed)
-        for port in (self._intake, self._router, self._questions):
+        self._desks = Desks()
+        users = Local(Users(self._files, self._driver))
+        self._operators = Operators(self._connections, self._driver.feed)
+        self._operators.use(self._allowed.operators)
+        self._consoles: list[Questions] = []
+        self._open(sockets.query_router(self._context, settings.query, settings.group), users)
+        if settings.operators_port:
+            host = sockets.Host(keys=keys, domain=OPERATORS_DOMAIN, peers_expected=OPERATORS_EXPECTED)
+            self._open(sockets.operator_router(self._context, host, settings.operators_port), self._operators)
+        self._ports: tuple[Intake | ControlRouter | Questions, ...] = (self._intake, self._router, *self._consoles)
+        for port in self._ports:
             self._driver.add(port)
+
+    def _open(self, socket: sockets.Socket, door: Door) -> None:
+        """Take questions in at one more socket."""
+        questions = Questions(socket, self._driver.feed, door, self._log.write)
+        self._consoles.append(questions)
+        self._desks.add(questions.mark, questions.answer)
 
     # ---- running -----------------------------------------------------------------------------------------
 
@@ -149,6 +168,7 @@ class Root:
             "hooks": ",".join(hook.name for hook in settings.core.hooks) or "none",
             "publish": settings.publish,
             "control": settings.control,
+            "operators": settings.operators_port or "none",
             "version": __version__,
         }
         self._log.write("info", "started", fields)
@@ -162,7 +182,7 @@ class Root:
     def _close(self) -> None:
         self._monitor.stop()
         self._asking.close()
-        for port in (self._intake, self._router, self._questions):
+        for port in self._ports:
             port.source.close(linger=100)
         self._zap.stop()
         self._worker.stop(1.0)
@@ -205,7 +225,7 @@ class Root:
 
     def _fetch(self, effect: Fetch) -> None:
         if self._reads >= READS_MAX or not self._worker.submit(functools.partial(self._read, effect)):
-            self._questions.answer(Answer(effect.asker, effect.id, None, "the store is busy; ask again in a moment"))
+            self._desks.answer(Answer(effect.asker, effect.id, None, "the store is busy; ask again in a moment"))
         else:
             self._reads += 1
 
@@ -230,7 +250,7 @@ class Root:
 
     def _have_read(self, answer: Answer) -> None:
         self._reads -= 1
-        self._questions.answer(answer)
+        self._desks.answer(answer)
 
     def _run_hook(self, effect: RunHook) -> None:
         thread = threading.Thread(target=self._wait_for_hook, args=(effect,), name=f"hook {effect.hook}", daemon=True)
@@ -249,7 +269,7 @@ class Root:
         self._driver.post(result)
 
     def _answer(self, effect: Answer) -> None:
-        self._questions.answer(effect)
+        self._desks.answer(effect)
 
     def _happened(self, effect: Happened) -> None:
         cause = effect.cause.value if effect.cause is not None else "none"
@@ -279,13 +299,14 @@ class Root:
             self._driver.defect("doorkeeper", RuntimeError("the doorkeeper's thread has ended"))
 
     def _doorkeeper(self) -> ZapServer:
-        return ZapServer(self._context, self._allowed.list, {DOMAIN: Role.LEADER}, plain=self._plain, note=self._noted)
+        return ZapServer(self._context, self._allowed.list, DOMAINS, plain=self._plain, note=self._noted)
 
     def _use_allowed(self) -> None:
         senders = self._allowed.senders
         self._zap.replace(self._allowed.list)
         self._intake.senders = senders
         self._router.replace_senders(senders)
+        self._operators.use(self._allowed.operators)
 
     # ---- reload ------------------------------------------------------------------------------------------
 
@@ -309,9 +330,11 @@ class Root:
     def _apply(self, settings: RootSettings) -> None:
         old, self._settings = self._settings, settings
         self._log.set_level(settings.logging.level)
-        needs_restart(old, settings, ("publish", "control", "query", "state_dir", "security"), self._log.write)
+        started_with = ("publish", "control", "query", "group", "operators_port", "state_dir", "security")
+        needs_restart(old, settings, started_with, self._log.write)
         self._driver.feed("", Reconfigured(_core_config(settings)))
         self._allowed.use_names(dict.fromkeys(name for rack in settings.core.racks for name in rack.leaders))
+        self._allowed.use_operators(settings.operators)
 
     def _status(self) -> str:
         held = sum(leader.lease.held for leader in self.core.leaders.values())

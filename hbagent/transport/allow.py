@@ -112,6 +112,16 @@ class AllowList:
         kept = [peer for peer in self.peers if peer.role is not Role.LEADER and peer.user_id not in leaders.values()]
         return AllowList((*kept, *(Peer(Role.LEADER, name, user_id) for name, user_id in leaders.items())))
 
+    def with_operators(self, operators: Mapping[str, str]) -> AllowList:
+        """With these operators, by name and user id ("" for those that this list has for the name), and no other.
+
+        A user id that is somebody else's stays theirs.
+        """
+        kept = [peer for peer in self.peers if peer.role is not Role.OPERATOR or operators.get(peer.name, "none") == ""]
+        taken = {peer.user_id for peer in kept}
+        added = [Peer(Role.OPERATOR, name, user_id) for name, user_id in operators.items() if user_id]
+        return AllowList((*kept, *(peer for peer in added if peer.user_id not in taken)))
+
     def allow(self, role: Role, name: str, key: str) -> AllowList:
         """With one more key. Raises ValueError for a bad name or key, one that is taken, or too many for the name."""
         problem = _name_problem(role, name) or ("" if is_key(key) else f"{key!r} is not a key of 40 Z85 characters")

@@ -179,6 +179,41 @@ class Connections:
                 del self._names[connection.fd]
 
 
+class Visits:
+    """The connections of peers that may have several at once, as an operator has consoles; at most `most` of each."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        #: By user id, and then by the routing id that libzmq gave to the connection; the oldest first.
+        self._of: dict[str, dict[bytes, _Connection]] = {}
+
+    def note(self, user_id: str, route: bytes, fd: int) -> int:
+        """Something was heard on a connection. Returns how many older ones were ended to make room for it."""
+        routes = self._of.setdefault(user_id, {})
+        before = routes.get(route)
+        if before is not None and before.fd == fd and _seen(before) is not None:
+            return 0
+        routes.pop(route, None)
+        seen = _look(fd)
+        if seen is None:
+            return 0
+        for known in [known for known, connection in routes.items() if _seen(connection) is None]:
+            del routes[known]
+        routes[route] = _Connection(fd, seen.cookie)
+        return sum(self.end(user_id, oldest) for oldest in [*routes][: -self._most])
+
+    def end(self, user_id: str, route: bytes) -> bool:
+        """End one connection. False when there is none."""
+        connection = self._of.get(user_id, {}).pop(route, None)
+        return connection is not None and _end(connection.fd, lambda pinned: _cookie(pinned) == connection.cookie)
+
+    def end_all(self, user_id: str) -> int:
+        """End every connection of a peer. Returns how many there were."""
+        ended = sum(self.end(user_id, route) for route in [*self._of.get(user_id, ())])
+        self._of.pop(user_id, None)
+        return ended
+
+
 def _end(fd: int, is_it: Callable[[socket.socket], bool]) -> bool:
     """Shut a connection down, so that libzmq finds it at its end and closes it. False when it is not the one."""
     try:

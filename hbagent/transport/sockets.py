@@ -78,6 +78,9 @@ REPORT_QUEUE_MAX = 16
 #: Pages of 32 KiB that wait for one console: 64 MiB, the longest answer there is.
 QUERY_QUEUE_MAX = 2_048
 
+#: The same for an operator on another host: 16 MiB, the status of 25,000 nodes. Whoever does not read is cut.
+OPERATOR_QUEUE_MAX = 512
+
 #: `sun_path` of a unix socket, less the zero at its end.
 _IPC_PATH_MAX = 107
 
@@ -179,6 +182,14 @@ def query_dealer(context: Context, endpoint: str) -> Socket:
     return _or_closed(socket, lambda: socket.connect(endpoint))
 
 
+def operator_dealer(context: Context, caller: Caller) -> Socket:
+    """DEALER of a console to the operators' port of a root on another host; `connect` it. Send as a control DEALER."""
+    socket = _calling(context, zmq.DEALER, caller)
+    socket.setsockopt(zmq.SNDHWM, CONTROL_QUEUE_MAX)
+    socket.setsockopt(zmq.RCVHWM, QUERY_QUEUE_MAX)
+    return socket
+
+
 def connect(socket: Socket, caller: Caller, target: Target) -> None:
     """Have a socket made above call one more target. Raises EndpointError."""
     if caller.keys is None:
@@ -235,22 +246,35 @@ def control_router(context: Context, host: Host, endpoint: str) -> Socket:
     return _bound(socket, host, endpoint)
 
 
-def query_router(context: Context, endpoint: str) -> Socket:
-    """ROUTER on a unix socket, mode 0660: who may ask is decided by the file's group. Call it from the main thread
-    before others start, since the mode is set by the umask of the process.
+def operator_router(context: Context, host: Host, endpoint: str) -> Socket:
+    """ROUTER, bound: the operators' port. Who asks is the "User-Id" of a frame. Raises EndpointError."""
+    socket = _called(context, zmq.ROUTER, host)
+    socket.setsockopt(zmq.RCVHWM, CONTROL_QUEUE_MAX)
+    socket.setsockopt(zmq.SNDHWM, OPERATOR_QUEUE_MAX)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    return _bound(socket, host, endpoint)
 
-    A stale socket file is replaced; a living one, or a file that is no socket, raises EndpointError.
+
+def query_router(context: Context, endpoint: str, group: str = "") -> Socket:
+    """ROUTER on a unix socket, mode 0660: who may ask is decided by the file's group, which is `group` when given. Call
+    it from the main thread before others start, since the mode is set by the umask of the process.
+
+    A stale socket file is replaced; a living one, or a file that is no socket, raises EndpointError, and so does a
+    group that there is not, or that this process may not give a file to.
     """
-    _clear_stale(_ipc_path(endpoint))
+    gid = _gid(group) if group else -1
+    path = _ipc_path(endpoint)
+    _clear_stale(path)
     socket = _bounded(context, zmq.ROUTER)
     socket.setsockopt(zmq.RCVHWM, CONTROL_QUEUE_MAX)
     socket.setsockopt(zmq.SNDHWM, QUERY_QUEUE_MAX)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     umask = os.umask(0o117)
     try:
-        return _or_closed(socket, lambda: _or_explained(endpoint, lambda: socket.bind(endpoint)))
+        _or_closed(socket, lambda: _or_explained(endpoint, lambda: socket.bind(endpoint)))
     finally:
         os.umask(umask)
+    return _or_closed(socket, lambda: _give(path, gid, group))
 
 
 # ---- what they share ---------------------------------------------------------------------------------------
@@ -368,6 +392,24 @@ def _ipc_path(endpoint: str) -> Path:
     if len(os.fsencode(path)) > _IPC_PATH_MAX:
         raise EndpointError(f"{endpoint}: the path of a unix socket may have {_IPC_PATH_MAX} bytes at most")
     return Path(path)
+
+
+def _gid(group: str) -> int:
+    import grp  # only where a group is named
+
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise EndpointError(f"there is no group {group!r} on this host; make it, or name another one") from None
+
+
+def _give(path: Path, gid: int, group: str) -> None:
+    """Give a file to a group; -1 leaves it as it is."""
+    try:
+        os.chown(path, -1, gid)
+    except OSError as error:
+        remedy = "the daemon's user must be a member of it"
+        raise EndpointError(f"{path}: cannot be given to the group {group}: {error.strerror}; {remedy}") from error
 
 
 def _clear_stale(path: Path) -> None:
