@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbagent.core.config import HookConfig
-from hbagent.core.dispatch import Dispatch
+from hbagent.core.dispatch import LINE_KEPT_MAX, OUTPUT_KEPT_MAX, Dispatch, revived
 from hbagent.core.effects import RunHook
 from hbagent.core.records import HookRun, RunState
 from tests.build import NODE, NODE2, WALL_NS, T, ended, hook, run
@@ -237,3 +237,101 @@ def test_whatever_happens_order_and_number_hold_and_nothing_is_lost(seed: int, c
             assert due is not None
             now = max(now, due)
     assert len(ending) == owed
+
+
+# ---- nobody holds up the others --------------------------------------------------------------------------
+
+
+def test_a_hook_that_hangs_leaves_a_place_to_each_of_the_others() -> None:
+    dispatch = make(concurrency=4, hooks=(hook("slow"), hook("page"), hook("log")))
+    for number in range(1, 9):
+        dispatch.add(run(number, node=f"dc1/rack1/node{number}", hook="slow", run_id=f"e-{number}-slow"), 0)
+    assert ids(dispatch.ready(0)) == ["e-1-slow", "e-2-slow"]
+    assert dispatch.deadline() is None, "what waits may not start yet"
+    dispatch.add(run(9), 0)
+    dispatch.add(run(9, run_id="e-9-log", hook="log"), 0)
+    assert ids(dispatch.ready(0)) == ["e-9-log", "e-9-page"]
+    dispatch.finished(ended("e-1-slow"), T(1), WALL_NS)
+    assert ids(dispatch.ready(T(1))) == ["e-3-slow"]
+
+
+def test_with_more_hooks_than_places_each_has_one() -> None:
+    names = ("a", "b", "c")
+    dispatch = make(concurrency=2, hooks=tuple(hook(name) for name in names))
+    for number, name in enumerate(("a", "a", "b", "c"), 1):
+        dispatch.add(run(number, node=f"dc1/rack1/node{number}", hook=name, run_id=f"{number}-{name}"), 0)
+    assert ids(dispatch.ready(0)) == ["1-a", "3-b"]
+
+
+# ---- what came of them -----------------------------------------------------------------------------------
+
+
+def test_the_error_of_a_failed_run_ends_with_the_last_line_that_it_printed() -> None:
+    dispatch = make()
+    dispatch.add(run(1), 0)
+    dispatch.ready(0)
+    said = msgspec.structs.replace(ended("e-1-page", 1), output=b"trying\nno route \xff to host\n\n")
+    again = dispatch.finished(said, 0, WALL_NS)
+    assert again is not None and again.error == "exit 1: no route � to host"
+    dispatch.ready(T(1))
+    again = dispatch.finished(msgspec.structs.replace(ended("e-1-page", 1), output=b"x" * 70_000), 0, WALL_NS)
+    assert again is not None and len(again.error) == len("exit 1: ") + LINE_KEPT_MAX
+
+
+def test_what_a_run_printed_is_no_error_when_it_ended_well() -> None:
+    dispatch = make()
+    dispatch.add(run(1), 0)
+    dispatch.ready(0)
+    done = dispatch.finished(msgspec.structs.replace(ended("e-1-page"), output=b"sent\n"), 0, WALL_NS)
+    assert done is not None and (done.state, done.error) == (RunState.DONE, "")
+
+
+def test_each_hook_is_shown_with_what_came_of_its_runs() -> None:
+    dispatch = make(hooks=(hook("page", hold_ns=T(10)), hook("log")))
+    for number in (1, 2, 3):
+        dispatch.add(run(number, node=f"dc1/rack1/node{number}"), 0)
+    dispatch.ready(0)
+    said = msgspec.structs.replace(ended("e-1-page", 3), output=b"x" * 5000 + b"end", duration_ns=1_500_000)
+    dispatch.finished(said, 0, WALL_NS)
+    page, log = dispatch.view()["hooks"]
+    assert (page["hook"], page["hold_s"], page["configured"]) == ("page", 10.0, True)
+    assert page["on"][:2] == ["node-dead", "node-recovered"]
+    assert [page[key] for key in ("waiting", "running", "done", "failed", "dead")] == [3, 0, 0, 1, 0]
+    assert page["last"]["error"].startswith("exit 3: xxx")
+    assert (page["last"]["event_id"], page["last"]["took_ms"]) == ("e-1", 1.5)
+    assert page["last"]["output"].endswith("end") and len(page["last"]["output"]) == OUTPUT_KEPT_MAX
+    assert (log["hook"], log["waiting"], log["last"]) == ("log", 0, None)
+
+
+def test_runs_that_end_well_and_runs_that_are_given_up_are_counted() -> None:
+    dispatch = make(concurrency=1)
+    dispatch.add(run(1), 0)
+    dispatch.ready(0)
+    dispatch.finished(ended("e-1-page"), 0, WALL_NS)
+    dispatch.add(run(2), 0)
+    for now in (0, T(1), T(6)):
+        dispatch.ready(now)
+        dispatch.finished(ended("e-2-page", 1), now, WALL_NS)
+    (row,) = dispatch.view()["hooks"]
+    assert [row[key] for key in ("waiting", "running", "done", "failed", "dead")] == [0, 0, 1, 3, 1]
+    assert row["last"]["error"] == "exit 1"
+
+
+def test_a_hook_that_left_the_config_is_shown_while_something_of_it_waits() -> None:
+    dispatch = make()
+    dispatch.add(run(1), 0)
+    dispatch.reconfigure((hook("log"),), 2, RETRIES, 100)
+    assert [(row["hook"], row["configured"]) for row in dispatch.view()["hooks"]] == [("log", True), ("page", False)]
+    dispatch.ready(0)
+    dispatch.finished(ended("e-1-page"), 0, WALL_NS)
+    assert [row["hook"] for row in dispatch.view()["hooks"]] == ["log"]
+
+
+def test_a_run_that_was_given_up_can_be_owed_again() -> None:
+    dispatch = make()
+    dead = run(1, state=RunState.DEAD, attempt=5, error="exit 1")
+    again = revived(dead, WALL_NS)
+    assert (again.state, again.attempt, again.error, again.event_id) == (RunState.PENDING, 0, "", "e-1")
+    assert dispatch.add(again, 0) == ()
+    (order,) = dispatch.ready(0)
+    assert msgspec.json.decode(order.input)["attempt"] == 1
