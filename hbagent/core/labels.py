@@ -27,13 +27,16 @@ _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ALERT_NAMES = {
     Kind.NODE_SUSPECT: "HbagentHostSuspect",
     Kind.NODE_DEAD: "HbagentHostDown",
-    Kind.NODE_UNKNOWN: "HbagentHostUnknown",
-    Kind.NODE_LEFT: "HbagentHostLeft",
-    Kind.NODE_RESTARTED: "HbagentHostRestarted",
-    Kind.NODE_FLAPPING: "HbagentHostFlapping",
     Kind.RACK_DARK: "HbagentRackDown",
     Kind.LEADER_LOST: "HbagentLeaderLost",
     Kind.ROOT_ISOLATED: "HbagentRootIsolated",
+}
+_FLAPPING = {
+    Axis.LIVENESS: "HbagentHostFlapping",
+    Axis.HEALTH: "HbagentHostFlapping",
+    Axis.RACK: "HbagentRackFlapping",
+    Axis.LEADER: "HbagentLeaderFlapping",
+    Axis.ROOT: "HbagentRootFlapping",
 }
 #: The name of the one alert that always fires.
 WATCHDOG = "HbagentWatchdog"
@@ -45,10 +48,6 @@ _CRITICAL_HEALTH = (Health.DEADLOCKED, Health.CRITICAL, Health.STALLED)
 _SUMMARIES = {
     Kind.NODE_SUSPECT: "is suspected",
     Kind.NODE_DEAD: "is down",
-    Kind.NODE_UNKNOWN: "is out of sight",
-    Kind.NODE_LEFT: "has left and stays away",
-    Kind.NODE_RESTARTED: "was restarted",
-    Kind.NODE_FLAPPING: "keeps changing",
     Kind.RACK_DARK: "is dark",
     Kind.LEADER_LOST: "is lost",
     Kind.ROOT_ISOLATED: "hears no leader",
@@ -64,20 +63,29 @@ class AlertText(msgspec.Struct, frozen=True):
 
 def alert_of(trouble: Trouble, event: Event | None = None) -> AlertText:
     """The alert that tells of `trouble`; `event` is the one that is told, when it is at hand."""
-    kind = _kind_of(trouble, event)
     labels = {
-        "alertname": _name_of(kind, trouble.health),
-        "severity": _severity(kind, trouble),
+        "alertname": _name_of(trouble.kind, trouble.health),
+        "severity": _severity(trouble),
         "rack": trouble.rack,
         "cause": trouble.cause.value if trouble.cause is not None else "",
         "drill": "true" if trouble.drill else "",
         _SUBJECTS[trouble.axis]: trouble.subject,
     }
-    if kind is Kind.NODE_FLAPPING:
-        # What it flaps between has many causes; the axis tells its two kinds of flapping apart.
-        labels["cause"] = ""
-        labels["axis"] = trouble.axis.value
-    return AlertText(_sound(labels), _annotations(kind, trouble, event))
+    return AlertText(_sound(labels), _annotations(trouble, event))
+
+
+def flapping(subject: str, axis: Axis, rack: str, event_id: str) -> AlertText:
+    """The alert that `subject` changes too often to tell of each change."""
+    labels = {"alertname": _FLAPPING[axis], "severity": "warning", "rack": rack, _SUBJECTS[axis]: subject}
+    if axis in (Axis.LIVENESS, Axis.HEALTH):
+        labels["axis"] = axis.value
+    annotations = {
+        "summary": f"{subject} changes too often",
+        "description": f"Each change of its {axis.value} is told no more, until it stays as it is.",
+        "event_id": event_id,
+        "runbook": _runbook(subject, axis, rack),
+    }
+    return AlertText(_sound(labels), {name: text for name, value in annotations.items() if (text := line(value))})
 
 
 def watchdog(life: int) -> AlertText:
@@ -100,20 +108,14 @@ _SUBJECTS = {
 }
 
 
-def _kind_of(trouble: Trouble, event: Event | None) -> Kind:
-    """What is told: the trouble itself, but that a flapping one is told as such."""
-    if event is not None and event.kind is Kind.NODE_FLAPPING:
-        return Kind.NODE_FLAPPING
-    return trouble.kind
-
-
 def _name_of(kind: Kind, health: Health | None) -> str:
     if kind is Kind.HEALTH_CHANGED:
         return f"HbagentHealth{(health or Health.UNKNOWN).value.capitalize()}"
     return _ALERT_NAMES.get(kind) or "Hbagent" + kind.value.title().replace("-", "")
 
 
-def _severity(kind: Kind, trouble: Trouble) -> str:
+def _severity(trouble: Trouble) -> str:
+    kind = trouble.kind
     if kind is Kind.HEALTH_CHANGED:
         return "critical" if trouble.health in _CRITICAL_HEALTH else "warning"
     if kind is Kind.NODE_DEAD and trouble.cause in _HOST_LIVES:
@@ -121,7 +123,8 @@ def _severity(kind: Kind, trouble: Trouble) -> str:
     return "critical" if kind in _CRITICAL_KINDS else "warning"
 
 
-def _annotations(kind: Kind, trouble: Trouble, event: Event | None) -> dict[str, str]:
+def _annotations(trouble: Trouble, event: Event | None) -> dict[str, str]:
+    kind = trouble.kind
     what = _SUMMARIES.get(kind, kind.value.replace("-", " "))
     if kind is Kind.HEALTH_CHANGED and trouble.health is not None:
         what = f"is {trouble.health.value}"
@@ -133,7 +136,7 @@ def _annotations(kind: Kind, trouble: Trouble, event: Event | None) -> dict[str,
         "incident": trouble.incident,
         "host_state": event.host if event is not None and trouble.axis is Axis.LIVENESS else "",
         "since": rfc3339(trouble.since_wall_ns) if trouble.since_wall_ns else "",
-        "runbook": _runbook(trouble),
+        "runbook": _runbook(trouble.subject, trouble.axis, trouble.rack),
     }
     return {name: text for name, value in texts.items() if (text := line(value))}
 
@@ -150,11 +153,11 @@ def _description(trouble: Trouble, event: Event | None) -> str:
     return text
 
 
-def _runbook(trouble: Trouble) -> str:
+def _runbook(subject: str, axis: Axis, rack: str) -> str:
     """What to type to know more."""
-    if trouble.axis in (Axis.LIVENESS, Axis.HEALTH):
-        return f"hbagent explain {trouble.subject}"
-    return f"hbagent incidents; hbagent racks --rack {trouble.rack}" if trouble.rack else "hbagent incidents"
+    if axis in (Axis.LIVENESS, Axis.HEALTH):
+        return f"hbagent explain {subject}"
+    return f"hbagent incidents; hbagent racks --rack {rack}" if rack else "hbagent incidents"
 
 
 def _sound(labels: dict[str, str]) -> dict[str, str]:

@@ -9,8 +9,8 @@ each member of each sink, and every difference is repaired by the next post:
   `resend_ns` everything comes back onto it.
 - One post is under way to a member at a time, with at most `POST_MAX` alerts, changes before repetitions. Whatever
   changes meanwhile is in the next one, in its newest state: a member that hangs makes no queue.
-- Each post says that what burns ends `4 * resend_ns` later, so a dead root leaves nothing that fires for ever; the end
-  of a trouble is an end in the past.
+- Each post says that what burns ends `PROMISED * resend_ns` later, so a dead root leaves nothing that fires for ever;
+  the end of a trouble is an end in the past.
 - What is over is repeated for `REPEAT_ENDED_NS`, for a member that restarts meanwhile, and is owed to a member that
   cannot be reached for `OWED_ENDED_NS`.
 - A trouble that becomes another one is two alerts: the new one begins in the post in which the old one ends.
@@ -24,7 +24,7 @@ import msgspec
 
 from .config import SinkConfig
 from .effects import PostAlerts
-from .labels import AlertText, alert_of, watchdog
+from .labels import AlertText, alert_of, flapping, watchdog
 from .messages import Posted
 from .records import Event, Trouble
 from .states import Axis
@@ -44,6 +44,9 @@ RETRY_MIN_NS = SECOND
 RETRY_MAX_NS = 30 * SECOND
 #: Firing is promised for so many repetitions: three posts may be lost.
 PROMISED = 4
+#: An end is told as so much earlier. Alertmanager judges by its own clock: where that is a millisecond behind ours, an
+#: end of just now lies ahead, and the one that it was promised before wins, minutes later.
+SKEW_NS = 10 * SECOND
 #: Wall time is told each second; until then nothing can be posted.
 _CLOCKLESS_NS = SECOND
 
@@ -132,8 +135,8 @@ class _Sink:
 
     def _end(self, key: _Key, now_wall: int) -> None:
         alert = self.alerts[key]
-        # Before the wall clock is known 0, which would mean that it burns.
-        alert.ended_wall_ns = max(now_wall, 1)
+        # Before the wall clock is known `now_wall` is 0.
+        alert.ended_wall_ns = max(now_wall, alert.starts_wall_ns, 1)
         self.ended[key] = None
         self._changed(key, alert)
         while len(self.ended) > ENDED_MAX:
@@ -217,6 +220,19 @@ class Sinks:
         found = self._sinks.get(sink)
         if found is not None:
             found.resolve((subject, axis.value), now_wall)
+
+    def flap(self, sink: str, subject: str, axis: Axis, rack: str, event_id: str, at_wall_ns: int) -> None:
+        """`subject` changes too often on `axis` to tell of each change: one alert beside those of its troubles."""
+        found = self._sinks.get(sink)
+        if found is not None:
+            text = flapping(subject, axis, rack, event_id)
+            found.fire((subject, f"flapping {axis.value}"), text, at_wall_ns, at_wall_ns)
+
+    def steady(self, sink: str, subject: str, axis: Axis, now_wall: int) -> None:
+        """That is over."""
+        found = self._sinks.get(sink)
+        if found is not None:
+            found.resolve((subject, f"flapping {axis.value}"), now_wall)
 
     def firing(self, sink: str) -> int:
         """Alerts of a sink that burn, without the watchdog."""
@@ -304,7 +320,7 @@ def _due(member: _Member) -> int:
 def _document(alert: _Alert, until_wall_ns: int, now_wall: int) -> dict[str, object]:
     """One alert of Alertmanager's API v2."""
     # A wall clock that was set back must not make an end lie ahead, nor a beginning after the end.
-    ends = min(alert.ended_wall_ns, now_wall) if alert.ended_wall_ns else until_wall_ns
+    ends = min(alert.ended_wall_ns, now_wall) - SKEW_NS if alert.ended_wall_ns else until_wall_ns
     return {
         "labels": alert.text.labels,
         "annotations": alert.text.annotations,

@@ -59,8 +59,6 @@ def test_labels_are_the_same_whether_the_event_is_at_hand_or_not() -> None:
         (trouble(Kind.NODE_SUSPECT, cause=Cause.SILENCE), "HbagentHostSuspect", "warning", "host"),
         (trouble(cause=Cause.PROCESS_EXIT), "HbagentHostDown", "warning", "host"),
         (trouble(cause=Cause.PROCESS_FROZEN), "HbagentHostDown", "warning", "host"),
-        (trouble(Kind.NODE_UNKNOWN, cause=Cause.LEADER_LOST), "HbagentHostUnknown", "warning", "host"),
-        (trouble(Kind.NODE_LEFT, cause=Cause.LEFT), "HbagentHostLeft", "warning", "host"),
         (
             trouble(Kind.HEALTH_CHANGED, Axis.HEALTH, health=Health.DEADLOCKED),
             "HbagentHealthDeadlocked",
@@ -86,11 +84,10 @@ def test_every_kind_and_health_gives_labels_that_alertmanager_takes() -> None:
                 assert re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) and value
 
 
-def test_a_flapping_node_is_one_alert_whatever_it_flaps_between() -> None:
-    flapping = event(Kind.NODE_FLAPPING)
-    first = alert_of(trouble(cause=Cause.SILENCE), flapping)
-    assert first.labels["alertname"] == "HbagentHostFlapping" and first.labels["axis"] == "liveness"
-    assert first.labels == alert_of(trouble(Kind.NODE_SUSPECT, cause=Cause.PROCESS_EXIT), flapping).labels
+def test_flapping_is_an_alert_of_its_own_for_each_axis() -> None:
+    found = [labels.flapping(NODE, axis, RACK, "7-1").labels for axis in (Axis.LIVENESS, Axis.HEALTH)]
+    assert {row["alertname"] for row in found} == {"HbagentHostFlapping"} and found[0] != found[1]
+    assert labels.flapping(LEADER, Axis.LEADER, RACK, "7-1").labels["leader"] == LEADER
 
 
 def test_a_drill_says_so_where_routes_can_see_it() -> None:

@@ -14,7 +14,7 @@ from hbagent.core.config import SinkConfig
 from hbagent.core.effects import PostAlerts
 from hbagent.core.messages import Posted
 from hbagent.core.records import Event, Trouble
-from hbagent.core.sinks import PROMISED, RETRY_MAX_NS, Sinks
+from hbagent.core.sinks import PROMISED, RETRY_MAX_NS, SKEW_NS, Sinks
 from hbagent.core.states import Axis, Cause, Kind
 from hbagent.core.units import HOUR, MINUTE, SECOND
 from hbagent.core.wallclock import rfc3339
@@ -117,7 +117,7 @@ def test_a_trouble_is_posted_at_once_and_its_end_too() -> None:
     world.step()
     assert world.members[ONE].firing(world.wall) == []
     seen = world.members[ONE].seen(DOWN)
-    assert (seen["startsAt"], seen["endsAt"]) == (rfc3339(WALL_NS), rfc3339(WALL_NS + SECOND))
+    assert seen["startsAt"] <= seen["endsAt"] == rfc3339(WALL_NS + SECOND - SKEW_NS)
 
 
 def test_what_burns_is_repeated_and_ends_by_itself_when_the_root_dies() -> None:
@@ -172,7 +172,7 @@ def test_an_end_reaches_a_member_that_was_down_when_it_came() -> None:
     world.run(40 * MINUTE)
     world.down.clear()
     world.run(MINUTE)
-    assert world.members[TWO].seen(DOWN)["endsAt"] == rfc3339(WALL_NS + SECOND)
+    assert world.members[TWO].seen(DOWN)["endsAt"] == rfc3339(WALL_NS + SECOND - SKEW_NS)
 
 
 def test_an_end_is_owed_for_an_hour_and_repeated_for_a_quarter_of_one() -> None:
@@ -198,7 +198,7 @@ def test_a_trouble_that_becomes_another_one_ends_the_old_alert_in_the_post_that_
     world.answer(post)
     begins, ends = msgspec.json.decode(post.body)
     assert (begins["labels"]["alertname"], ends["labels"]["alertname"]) == ("HbagentHostDown", "HbagentHostSuspect")
-    assert begins["startsAt"] == ends["endsAt"] == rfc3339(world.wall)
+    assert (begins["startsAt"], ends["endsAt"]) == (rfc3339(world.wall), rfc3339(world.wall - SKEW_NS))
     world.resolve()
     world.step()
     assert world.members[ONE].firing(world.wall) == []
@@ -279,6 +279,27 @@ def test_what_an_earlier_life_told_is_told_on_and_can_end() -> None:
     assert world.members[ONE].firing(world.wall) == []
 
 
+def test_an_end_lies_in_the_past_for_a_member_whose_clock_is_a_little_behind() -> None:
+    world = World()
+    world.fire()
+    world.step()
+    world.resolve()
+    world.step()
+    assert world.members[ONE].firing(world.wall - 9 * SECOND) == []
+
+
+def test_flapping_burns_beside_the_trouble_and_ends_alone() -> None:
+    world = World()
+    world.fire()
+    world.sinks.flap("am", NODE, Axis.LIVENESS, RACK, "7-2", world.wall)
+    world.step()
+    assert world.members[ONE].firing(world.wall) == [DOWN, f"HbagentHostFlapping {NODE}"]
+    world.sinks.steady("am", NODE, Axis.LIVENESS, world.wall)
+    world.sinks.steady("am", NODE, Axis.HEALTH, world.wall)
+    world.step()
+    assert world.members[ONE].firing(world.wall) == [DOWN]
+
+
 def test_nothing_is_posted_before_the_wall_clock_is_known() -> None:
     world = World()
     told = Trouble(subject=NODE, axis=Axis.LIVENESS, rack=RACK, incident="i1", kind=Kind.NODE_DEAD)
@@ -299,7 +320,7 @@ def test_a_wall_clock_that_is_set_back_ends_nothing_later_and_begins_nothing_in_
     back = world.wall - HOUR
     (post,) = world.sinks.wake(world.now, back)
     (alert,) = msgspec.json.decode(post.body)
-    assert alert["startsAt"] == alert["endsAt"] == rfc3339(back)
+    assert alert["startsAt"] == alert["endsAt"] == rfc3339(back - SKEW_NS)
 
 
 def test_other_settings_bring_what_burns_to_a_new_member_and_forget_sinks_that_are_gone() -> None:
