@@ -25,12 +25,12 @@ import msgspec
 import zmq
 
 from hbagent.cli import EXIT_USAGE
-from hbagent.core.messages import AnswerPage, Query
+from hbagent.core.messages import AnswerPage, Order, Query
 from hbagent.core.units import MILLISECOND, MINUTE, SECOND, parse_duration, seconds, show_duration
 from hbagent.role.settings import AgentSettings, ConfigError, LeaderSettings, load_any, values
 from hbagent.role.settings.document import parse, read_text
 from hbagent.transport.sockets import EndpointError, query_dealer
-from hbagent.wire import codec
+from hbagent.wire import codec, rules
 from hbagent.wire.pages import AnswerAssembly
 
 from .answers import Row, of_racks
@@ -215,6 +215,20 @@ class Asker:
 
         Raises Unanswered when none came in time or it made no sense, Denied when the daemon refused.
         """
+        return self._exchanged(lambda id: Query(id=id, what=what, node=node, limit=limit, after=after, **more))
+
+    def order(self, what: str, **fields: Any) -> Any:
+        """The answer to one order of `core.messages.Order`, as plain JSON values. Raises as `ask`, and Denied for what
+        nobody would read.
+
+        One that was not answered may have been carried out: whoever orders again should look first.
+        """
+        fault = rules.broken(Order(id=0, what=what, **fields))
+        if fault:
+            raise Denied(f"no such order: {fault}")
+        return self._exchanged(lambda id: Order(id=id, what=what, **fields))
+
+    def _exchanged(self, message_of: Callable[[int], Query | Order]) -> Any:
         if not self._met:
             # libzmq would wait in silence for a socket that is not there.
             obstacle = why_closed(self.target.endpoint)
@@ -222,12 +236,12 @@ class Asker:
                 raise self.unanswered(obstacle)
         self._asked += 1
         self._met = False
-        query = Query(id=self._asked, what=what, node=node, limit=limit, after=after, **more)
+        message = message_of(self._asked)
         try:
-            self._socket.send(codec.encode(query), zmq.NOBLOCK)
+            self._socket.send(codec.encode(message), zmq.NOBLOCK)
         except zmq.Again:
             raise self.unanswered("it takes no more questions") from None
-        document = self._document(AnswerAssembly(query.id))
+        document = self._document(AnswerAssembly(message.id))
         self._met = True
         return document
 

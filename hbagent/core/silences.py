@@ -90,8 +90,7 @@ class _Entry:
 
     def look(self, now_wall: int, back_ns: int) -> None:
         """Take in that it is `now_wall`, and that the clock stepped back by `back_ns`, 0 for not at all."""
-        if back_ns:
-            self.closes = self.closes - back_ns if self.closes > now_wall + back_ns else _NEVER
+        self.closes -= back_ns
         silence = self.silence
         newest = min(now_wall, silence.ends_wall_ns - 1)
         begins = self._every.latest(newest) if self._every else silence.begins_wall_ns

@@ -48,6 +48,7 @@ TYPES: dict[int, type[m.WireMessage]] = {
     0x25: m.DrillBegun,
     0x30: m.Query,
     0x31: m.AnswerPage,
+    0x32: m.Order,
 }
 
 #: Everything that reading hostile msgpack can raise: bad text is a ValueError, deep nesting a RecursionError.

@@ -23,6 +23,10 @@ PAGES_MAX = 1024
 EVIDENCE_BODY_MAX = 32 * 1024
 #: A version, a boot id, a reason: kept by the receiver for each peer, so a peer must not choose how much.
 WORD_LENGTH_MAX = 256
+#: Why an operator wants something: a few sentences, kept and shown as they are.
+REASON_LENGTH_MAX = 1000
+#: Globs of one kind in an order, and characters of each; the root takes no more of them anyway.
+ORDER_GLOBS_MAX = 256
 #: Numeric IPv4 or IPv6, with a zone at most; what it stands for is the socket's to judge.
 _ADDRESS = re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?=[^%]*:)[0-9a-fA-F:.]{2,45}(?:%[A-Za-z0-9._-]{1,15})?)")
 #: Length of an agreed key for signed echo requests.
@@ -239,9 +243,22 @@ def _query(query: m.Query) -> str:
         return "node is not a name"
     if query.rack and not is_rack(query.rack):
         return "rack is not a name"
-    if max(map(len, (query.app, query.bundle, query.drill, query.event))) > WORD_LENGTH_MAX:
-        return f"app, bundle, drill or event over {WORD_LENGTH_MAX} characters"
+    words = (query.what, query.app, query.bundle, query.drill, query.event, query.incident, query.life)
+    if max(map(len, words)) > WORD_LENGTH_MAX:
+        return f"a word over {WORD_LENGTH_MAX} characters"
     return "negative id, limit or after" if _negative(query.id, query.limit, query.after) else ""
+
+
+def _order(order: m.Order) -> str:
+    if max(len(order.what), len(order.target), len(order.every)) > WORD_LENGTH_MAX:
+        return f"a word over {WORD_LENGTH_MAX} characters"
+    if len(order.reason) > REASON_LENGTH_MAX:
+        return f"reason over {REASON_LENGTH_MAX} characters"
+    for globs in (order.nodes, order.racks, order.causes, order.kinds):
+        if len(globs) > ORDER_GLOBS_MAX or any(len(glob) > WORD_LENGTH_MAX for glob in globs):
+            return f"over {ORDER_GLOBS_MAX} globs, or one over {WORD_LENGTH_MAX} characters"
+    numbers = (order.id, order.begins_wall_ns, order.ends_wall_ns, order.length_ns)
+    return "negative id, time or length" if _negative(*numbers) else ""
 
 
 def _answer_page(page: m.AnswerPage) -> str:
@@ -272,5 +289,6 @@ _RULES: dict[type, Callable[[Any], str]] = {
     m.Transitions: _transitions,
     m.TransitionsAck: _transitions_ack,
     m.Query: _query,
+    m.Order: _order,
     m.AnswerPage: _answer_page,
 }

@@ -25,7 +25,7 @@ from .refusal import Reason, Refusal, refuse
 
 MAGIC = b"HB"
 MAJOR = 1
-MINOR = 1
+MINOR = 2
 
 #: Longest frame. CURVE adds 33 bytes; sockets are closed on a peer that sends more than this, before it is read.
 FRAME_SIZE_MAX = 65536

@@ -63,6 +63,15 @@ def test_each_further_trouble_puts_the_end_off() -> None:
     assert flapping.steady(later) == [(NODE, Axis.LIVENESS)]
 
 
+def test_however_bad_it_was_it_is_over_within_four_half_lives() -> None:
+    flapping = Flapping(CONFIG)
+    for i in range(1000):
+        flapping.trouble(NODE, Axis.LIVENESS, i * SECOND)
+    quiet = 999 * SECOND + QUIET_HALF_LIVES * CONFIG.half_life_ns
+    assert flapping.steady(quiet - MINUTE) == []
+    assert flapping.steady(quiet + 1) == [(NODE, Axis.LIVENESS)]
+
+
 def test_liveness_and_health_flap_apart() -> None:
     flapping = Flapping(CONFIG)
     begin(flapping, axis=Axis.HEALTH)

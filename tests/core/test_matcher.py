@@ -41,6 +41,13 @@ def test_what_is_no_wildcard_stands_for_itself(text: str) -> None:
     assert Glob("*" + pattern + "*").fits("y" + text + "x")
 
 
+def test_no_character_is_used_twice() -> None:
+    assert not Glob("ab*ba").fits("aba")
+    assert Glob("ab*ba").fits("abba")
+    assert not Glob("a*b*b").fits("ab")
+    assert Glob("a*b*b").fits("abb")
+
+
 def test_upper_and_lower_case_differ() -> None:
     assert not fits_node("WEB3")
     assert fits_node("web3")

@@ -91,6 +91,15 @@ def test_a_silence_of_a_cause_or_a_kind_covers_that_alone() -> None:
     assert covering(silences, NOON, kind="rack-dark") == ""
 
 
+def test_a_silence_covers_at_once_what_was_asked_about_before() -> None:
+    silences = Silences()
+    assert covering(silences, NOON) == ""
+    silences.add(order(), "ops", NOON)
+    assert covering(silences, NOON) == "s1"
+    silences.end("s1", "ops", NOON)
+    assert covering(silences, NOON) == ""
+
+
 def test_a_maintenance_is_named_before_a_silence_and_the_longer_one_first() -> None:
     silences = Silences()
     silences.add(order(length_ns=9 * HOUR), "ops", NOON)
@@ -204,6 +213,15 @@ def test_one_that_is_made_within_its_own_window_covers_what_is_left_of_it() -> N
     )
     assert later.next_change(NOON) == NOON + DAY
     assert covering(later, NOON + DAY) == "s1"
+
+
+def test_a_window_that_is_open_when_the_silence_ends_closes_with_it() -> None:
+    silences = Silences()
+    ends = MIDNIGHT + 2 * DAY
+    silences.add(order(every="daily 23:00", ends_wall_ns=ends, length_ns=2 * HOUR), "ops", NOON)
+    assert covering(silences, ends - 1) == "s1"
+    assert covering(silences, ends) == ""
+    assert silences.next_change(ends) is None
 
 
 def test_windows_that_touch_are_one() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hbagent.core import messages as m
 from hbagent.wire import codec
 from hbagent.wire.refusal import Reason, Refusal
-from hbagent.wire.rules import EVIDENCE_BODY_MAX, PAGES_MAX, broken
+from hbagent.wire.rules import EVIDENCE_BODY_MAX, ORDER_GLOBS_MAX, PAGES_MAX, REASON_LENGTH_MAX, broken
 
 from . import samples
 
@@ -103,6 +103,21 @@ BREACHES: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("query", ("limit",), -1),
     ("query", ("app",), "a" * 257),
     ("query", ("bundle",), "b" * 257),
+    ("query", ("what",), "w" * 257),
+    ("query", ("incident",), "i" * 257),
+    ("query", ("life",), "l" * 257),
+    ("order", ("id",), -1),
+    ("order", ("what",), "w" * 257),
+    ("order", ("target",), "t" * 257),
+    ("order", ("every",), "e" * 257),
+    ("order", ("reason",), "r" * (REASON_LENGTH_MAX + 1)),
+    ("order", ("nodes",), ["n"] * (ORDER_GLOBS_MAX + 1)),
+    ("order", ("racks", 0), "r" * 257),
+    ("order", ("causes",), ["c"] * (ORDER_GLOBS_MAX + 1)),
+    ("order", ("kinds", 0), "k" * 257),
+    ("order", ("begins_wall_ns",), -1),
+    ("order", ("ends_wall_ns",), -1),
+    ("order", ("length_ns",), -1),
     ("answer-page", ("page",), -1),
 ]
 
