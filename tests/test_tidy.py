@@ -31,6 +31,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "demo": ("core", "wire", "offspring", *EDGES, "role", "sim"),
     "bench": ("core", "wire", "offspring", *EDGES, "role", "sim", "demo"),
     "cli": ("core", "wire", "offspring", *EDGES, "role", "sim", "demo", "bench"),
+    # A command of its own floor, which `cli` knows by name only: it is an extra, and nothing may need it.
+    "console": ("core", "cli"),
     "__main__": ("cli",),
     "__init__": (),
     # For other people's programs: it needs nothing of ours.

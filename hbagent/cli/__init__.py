@@ -36,6 +36,7 @@ COMMANDS = (
     ("root", "hbagent.cli.root_cmd", "run the root"),
     ("demo", "hbagent.cli.demo_cmd", "run a whole datacenter on this host"),
     ("status", "hbagent.cli.status_cmd", "what is wrong now; the exit code says how bad"),
+    ("console", "hbagent.console.console_cmd", "watch everything on a full screen, and act on it"),
     ("nodes", "hbagent.cli.nodes_cmd", "list the nodes"),
     ("racks", "hbagent.cli.racks_cmd", "list the racks"),
     ("events", "hbagent.cli.events_cmd", "list what happened"),

@@ -17,7 +17,8 @@ TEXT_LENGTH_MAX = 500
 #: A column that is cut leaves at least this much, or it says nothing.
 CUT_LENGTH_MIN = 12
 
-_COLOURS = {"bad": "1;31", "warn": "33", "unknown": "35", "good": "32", "away": "2", "dim": "2", "bold": "1"}
+#: The SGR codes of each tone.
+TONES = {"bad": "1;31", "warn": "33", "unknown": "35", "good": "32", "away": "2", "dim": "2", "bold": "1"}
 
 
 class Screen(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +33,7 @@ class Screen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cell(NamedTuple):
-    """A text and its tone, one of `_COLOURS`."""
+    """A text and its tone, one of `TONES`."""
 
     text: str
     tone: str = ""
@@ -65,7 +66,7 @@ def _shown(character: str, unicode: bool) -> str:
 
 def paint(text: str, tone: str, screen: Screen) -> str:
     """`text` in the colour of a tone, where the screen has colours."""
-    return f"\x1b[{_COLOURS[tone]}m{text}\x1b[0m" if screen.colour and tone and text else text
+    return f"\x1b[{TONES[tone]}m{text}\x1b[0m" if screen.colour and tone and text else text
 
 
 def cut(text: str, screen: Screen, used: int = 0) -> str:

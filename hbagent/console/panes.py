@@ -1,0 +1,199 @@
+"""What stands in a pane, line by line, and which line is chosen. Pure.
+
+A pane asks for the lines that it has room for, so ten thousand problems cost as much as twenty. The chosen line is
+remembered by what it stands for, not by its place: when the list moves under the cursor, the cursor moves along. Only
+at the very top, where it has not been moved yet, does it stay at the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from hbagent.cli.answers import Row, number, word
+from hbagent.cli.grid import Cell, Screen, clean
+from hbagent.cli.render import age, clock
+from hbagent.core.states import IncidentState, Liveness
+
+from .lines import Line, Spans, Target, columns, fitted, word_of
+from .model import Host
+
+_Item = TypeVar("_Item")
+
+
+class Listing(Protocol):
+    """What a pane shows."""
+
+    def title(self, width: int) -> Spans:
+        """The line above."""
+
+    def count(self, width: int) -> int:
+        """How many lines there are at a width."""
+
+    def line(self, at: int, width: int) -> Spans:
+        """One of them; the chosen one is marked."""
+
+    def cursor(self, width: int) -> int:
+        """Which line is chosen."""
+
+    def move(self, across: int, down: int, width: int) -> None:
+        """Choose another: so many columns to the right, so many lines down."""
+
+    def target(self) -> Target | None:
+        """What the chosen line stands for."""
+
+
+def mark(chosen: bool, screen: Screen) -> str:
+    """In front of a line: whether it is chosen, without any colour."""
+    return ("▶" if screen.unicode else ">") if chosen else " "
+
+
+class Rows(Generic[_Item]):
+    """A list with one line an item."""
+
+    def __init__(self, screen: Screen, key: Callable[[_Item], Target | None]) -> None:
+        self.screen = screen
+        self.items: Sequence[_Item] = ()
+        self._key = key
+        self._at = 0
+
+    def show(self, items: Sequence[_Item]) -> None:
+        """Have other items; what was chosen stays chosen, if it is still there."""
+        if self._at and self._at < len(self.items):
+            chosen = self._key(self.items[self._at])
+            if self._at >= len(items) or self._key(items[self._at]) != chosen:
+                self._at = next((at for at, item in enumerate(items) if self._key(item) == chosen), self._at)
+        self.items = items
+        self._at = min(self._at, max(0, len(items) - 1))
+
+    def count(self, width: int) -> int:
+        """One line an item."""
+        return len(self.items)
+
+    def cursor(self, width: int) -> int:
+        """The chosen item."""
+        return self._at
+
+    def move(self, across: int, down: int, width: int) -> None:
+        """Up and down; there is nothing to the side."""
+        self._at = max(0, min(len(self.items) - 1, self._at + down))
+
+    def target(self) -> Target | None:
+        """What the chosen item stands for."""
+        return self._key(self.items[self._at]) if self.items else None
+
+    def line(self, at: int, width: int) -> Spans:
+        """One item behind its mark."""
+        chosen = at == self._at
+        pieces = fitted([Cell(mark(chosen, self.screen)), *self.cells(self.items[at], width - 1)], width, self.screen)
+        return [Cell(text, f"{tone} chosen".strip()) for text, tone in pieces] if chosen else pieces
+
+    def cells(self, item: _Item, width: int) -> Spans:
+        """An item in a width."""
+        raise NotImplementedError
+
+
+class Problems(Rows[Host]):
+    """Hosts with trouble."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(screen, lambda host: Target("node", host.name))
+        self.sort = ""
+        self.now = 0.0
+        #: Wall time of the newest answer.
+        self.at = ""
+        self.total = 0
+
+    def title(self, width: int) -> Spans:
+        """How many, and by what they are sorted."""
+        arrow = "▼" if self.screen.unicode else "v"
+        shown = f"{len(self.items)} of {self.total}" if len(self.items) != self.total else f"{self.total}"
+        return [Cell(f" Problems ({shown})", "bold"), Cell(f"  by {self.sort} {arrow}", "dim")]
+
+    def cells(self, item: Host, width: int) -> Spans:
+        """Name, state, age, cause, since and what is known."""
+        wide = width >= 90
+        name = min(max(12, (width - 24) // 2), 40 if wide else 26)
+        widths = (name, 12, 6, 15, 9 if wide else 0, max(0, width - name - 12 - 6 - 15 - 4 - (10 if wide else 0)))
+        heard = None if item.heard is None else max(0.0, self.now - item.heard)
+        # The age of a host that lives is not told again and again.
+        old = "-" if item.liveness == Liveness.ALIVE.value else age(heard)
+        name_text = clean(item.name, self.screen)
+        if len(name_text) > name:
+            name_text = ("…" if self.screen.unicode else "...") + name_text[
+                -(name - (1 if self.screen.unicode else 3)) :
+            ]
+        notes = [item.covered and f"({item.covered})", "(flapping)" if item.flapping else "", item.text]
+        cells = (
+            Cell(name_text),
+            word_of(item, self.screen),
+            Cell(old.rjust(6)),
+            Cell(clean(item.cause, self.screen) or "-"),
+            Cell(clock(item.since, self.at, self.screen)),
+            Cell(clean(" ".join(filter(None, notes)), self.screen)),
+        )
+        return columns(cells, widths, self.screen)
+
+
+_INCIDENT_TONES = {
+    IncidentState.FIRING.value: ("bad", ("✗", "x")),
+    IncidentState.ACKNOWLEDGED.value: ("warn", ("!", "!")),
+    IncidentState.RESOLVED.value: ("good", ("✓", "+")),
+}
+
+
+def incident_word(incident: Row, screen: Screen) -> Cell:
+    """Where an incident stands: "✗ firing", "- silenced"."""
+    state = word(incident, "state")
+    tone, symbols = _INCIDENT_TONES.get(state, ("unknown", ("?", "?")))
+    if state != IncidentState.RESOLVED.value:
+        for key, told in (("inhibited_by", "inhibited"), ("silenced_by", "silenced")):
+            if incident.get(key):
+                return Cell(f"- {told}", "dim")
+    return Cell(f"{symbols[0 if screen.unicode else 1]} {clean(state, screen) or '?'}", tone)
+
+
+class Incidents(Rows[Row]):
+    """Incidents that are not over."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(screen, lambda incident: Target("incident", word(incident, "incident")))
+
+    def title(self, width: int) -> Spans:
+        """How many."""
+        return [Cell(f" Incidents ({len(self.items)})", "bold")]
+
+    def cells(self, item: Row, width: int) -> Spans:
+        """Id, state, age, how many burn, and what it is about."""
+        burning, count = number(item, "burning") or 0, number(item, "count") or 0
+        about = word(item, "text") or " ".join(filter(None, (word(item, "rack"), word(item, "cause"))))
+        widths = (6, 14, 6, 8, max(0, width - 6 - 14 - 6 - 8 - 4))
+        cells = (
+            Cell(clean(word(item, "incident"), self.screen)),
+            incident_word(item, self.screen),
+            Cell(age(number(item, "age_s"), "?").rjust(6)),
+            Cell(f"{burning:.0f}/{count:.0f}".rjust(7)),
+            Cell(clean(about, self.screen)),
+        )
+        return columns(cells, widths, self.screen)
+
+
+class Page(Rows[Line]):
+    """A page of text; some of its lines lead further."""
+
+    def __init__(self, screen: Screen, head: str) -> None:
+        super().__init__(screen, lambda line: line.target)
+        self.head = head
+
+    def show(self, items: Sequence[Line]) -> None:
+        """Have other lines; the cursor stays where it is, for a text has no lines that could be told apart."""
+        self.items = items
+        self._at = min(self._at, max(0, len(items) - 1))
+
+    def title(self, width: int) -> Spans:
+        """What it is about."""
+        return [Cell(f" {clean(self.head, self.screen)}", "bold")]
+
+    def cells(self, item: Line, width: int) -> Spans:
+        """The line as it is."""
+        return item.spans
