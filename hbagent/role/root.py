@@ -36,7 +36,8 @@ from hbagent.core.root import RootCore
 from hbagent.core.views import events_view
 from hbagent.hooks import runner
 from hbagent.store.claim import ClaimedError
-from hbagent.store.history import History, HistoryError
+from hbagent.store.history import HistoryError
+from hbagent.store.sqlite import SqliteHistory
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
 from hbagent.transport.connections import Connections
@@ -83,7 +84,7 @@ class Root:
         keys = None if settings.security.plain or settings.security.key is None else load_secret(settings.security.key)
         leaders = dict.fromkeys(leader for rack in settings.core.racks for leader in rack.leaders)
         self._allowed = Allowed(settings.security, Role.LEADER, leaders, self._log.write, operators=settings.operators)
-        self._history = History(settings.state_dir / "history.sqlite")
+        self._history = SqliteHistory(settings.state_dir / "history.sqlite")
         restored, failure = self._restore()
         self._restored = not failure
         #: Added to the core's numbering of events: what the store already had when it could be opened only later.

@@ -13,7 +13,7 @@ from hbagent.cli import main
 from hbagent.cli.events_cmd import add_arguments, follow
 from hbagent.cli.query import Asker, Target
 from hbagent.core.units import SECOND
-from hbagent.store.history import History
+from hbagent.store.sqlite import SqliteHistory
 from tests.cli.answering import LEADER1, RACK1, Daemon, calm_root, dying, leader_core
 
 NOW = 100 * SECOND
@@ -24,7 +24,7 @@ DEATH = ["node-suspect", "node-dead"]
 @pytest.fixture
 def daemon(socket_dir: Path, tmp_path: Path) -> Iterator[Daemon]:
     """A root whose four nodes have joined."""
-    history = History(tmp_path / "history.sqlite")
+    history = SqliteHistory(tmp_path / "history.sqlite")
     history.restore()
     with Daemon(calm_root(NOW, history), socket_dir, NOW, history) as running:
         yield running

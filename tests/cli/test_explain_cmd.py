@@ -10,7 +10,7 @@ import pytest
 
 from hbagent.cli import main
 from hbagent.core.units import SECOND
-from hbagent.store.history import History
+from hbagent.store.sqlite import SqliteHistory
 from tests.cli.answering import LEADER1, RACK1, Daemon, calm_root, dying, leader_core
 
 NOW = 100 * SECOND
@@ -20,7 +20,7 @@ NODE1 = f"{RACK1}/node1"
 @pytest.fixture
 def daemon(socket_dir: Path, tmp_path: Path) -> Iterator[Daemon]:
     """A root at which a node has died."""
-    history = History(tmp_path / "history.sqlite")
+    history = SqliteHistory(tmp_path / "history.sqlite")
     history.restore()
     with Daemon(calm_root(NOW, history), socket_dir, NOW, history) as running:
         running.tell(LEADER1, dying())

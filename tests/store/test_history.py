@@ -32,9 +32,10 @@ from hbagent.core.records import (
 )
 from hbagent.core.states import Cause, Health, Kind, Liveness
 from hbagent.core.units import SECOND
-from hbagent.store import history as history_module
+from hbagent.store import sqlite as history_module
 from hbagent.store.failpoint import EXIT_STATUS, POINTS
-from hbagent.store.history import EVENTS_READ_MAX, VERDICTS_PER_RACK_MAX, History, HistoryError
+from hbagent.store.history import EVENTS_READ_MAX, VERDICTS_PER_RACK_MAX, HistoryError
+from hbagent.store.sqlite import SqliteHistory as History
 
 ROOT = Path(__file__).parents[2]
 
@@ -290,9 +291,9 @@ def test_runs_that_are_over_make_room_and_owed_ones_never(path: Path) -> None:
 
 def test_each_commit_is_synced(history: History) -> None:
     """With synchronous=NORMAL a power loss could take back what was acknowledged; no test can pull the plug."""
-    assert history._connection is not None
-    assert history._connection.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert history._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert history._open_database is not None
+    assert history._open_database.connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert history._open_database.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_two_processes_cannot_use_one_store(history: History, path: Path) -> None:
@@ -342,8 +343,8 @@ def test_the_newest_verdicts_of_a_quiet_rack_outlive_the_events_of_a_noisy_one(p
 
 def test_a_verdict_that_is_told_late_takes_the_place_of_none(history: History) -> None:
     history.commit(Batch(events=(verdict(1, 1), msgspec.structs.replace(verdict(2, 1), late=True))))
-    assert history._connection is not None
-    assert history._connection.execute("SELECT sequence FROM verdicts").fetchall() == [(1,)]
+    assert history._open_database is not None
+    assert history._open_database.connection.execute("SELECT sequence FROM verdicts").fetchall() == [(1,)]
 
 
 def test_a_conviction_that_is_folded_is_in_the_tally_alone(history: History, path: Path) -> None:
