@@ -7,7 +7,8 @@ import argparse
 from . import query, terminal
 from .answers import Row, number, row, rows, seconds_between, word
 from .grid import Cell, Column, Grid, Screen, clean
-from .render import age, as_json
+from .pieces import age
+from .render import as_json
 
 #: Node-hours below which no rate is told: one mistake in an hour would read as 8,766 in a year.
 _ENOUGH_HOURS = 24.0

@@ -13,7 +13,7 @@ from hbagent.core.units import show_duration
 
 from .answers import Row, number, row, rows, word
 from .grid import Cell, Column, Grid, Screen, clean, paint
-from .render import state_cell
+from .pieces import state_cell
 
 #: Threads and stacks that are shown, frames of each, and lines of a section; json has all of them.
 THREADS_SHOWN = 20

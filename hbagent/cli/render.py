@@ -13,7 +13,7 @@ from typing import Any
 
 from hbagent.core.names import short_of
 from hbagent.core.states import Health, Liveness, RackState
-from hbagent.core.units import seconds, show_duration
+from hbagent.core.units import show_duration
 
 from .answers import (
     TROUBLES,
@@ -33,6 +33,8 @@ from .answers import (
     word,
 )
 from .grid import Cell, Column, Grid, Screen, clean, cut, paint
+from .incidents import incident_lines, marks_text
+from .pieces import TONES_OF, age, clock, is_told, state_cell
 
 #: Data older than this is marked: a leader tells its state each second and loses its lease after five.
 STALE_S = 5.0
@@ -45,49 +47,10 @@ PART_MAX = 24
 #: A probe's figures on its line: the others are in the JSON.
 MEASURES_MAX = 6
 
-_SYMBOLS = {"bad": ("✗", "x"), "warn": ("!", "!"), "unknown": ("?", "?"), "good": ("✓", "+"), "away": ("-", "-")}
-_TONES = {
-    **dict.fromkeys(("ALIVE", "OK"), "good"),
-    **dict.fromkeys(("SUSPECT", "WARNING", "STALLED", "DEGRADED"), "warn"),
-    **dict.fromkeys(("DEAD", "CRITICAL", "DEADLOCKED", "DARK"), "bad"),
-    **dict.fromkeys(("UNKNOWN", "LEADER-LOST"), "unknown"),
-    "LEFT": "away",
-}
 _VERDICTS = {0: "OK", 1: "WARNING", 2: "CRITICAL", 3: "UNKNOWN"}
 
 
-# ---- pieces --------------------------------------------------------------------------------------------------
-
-
-def state_cell(state: str, screen: Screen) -> Cell:
-    """A state as symbol and word: "✗ DEAD"."""
-    tone = _TONES.get(state, "unknown")
-    return Cell(f"{_symbol(tone, screen)} {clean(state, screen)}", tone)
-
-
-def _symbol(tone: str, screen: Screen) -> str:
-    return _SYMBOLS[tone][0 if screen.unicode else 1]
-
-
-def age(value_s: float | None, missing: str = "never") -> str:
-    """Seconds for people: "85ms", "1.2s", "3m05s"."""
-    if value_s is None:
-        return missing
-    return show_duration(seconds(value_s)) if value_s >= 0.001 else "0ms"
-
-
-def clock(at: str, now: str, screen: Screen) -> str:
-    """An RFC 3339 time as short as it can be told: "12:00:03Z" on the day of `now`, else "2026-11-20 12:00Z"."""
-    if not _is_told(at):
-        return "-"
-    if seconds_between(at, at) is None:
-        return clean(at, screen)
-    return f"{at[11:19]}Z" if at[:10] == now[:10] else f"{at[:10]} {at[11:16]}Z"
-
-
-def _is_told(at: str) -> bool:
-    """False for the time 0, by which a daemon says that it does not know."""
-    return bool(at) and not at.startswith("1970-01-01T00:00:00")
+# ---- documents -----------------------------------------------------------------------------------------------
 
 
 def as_json(document: Any) -> str:
@@ -106,8 +69,13 @@ def as_json_line(document: Any) -> str:
 def status_lines(
     document: Row, code: int, screen: Screen, wide: bool = False, nodes: Sequence[Row] | None = None
 ) -> list[str]:
-    """The whole answer to "what is wrong?": verdict, racks, then problems with the worst first, or other `nodes`."""
+    """The whole answer to "what is wrong?": verdict, incidents, racks, then problems with the worst first, or other
+    `nodes`."""
     head = [*_verdict_lines(document, code, screen), *_about_lines(document, screen)]
+    incidents = rows(document, "incidents")
+    if incidents:
+        room = None if screen.height is None else max(LINES_MIN, (screen.height - len(head)) // 3)
+        head += ["", *incident_lines(incidents, word(row(document, "root"), "at"), screen, wide, room)]
     racks = rows(document, "racks")
     problems = [node for node, _ in troubled(document)] if nodes is None else nodes
     room = None if screen.height is None else screen.height - len(head) - 1
@@ -135,7 +103,7 @@ def _verdict_lines(document: Row, code: int, screen: Screen) -> list[str]:
     verdict = _VERDICTS[code]
     text = f"{state_cell(verdict, screen).text}: {_summary(document, screen)}"
     lines = textwrap.wrap(text, screen.width, subsequent_indent="  ") if screen.width else [text]
-    return [paint(line, _TONES[verdict], screen) for line in lines]
+    return [paint(line, TONES_OF[verdict], screen) for line in lines]
 
 
 def _summary(document: Row, screen: Screen) -> str:
@@ -255,7 +223,7 @@ def rack_cells(rack: Row, screen: Screen, wide: bool = False) -> list[Cell]:
 
 def _count_cell(counts: Row, liveness: str) -> Cell:
     count = number(counts, liveness) or 0
-    tone = _TONES[liveness] if count and liveness != "ALIVE" else "dim" if not count else ""
+    tone = TONES_OF[liveness] if count and liveness != "ALIVE" else "dim" if not count else ""
     return Cell(f"{count:.0f}", tone)
 
 
@@ -318,9 +286,11 @@ def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[
         Cell(clean(word(node, "node"), screen) or "-"),
         state_cell(liveness_of(node), screen),
         _health_cell(node, screen),
-        Cell(clean(word(node, "cause") or _part_name(worst), screen) or "-"),
+        Cell(
+            clean(", ".join(filter(None, (word(node, "cause") or _part_name(worst), marks_text(node)))), screen) or "-"
+        ),
         Cell(age(number(node, "age_s"))),
-        Cell(clean(since, screen) if wide and _is_told(since) else clock(since, now, screen)),
+        Cell(clean(since, screen) if wide and is_told(since) else clock(since, now, screen)),
     ]
     if wide:
         cells += [
@@ -418,7 +388,7 @@ def event_cells(event: Row, screen: Screen) -> list[Cell]:
 
 
 def _event_tone(event: Row) -> str:
-    return _TONES.get(_change_of(event)[2], "")
+    return TONES_OF.get(_change_of(event)[2], "")
 
 
 def _change_of(event: Row) -> tuple[str, str, str]:
@@ -501,7 +471,7 @@ def _state_lines(node: Row, rack: Row, screen: Screen, now: str) -> list[str]:
     cause = clean(word(node, "cause"), screen)
     since = word(node, "since")
     text = f"{clean(word(node, 'node'), screen)} is {paint(*liveness, screen)}{f' ({cause})' if cause else ''}"
-    if _is_told(since):
+    if is_told(since):
         ago = seconds_between(since, now)
         text += f" since {clean(since, screen)}{f', {age(ago)} ago' if ago is not None else ''}"
     heard = number(node, "age_s")
