@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 
 from hbagent.cli import EXIT_USAGE
-from hbagent.role.settings import AgentSettings, ConfigError, LeaderSettings, Settings, load_any
+from hbagent.role.settings import AgentSettings, AnySettings, ConfigError, LeaderSettings, OperatorSettings, load_any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `check-config`."""
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="config file of an agent, leader or root")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", type=Path, help="config file of an agent, leader, root or operator"
+    )
     parser.epilog = "Keys, allow-list and hooks that a file names are looked at by: hbagent doctor --config FILE"
 
 
@@ -34,8 +36,10 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def owner(settings: Settings) -> str:
+def owner(settings: AnySettings) -> str:
     """Whose settings these are: "leader dc1/rack07-leader1"."""
+    if isinstance(settings, OperatorSettings):
+        return f"operator of {settings.connect}"
     if isinstance(settings, AgentSettings):
         return f"agent {settings.core.node}"
     role = "leader" if isinstance(settings, LeaderSettings) else "root"

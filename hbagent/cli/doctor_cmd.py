@@ -13,11 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from hbagent.role.settings import ConfigError, load_any
+from hbagent.role.settings import ConfigError, OperatorSettings, RootSettings, load_any
 
 from . import terminal
 from .checks import FAIL, OK, WARN, Finding, daemon_findings, host_findings, name_of, role_of
 from .grid import Screen, clean, paint
+from .operator_checks import operator_findings, port_findings
 from .query import CONFIG_VARIABLE
 from .render import as_json
 
@@ -75,8 +76,14 @@ def examine(files: Iterable[Path]) -> Iterator[Finding]:
             for problem in error.problems:
                 yield Finding(FAIL, "config", f"{problem}: mend it; hbagent check-config {file} tells when it is right")
             continue
+        if isinstance(settings, OperatorSettings):
+            yield Finding(OK, "config", f"{file}: operator of {settings.connect}")
+            yield from operator_findings(settings, file)
+            continue
         yield Finding(OK, "config", f"{file}: {role_of(settings)} {name_of(settings)}")
         yield from daemon_findings(settings, file)
+        if isinstance(settings, RootSettings):
+            yield from port_findings(settings)
 
 
 def finding_lines(finding: Finding, screen: Screen) -> list[str]:

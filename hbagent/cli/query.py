@@ -1,10 +1,11 @@
-"""Asking a root or a leader: one question on its unix socket, one answer as plain dicts and lists.
+"""Asking a root or a leader: one question on its unix socket or operators' port, one answer as plain dicts and lists.
 
 The answer stays undecoded JSON values on purpose. A console may be older or newer than the daemon it asks; it shows
 what it knows and passes the rest on, so nothing here insists on a schema (see `answers`).
 
-Whom to ask is a config file of a root or a leader, which names the socket, or the socket itself. A leader answers
-the same questions for its own racks, so every command goes on working beside a root that is gone.
+Whom to ask is a config file of a root or a leader, which names the socket, or the socket itself; from another host it
+is the root's operators' port, with a key (`remote`), or the operator's own file, which says both. A leader answers the
+same questions for its own racks, so every command goes on working beside a root that is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import zmq
 from hbagent.cli import EXIT_USAGE
 from hbagent.core.messages import AnswerPage, Order, Query
 from hbagent.core.units import MILLISECOND, MINUTE, SECOND, parse_duration, seconds, show_duration
-from hbagent.role.settings import AgentSettings, ConfigError, LeaderSettings, load_any, values
+from hbagent.role.settings import AgentSettings, ConfigError, LeaderSettings, OperatorSettings, load_any, values
 from hbagent.role.settings.document import parse, read_text
 from hbagent.transport.sockets import EndpointError, query_dealer
 from hbagent.wire import codec, rules
@@ -35,12 +36,15 @@ from hbagent.wire.pages import AnswerAssembly
 
 from .answers import Row, of_racks
 from .grid import Screen, clean
+from .remote import KeyProblem, Line, server_key, unreachable
 
 #: Nobody answered, so nothing is known: the exit code of UNKNOWN.
 EXIT_UNREACHABLE = 3
 #: Tried in this order when nothing else names a config file: a host with a root is asked for everything.
 DEFAULT_CONFIGS = (Path("/etc/hbagent/root.toml"), Path("/etc/hbagent/leader.toml"))
 CONFIG_VARIABLE = "HBAGENT_CONFIG"
+#: An operator's own file, below the directory for such files. What somebody wrote for themselves comes before those.
+OWN_CONFIG = Path("hbagent", "operator.toml")
 #: A daemon answers from memory within milliseconds; two seconds also cover one that is starved of CPU.
 TIMEOUT_DEFAULT = "2s"
 #: The whole of an answer, however steadily its pages drip in: 64 MiB over a unix socket take under a second.
@@ -68,25 +72,31 @@ class Denied(Exception):
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Whom to ask."""
 
-    #: ipc://... of the query socket.
+    #: ipc://... of the query socket, or tcp://... of the operators' port.
     endpoint: str
     #: root | leader; "" when only the socket was named.
     role: str = ""
     #: The file that named the socket.
     config: Path | None = None
+    #: Of the operators' port: the root's public key, and the file of the own secret one.
+    server_key: str = ""
+    key: Path | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that asks: --config, --socket, --timeout."""
+    """The options of every command that asks: --config, --socket, --connect and its keys, --timeout."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--config",
         metavar="FILE",
         type=Path,
-        help=f"root.toml or leader.toml of the daemon to ask (else ${CONFIG_VARIABLE}, else "
-        f"{' or '.join(map(str, DEFAULT_CONFIGS))})",
+        help=f"root.toml or leader.toml of the daemon to ask, or an operator.toml (else ${CONFIG_VARIABLE}, else "
+        f"~/.config/{OWN_CONFIG} or {' or '.join(map(str, DEFAULT_CONFIGS))})",
     )
     where.add_argument("--socket", metavar="ipc://PATH", help="the query socket itself")
+    where.add_argument("--connect", metavar="tcp://HOST:PORT", help="the operators' port of a root on another host")
+    parser.add_argument("--server-key", metavar="KEY", help="with --connect: the root's public key, or its .pub file")
+    parser.add_argument("--key", metavar="FILE", type=Path, help="with --connect: the own secret key")
     parser.add_argument(
         "--timeout",
         metavar="TIME",
@@ -114,7 +124,7 @@ def _is_number(text: str) -> bool:
 def answered(args: argparse.Namespace, act: Callable[[Asker], int]) -> int:
     """Run `act` with someone to ask; returns its exit code, or that of what went wrong, said on standard error."""
     try:
-        with Asker(find_target(args.config, args.socket, os.environ), args.timeout) as asker:
+        with Asker(target_of(args), args.timeout) as asker:
             return act(asker)
     except (NoTarget, Denied) as error:
         say(str(error))
@@ -127,6 +137,22 @@ def answered(args: argparse.Namespace, act: Callable[[Asker], int]) -> int:
 def say(text: str) -> None:
     """One line on standard error; what came from elsewhere is in it, so it is cleaned as an ASCII screen needs it."""
     print(f"hbagent: {clean(text, Screen(unicode=False))}", file=sys.stderr)
+
+
+def target_of(args: argparse.Namespace) -> Target:
+    """Whom to ask, by the options of `add_arguments`. Raises NoTarget, ConfigError."""
+    if args.connect is None:
+        for option, value in (("--server-key", args.server_key), ("--key", args.key)):
+            if value is not None:
+                raise NoTarget(f"{option} is for --connect tcp://HOST:PORT, or for an operator's file (--config)")
+        return find_target(args.config, args.socket, os.environ)
+    if args.server_key is None or args.key is None:
+        raise NoTarget("--connect needs --server-key (the root's public key) and --key (the file of your own)")
+    try:
+        endpoint = values.tcp_connect_address(args.connect)
+    except ValueError as error:
+        raise NoTarget(f"--connect {args.connect!r}: {error}") from error
+    return Target(endpoint=endpoint, role="root", server_key=args.server_key, key=args.key)
 
 
 def find_target(config: Path | None, endpoint: str | None, environment: Mapping[str, str]) -> Target:
@@ -142,11 +168,18 @@ def find_target(config: Path | None, endpoint: str | None, environment: Mapping[
     if config is None and environment.get(CONFIG_VARIABLE):
         config = Path(environment[CONFIG_VARIABLE])
     if config is None:
-        config = next((path for path in DEFAULT_CONFIGS if os.path.lexists(path)), None)
+        config = next((path for path in (*_own_configs(environment), *DEFAULT_CONFIGS) if os.path.lexists(path)), None)
     if config is None:
         places = " nor ".join(map(str, DEFAULT_CONFIGS))
         raise NoTarget(f"whom to ask? There is neither {places}; name the root's or leader's file with --config FILE")
     return _from_config(config)
+
+
+def _own_configs(environment: Mapping[str, str]) -> list[Path]:
+    """Where the operator's own file would be."""
+    home = environment.get("HOME", "")
+    base = environment.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else "")
+    return [Path(base, OWN_CONFIG)] if os.path.isabs(base) else []
 
 
 def _from_config(path: Path) -> Target:
@@ -162,8 +195,15 @@ def _from_config(path: Path) -> Target:
         return target
     if isinstance(settings, AgentSettings):
         raise NoTarget(f"{path} is an agent's; only a root or a leader can be asked, so name its file with --config")
+    if isinstance(settings, OperatorSettings):
+        return of_operator(settings, path)
     role = "leader" if isinstance(settings, LeaderSettings) else "root"
     return Target(endpoint=settings.query, role=role, config=path)
+
+
+def of_operator(settings: OperatorSettings, path: Path) -> Target:
+    """The root that an operator's own file names."""
+    return Target(endpoint=settings.connect, role="root", config=path, server_key=settings.server_key, key=settings.key)
 
 
 def _from_broken_config(path: Path) -> Target | None:
@@ -191,9 +231,14 @@ class Asker:
         self.target = target
         self._timeout_ns = timeout
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._line: Line | None = None
         try:
-            self._socket = query_dealer(self._context, target.endpoint)
-        except EndpointError as error:
+            if target.key is not None:
+                self._line = Line(self._context, target.endpoint, server_key(target.server_key), target.key)
+                self._socket = self._line.socket
+            else:
+                self._socket = query_dealer(self._context, target.endpoint)
+        except (EndpointError, KeyProblem) as error:
             self._context.term()
             raise NoTarget(str(error)) from error
         self._asked = 0
@@ -207,6 +252,8 @@ class Asker:
 
     def close(self) -> None:
         """Give the connection up; an answer that is still on its way is lost."""
+        if self._line is not None:
+            self._line.close()
         self._socket.close()
         self._context.term()
 
@@ -230,10 +277,7 @@ class Asker:
 
     def _exchanged(self, message_of: Callable[[int], Query | Order]) -> Any:
         if not self._met:
-            # libzmq would wait in silence for a socket that is not there.
-            obstacle = why_closed(self.target.endpoint)
-            if obstacle:
-                raise self.unanswered(obstacle)
+            self._meet()
         self._asked += 1
         self._met = False
         message = message_of(self._asked)
@@ -244,6 +288,30 @@ class Asker:
         document = self._document(AnswerAssembly(message.id))
         self._met = True
         return document
+
+    def _meet(self) -> None:
+        """Raises Unanswered when nobody is there; libzmq would wait in silence."""
+        if self._line is None:
+            obstacle = why_closed(self.target.endpoint)
+            if obstacle:
+                raise self.unanswered(obstacle)
+            return
+        self._line.begin()
+        give_up_at = time.monotonic_ns() + self._timeout_ns
+        while not self._ready(self._line, zmq.POLLOUT, give_up_at):
+            if time.monotonic_ns() >= give_up_at:
+                raise self.unanswered(unreachable(self.target.endpoint) or f"no handshake within {self._patience}")
+
+    def _ready(self, line: Line, flag: int, until: int) -> bool:
+        """Wait for something to happen, not longer than `until`. Raises Unanswered when waiting is useless."""
+        ready, trouble = line.wait(flag, max(0, -(-(until - time.monotonic_ns()) // MILLISECOND)))
+        if not ready and trouble:
+            raise self.unanswered(trouble)
+        return ready
+
+    @property
+    def _patience(self) -> str:
+        return _plain(self._timeout_ns)
 
     def _document(self, assembly: AnswerAssembly) -> Any:
         give_up_at = time.monotonic_ns() + ANSWER_TIME_MAX_NS
@@ -265,12 +333,17 @@ class Asker:
         now = time.monotonic_ns()
         wait_until = min(now + self._timeout_ns, give_up_at)
         while now < wait_until:
-            if self._socket.poll(-(-(wait_until - now) // MILLISECOND)):
+            if self._readable(wait_until):
                 message = codec.decode(self._socket.recv_multipart(zmq.NOBLOCK)[-1])
                 if isinstance(message, AnswerPage):
                     return message
             now = time.monotonic_ns()
-        raise self.unanswered(f"nobody answers within {_plain(self._timeout_ns)}")
+        raise self.unanswered(f"nobody answers within {self._patience}")
+
+    def _readable(self, until: int) -> bool:
+        if self._line is not None:
+            return self._ready(self._line, zmq.POLLIN, until)
+        return bool(self._socket.poll(max(0, -(-(until - time.monotonic_ns()) // MILLISECOND))))
 
     def unanswered(self, why: str) -> Unanswered:
         """The error that says who was asked, why that came to nothing, and what to try."""
@@ -278,6 +351,9 @@ class Asker:
         running = f"hbagent {role}" if role else "its hbagent root or leader"
         doctor = f"hbagent doctor --config {config}" if config else "hbagent doctor"
         who = f"{role} at {self.target.endpoint}" if role else self.target.endpoint
+        if self._line is not None:
+            try_this = f"; try: {doctor}" if config else ""
+            return Unanswered(f"cannot reach {who}: {why}{try_this}", why)
         return Unanswered(f"cannot reach {who}: {why}; is {running} running there? try: {doctor}", why)
 
 

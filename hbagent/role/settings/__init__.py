@@ -7,10 +7,10 @@ puts it into words.
 
 from .load import (
     AgentSettings,
+    AnySettings,
     Endpoint,
     LeaderSettings,
     Logging,
-    Operator,
     RootSettings,
     Security,
     Settings,
@@ -20,15 +20,18 @@ from .load import (
     load_leader,
     load_root,
 )
+from .operators import Operator, OperatorSettings
 from .problems import ConfigError, Problem
 
 __all__ = [
     "AgentSettings",
+    "AnySettings",
     "ConfigError",
     "Endpoint",
     "LeaderSettings",
     "Logging",
     "Operator",
+    "OperatorSettings",
     "Problem",
     "RootSettings",
     "Security",

@@ -27,7 +27,9 @@ from hbagent.core.units import SECOND, show_duration
 
 from . import values
 from .document import Document, parse, read_text
+from .keys import public_key
 from .lines import Place
+from .operators import Operator, OperatorSettings, read_operator, read_operators
 from .probing import read_prober
 from .problems import ConfigError, Problem, did_you_mean
 from .schema import AGENT_SHAPES, LEADER_SHAPES, LEADERS_MAX, ROOT_SHAPES
@@ -55,16 +57,6 @@ class Security(msgspec.Struct, frozen=True, kw_only=True):
     allow: Path | None = None
     #: No encryption and no authentication; every address is then on this host.
     plain: bool = False
-
-
-class Operator(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who may reach the root at its operators' port."""
-
-    name: str
-    #: 40 characters of Z85; empty: whatever keys the allow-list has for this name, or in plain mode none.
-    public_key: str = ""
-    #: read: may ask; write: may change things as well.
-    right: str = "read"
 
 
 class Logging(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +138,8 @@ class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Settings = Union[AgentSettings, LeaderSettings, RootSettings]
+#: What may stand in a config file: those of a daemon, or how an operator reaches the root.
+AnySettings = Union[Settings, OperatorSettings]
 
 
 def load_agent(path: Path | str) -> AgentSettings:
@@ -163,17 +157,21 @@ def load_root(path: Path | str) -> RootSettings:
     return read_root(Path(path), read_text(Path(path)))
 
 
-def load_any(path: Path | str) -> Settings:
-    """The settings in a config file of whichever daemon. Raises ConfigError with every problem of the file."""
+def load_any(path: Path | str) -> AnySettings:
+    """The settings in a config file of whichever daemon, or of an operator.
+
+    Raises ConfigError with every problem of the file.
+    """
     return read_any(Path(path), read_text(Path(path)))
 
 
-def read_any(path: Path, text: str) -> Settings:
+def read_any(path: Path, text: str) -> AnySettings:
     """As `load_any`, from `text` that was read from `path`."""
-    readers: dict[str, Callable[[Path, str], Settings]] = {
+    readers: dict[str, Callable[[Path, str], AnySettings]] = {
         "agent": read_agent,
         "leader": read_leader,
         "root": read_root,
+        "operator": read_operator,
     }
     content = parse(path, text)
     for name, read in readers.items():
@@ -259,7 +257,7 @@ def read_root(path: Path, text: str) -> RootSettings:
     hooks = document.tables("hook")
     security = _security(document, needed=("key", "allow"))
     place = _server(document, "root", core, security, ports=(5711, 5712))
-    port, operators = _operators(document, place, security)
+    port, operators = read_operators(document, place, security.plain)
     _check_root_name(document, core, racks)
     flap, brake = FlapConfig(**document.table("flap")), BrakeConfig(**document.table("brake"))
     if flap.stop >= flap.start:
@@ -372,34 +370,12 @@ def _endpoint(document: Document, place: Place, table: dict[str, Any], security:
     addresses = _addresses(document, place, table, security)
     key = ""
     if "public_key" in table and not security.plain:
-        key = _public_key(document, (*place, "public_key"), table["public_key"], table.get("name", ""))
+        key = public_key(document, (*place, "public_key"), table["public_key"], table.get("name", ""))
     elif not security.plain and not document.has((*place, "public_key")):
         document.say(place, 'missing key "public_key"; "hbagent keys show" prints it')
     if "name" not in table or "control" not in addresses or ("publish" not in addresses and place[0] != "peer"):
         return None
     return Endpoint(name=table["name"], public_key=key, **addresses)
-
-
-def _public_key(document: Document, place: Place, text: str, name: str) -> str:
-    """The key itself, or that in the named ".pub" file. A file that exists wins, should a key ever look like one."""
-    file = document.absolute(text)
-    try:
-        if text.endswith(".pub") and (file.is_file() or not values.is_z85_key(text)):
-            from hbagent.transport.keys import KeyFileError, load_public
-
-            try:
-                public = load_public(file)
-            except KeyFileError as error:
-                raise ValueError(str(error)) from error
-            if name and public.name != name:
-                raise ValueError(f"is the key of {public.name}, not of {name}")
-            return public.key
-        return values.z85_key(text)
-    except ValueError as error:
-        document.say_value(place, text, str(error))
-    except OSError as error:
-        document.say_value(place, text, f"cannot be read: {error.strerror or error}")
-    return ""
 
 
 def _server(
@@ -415,31 +391,6 @@ def _server(
     place["group"] = table.pop("group", "")
     place["state_dir"] = document.absolute(table.pop("state_dir", f"/var/lib/hbagent/{section}"))
     return place
-
-
-def _operators(document: Document, place: dict[str, Any], security: Security) -> tuple[str, tuple[Operator, ...]]:
-    """The operators' port, and who may use it."""
-    table, tables = document.table("operators"), document.tables("operator")
-    port = table.get("listen", "")
-    if tables and not document.has(("operators",)):
-        document.say(("operator", 0), 'nobody listens for operators: write listen = "tcp://..." below [operators]')
-    if port and security.plain and not values.is_local(port):
-        document.say_value(("operators", "listen"), port, "plain text stays on this host: write tcp://127.0.0.1:PORT")
-    for other in ("publish", "control"):
-        if port and place[other] == port:
-            document.say_value(("operators", "listen"), port, f"[root] has this address for {other}")
-    owners: dict[str, str] = {}
-    found = []
-    for at, operator in enumerate(tables):
-        key = ""
-        if "public_key" in operator and not security.plain:
-            here = ("operator", at, "public_key")
-            key = _public_key(document, here, operator["public_key"], operator.get("name", ""))
-            if key and owners.setdefault(key, operator.get("name", "")) != operator.get("name", ""):
-                document.say_value(here, operator["public_key"], f"this is the key of {owners[key]}")
-        if "name" in operator:
-            found.append(Operator(**{**operator, "public_key": key}))
-    return port, tuple(found)
 
 
 def _addresses(document: Document, place: Place, table: dict[str, Any], security: Security) -> dict[str, str]:

@@ -199,6 +199,13 @@ def connect_address(value: Any) -> str:
     return value
 
 
+def tcp_connect_address(value: Any) -> str:
+    """A port to connect to: "tcp://10.0.0.5:5713", "tcp://root.example:5713" or "tcp://[::1]:5713"."""
+    if not isinstance(value, str) or not _is_tcp(value):
+        raise ValueError('must be an address as in "tcp://root.example:5713" or "tcp://[::1]:5713"')
+    return str(connect_address(value))
+
+
 def query_address(value: Any) -> str:
     """A unix socket for the command line: "ipc:///run/hbagent/root.sock"."""
     if not isinstance(value, str) or not _is_ipc(value):
