@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-EDGES = ("transport", "probes", "diagnosis", "hooks", "store")
+EDGES = ("transport", "probes", "diagnosis", "hooks", "store", "web")
 #: What each package may import of hbagent, itself apart.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "core": (),

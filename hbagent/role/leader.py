@@ -66,7 +66,7 @@ from .intake import Intake
 from .keeper import Keeper
 from .logs import Log
 from .peers import QUESTIONS, Peers, user_ids
-from .questions import Questions
+from .questions import Desks, Questions
 from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .settings import LeaderSettings, load_leader
@@ -165,6 +165,14 @@ class Leader:
         )
         for port in (self._intake, self._router, self._questions):
             self._driver.add(port)
+        self._desks = Desks()
+        self._desks.add(self._questions.mark, self._questions.answer)
+        self._web = None
+        if settings.web is not None:
+            from .web import Web  # asyncio takes 7 MiB that a leader without a page has not
+
+            self._web = Web(settings.web, self._driver, self._log.write, pages=False)
+            self._desks.add(self._web.mark, self._web.answer)
         self._caller = sockets.Caller(name=settings.core.name, keys=keys, reconnect_ms=rng.randint(*RECONNECT_MS))
         self._summaries = sockets.report_publisher(self._context, self._caller, (), SUMMARY_QUEUE_MAX)
         dealer = sockets.control_dealer(self._context, self._caller, ())
@@ -193,12 +201,16 @@ class Leader:
         self._log.write("info", "started", fields)
         self._driver.call_every(LOOK_EVERY_NS, self._look)
         self._notifier.ready(self._status())
+        if self._web is not None:
+            self._web.start()
         try:
             self._driver.run()
         finally:
             self._close()
 
     def _close(self) -> None:
+        if self._web is not None:
+            self._web.stop()
         self._monitor.stop()
         self._peers.close()
         self._losses_monitor.stop()
@@ -305,7 +317,7 @@ class Leader:
         return kept, ""
 
     def _answer(self, effect: Answer) -> None:
-        self._questions.answer(effect)
+        self._desks.answer(effect)
 
     def _happened(self, effect: Happened) -> None:
         cause = effect.cause.value if effect.cause is not None else "none"
@@ -355,7 +367,7 @@ class Leader:
     def _apply(self, settings: LeaderSettings) -> None:
         old, self._settings = self._settings, settings
         self._log.set_level(settings.logging.level)
-        started_with = ("publish", "control", "query", "group", "state_dir", "security", "root")
+        started_with = ("publish", "control", "query", "group", "state_dir", "security", "root", "web")
         needs_restart(old, settings, started_with, self._log.write)
         self._driver.feed("", Reconfigured(self._core_config(settings)))
         self._allowed.use_peers(user_ids(settings.peers))

@@ -149,6 +149,12 @@ class Root:
         self._ports: tuple[Intake | ControlRouter | Questions, ...] = (self._intake, self._router, *self._consoles)
         for port in self._ports:
             self._driver.add(port)
+        self._web = None
+        if settings.web is not None:
+            from .web import Web  # asyncio takes 7 MiB that a root without a page has not
+
+            self._web = Web(settings.web, self._driver, self._log.write, pages=True)
+            self._desks.add(self._web.mark, self._web.answer)
 
     def _open(self, socket: sockets.Socket, door: Door) -> None:
         """Take questions in at one more socket."""
@@ -175,12 +181,16 @@ class Root:
         self._log.write("info", "started", fields)
         self._driver.call_every(LOOK_EVERY_NS, self._look)
         self._notifier.ready(self._status())
+        if self._web is not None:
+            self._web.start()
         try:
             self._driver.run()
         finally:
             self._close()
 
     def _close(self) -> None:
+        if self._web is not None:
+            self._web.stop()
         self._monitor.stop()
         self._asking.close()
         for port in self._ports:
@@ -331,7 +341,7 @@ class Root:
     def _apply(self, settings: RootSettings) -> None:
         old, self._settings = self._settings, settings
         self._log.set_level(settings.logging.level)
-        started_with = ("publish", "control", "query", "group", "operators_port", "state_dir", "security")
+        started_with = ("publish", "control", "query", "group", "operators_port", "state_dir", "security", "web")
         needs_restart(old, settings, started_with, self._log.write)
         self._driver.feed("", Reconfigured(_core_config(settings)))
         self._allowed.use_names(dict.fromkeys(name for rack in settings.core.racks for name in rack.leaders))

@@ -80,7 +80,7 @@ def marked(state: str) -> str:
 
 
 def verdict_of(counts: dict[str, int], states: dict[str, int]) -> tuple[str, str]:
-    """Word and tone for everything: nodes by look, and racks by state. The same grades as `hbagent status` exits with."""
+    """Word and tone for everything, from nodes by look and racks by state: graded as `hbagent status` exits."""
     tones = {look.tone for look in LOOKS if counts.get(look.key)}
     if "bad" in tones or states.get(RackState.DARK.value):
         return "CRITICAL", "bad"

@@ -1,0 +1,270 @@
+"""HTTP/1.1 over asyncio: connections in, requests one after the other, answers out; everything bounded.
+
+A stranger may connect as often as he likes, say half a sentence and wait, ask a thousand things at once, or never
+read what he asked for. So there is a limit to connections (the one that has been idle longest makes room for a new
+one), to the time of a head and of each slice of an answer, and to requests a second, which are then served later
+rather than refused.
+
+Who listens on this host only is still reached by any page that this host's browser has open, under a name that its
+author makes to point here. Such a request says that name in its Host header, and is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from .answer import STREAM, Answer, head, sentence
+from .feed import Feed
+from .request import END, HEAD_SIZE_MAX, LINE_SIZE_MAX, Refused, Request, read_head
+from .site import Events, Site
+from .source import Source
+
+#: Connections at once: all listeners, and some that only ask.
+CONNECTIONS_MAX = 256
+#: A head must be whole so long after the connection or the answer before it; also how long an idle one is kept.
+HEAD_S = 15.0
+#: An answer is written in slices, each of which must be taken in this time: 3 KB/s.
+SLICE = 64 * 1024
+SLICE_S = 20.0
+#: Requests a second, over time, and at once. A page and what belongs to it are four; a scrape is one.
+RATE, BURST = 200, 400
+#: What a client still says is read for this long after a refusal: closed at once, it would never see the answer.
+LINGER_S, LINGER_SIZE = 1.0, 64 * 1024
+#: The kernel gives up a client that vanished after so long: a listener whose host lost its power.
+VANISHED_MS = 30_000
+
+#: Names of this host, where only it is listened to.
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+Tell = Callable[[str, str, dict[str, object]], None]
+
+
+class Pace:
+    """A bucket of requests: `wait` says for how long the next one must wait."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._gap = 1 / rate
+        self._credit = burst / rate
+        self._next = 0.0
+
+    def wait(self, now: float) -> float:
+        """Book one request; seconds until its turn."""
+        self._next = max(self._next, now - self._credit) + self._gap
+        return max(0.0, self._next - now)
+
+
+class Server:
+    """Serves one site at one socket. All of it belongs to one event loop."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        pages: bool,
+        hosts: Iterable[str] = (),
+        tell: Tell,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        self.feed = Feed(source)
+        self._site = Site(source, self.feed, pages=pages, counters=self.metrics)
+        self._names = [host.lower() for host in hosts]
+        self._tell = tell
+        self._connections_max = connections_max
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        #: Those that wait for a request, the longest first.
+        self._idle: dict[asyncio.Task[None], None] = {}
+        self._pace = Pace(RATE, BURST)
+        self._hosts: frozenset[str] | None = None
+        #: Requests by status, and connections that were refused or ended, by reason.
+        self.answered: Counter[int] = Counter()
+        self.ended: Counter[str] = Counter()
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Serve until cancelled; `listening` is bound, and closed at the end."""
+        self._hosts = self._known_hosts(listening)
+        server = await asyncio.start_server(self._connected, sock=listening, limit=HEAD_SIZE_MAX)
+        try:
+            await self.feed.run()
+        finally:
+            server.close()
+            tasks = [*self._connections]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def metrics(self) -> str:
+        """Its own counters, as Prometheus reads them."""
+        lines = [
+            "# HELP hbagent_web_requests_total Requests answered over HTTP, by status.",
+            "# TYPE hbagent_web_requests_total counter",
+            *(f'hbagent_web_requests_total{{status="{status}"}} {n}' for status, n in sorted(self.answered.items())),
+            "# HELP hbagent_web_ended_total HTTP connections refused, evicted or dropped, by reason.",
+            "# TYPE hbagent_web_ended_total counter",
+            *(f'hbagent_web_ended_total{{reason="{reason}"}} {n}' for reason, n in sorted(self.ended.items())),
+            f'hbagent_web_ended_total{{reason="slow-listener"}} {self.feed.dropped}',
+            "# HELP hbagent_web_connections HTTP connections that are open.",
+            "# TYPE hbagent_web_connections gauge",
+            f"hbagent_web_connections {len(self._connections)}",
+            "# HELP hbagent_web_listeners Browsers that follow the live feed.",
+            "# TYPE hbagent_web_listeners gauge",
+            f"hbagent_web_listeners {self.feed.listening}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    # ---- connections -------------------------------------------------------------------------------------
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._connections) >= self._connections_max and not self._make_room():
+            self.ended["full"] += 1
+            writer.write(_refusal(sentence(503, "too many connections")))
+            await self._close(writer)
+            return
+        self._connections[task] = writer
+        try:
+            with contextlib.suppress(OSError):
+                made = writer.get_extra_info("socket")
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_MS)
+            await self._converse(task, reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        except asyncio.TimeoutError:
+            self.ended["slow"] += 1
+            writer.transport.abort()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+        except Exception as error:
+            self._tell("error", "web-defect", {"error": repr(error)})
+            writer.transport.abort()
+        finally:
+            del self._connections[task]
+            self._idle.pop(task, None)
+            await self._close(writer)
+
+    async def _close(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        with contextlib.suppress(ConnectionError, asyncio.TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(writer.wait_closed(), SLICE_S)
+
+    def _make_room(self) -> bool:
+        """End the connection that has said nothing for the longest; False when all are being answered."""
+        for task in self._idle:
+            del self._idle[task]
+            self.ended["evicted"] += 1
+            # Its own reading then ends, and with it its task.
+            self._connections[task].transport.abort()
+            return True
+        return False
+
+    async def _converse(
+        self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        keep = True
+        while keep:
+            try:
+                self._idle[task] = None
+                try:
+                    request = await self._read(reader)
+                finally:
+                    self._idle.pop(task, None)
+                if request is None:
+                    return
+                self._check_host(request)
+            except Refused as refused:
+                await self._refuse(refused, reader, writer)
+                return
+            wait = self._pace.wait(time.monotonic())
+            if wait:
+                await asyncio.sleep(wait)
+            keep = await self._respond(request, reader, writer)
+
+    async def _read(self, reader: asyncio.StreamReader) -> Request | None:
+        """The next request; None when the client is done. Raises Refused, ConnectionError, TimeoutError."""
+        try:
+            raw = await asyncio.wait_for(reader.readuntil(END), HEAD_S)
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                self.ended["half"] += 1
+            return None
+        except asyncio.LimitOverrunError as error:
+            beginning = await reader.readexactly(min(error.consumed, LINE_SIZE_MAX + 2))
+            if b"\r\n" in beginning:
+                raise Refused(431, f"a head has at most {HEAD_SIZE_MAX} bytes") from error
+            raise Refused(414, f"an address has at most {LINE_SIZE_MAX} bytes") from error
+        return read_head(raw[: -len(END)])
+
+    async def _respond(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer a request; True when the connection goes on."""
+        try:
+            answer = await self._site.answer(request)
+        except Exception as error:
+            self._tell("error", "web-defect", {"path": request.path[:200], "error": repr(error)})
+            answer = sentence(500, "a defect; the log of the daemon says more")
+        if isinstance(answer, Events):
+            self.answered[200] += 1
+            stream = Answer(kind=STREAM, headers=(("X-Accel-Buffering", "no"),))
+            writer.write(head(stream, keep_alive=False, length=None))
+            if request.method == "GET":
+                await self.feed.listen(reader, writer, answer.position)
+            return False
+        self.answered[answer.status] += 1
+        keep = request.keep_alive
+        writer.write(head(answer, keep_alive=keep, length=len(answer.body)))
+        if request.method == "GET" and answer.status != 304:
+            for start in range(0, len(answer.body), SLICE):
+                writer.write(answer.body[start : start + SLICE])
+                await asyncio.wait_for(writer.drain(), SLICE_S)
+        await asyncio.wait_for(writer.drain(), SLICE_S)
+        return keep
+
+    async def _refuse(self, refused: Refused, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.answered[refused.status] += 1
+        writer.write(_refusal(sentence(refused.status, str(refused))))
+        await asyncio.wait_for(writer.drain(), SLICE_S)
+        with contextlib.suppress(OSError):
+            writer.write_eof()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_read_away(reader), LINGER_S)
+
+    # ---- who is meant ------------------------------------------------------------------------------------
+
+    def _known_hosts(self, listening: socket.socket) -> frozenset[str] | None:
+        """Names by which it may be called; None: any."""
+        address = str(listening.getsockname()[0])
+        if address.startswith("127.") or address == "::1":
+            return frozenset((*_LOCAL, address, *self._names))
+        return frozenset((*_LOCAL, address, *self._names)) if self._names else None
+
+    def _check_host(self, request: Request) -> None:
+        # HTTP/1.0 has no such header, and no browser speaks it.
+        if self._hosts is not None and request.headers.get("host") and request.host not in self._hosts:
+            raise Refused(421, "this is not served under that name; [web] hosts in the config file can allow it")
+
+
+def _refusal(answer: Answer) -> bytes:
+    return head(answer, keep_alive=False, length=len(answer.body)) + answer.body
+
+
+async def _read_away(reader: asyncio.StreamReader) -> None:
+    left = LINGER_SIZE
+    while left > 0:
+        data = await reader.read(8192)
+        if not data:
+            return
+        left -= len(data)
+
+
+def listen(address: str) -> socket.socket:
+    """A listening socket at "127.0.0.1:8780", "[::1]:8780" or "*:8780". Raises OSError."""
+    host, _, port = address.rpartition(":")
+    bare = host.strip("[]")
+    if bare == "*":
+        return socket.create_server(("", int(port)), backlog=CONNECTIONS_MAX)
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    return socket.create_server((bare, int(port)), family=family, backlog=CONNECTIONS_MAX)

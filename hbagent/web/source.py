@@ -1,0 +1,26 @@
+"""Where answers come from: what this package knows of the process that it shows."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What came of a question: a document, or why there is none."""
+
+    body: bytes = b""
+    error: str = ""
+    #: The question is fine and the answerer too busy, or it did not answer in time; asking again may help.
+    busy: bool = False
+
+
+class Source(Protocol):
+    """A core, as it can be asked from another thread. Each answer comes within a few seconds or is an error."""
+
+    async def ask(self, what: str, **fields: str | int) -> Reply:
+        """The JSON answer to a `messages.Query` of these fields."""
+
+    async def metrics(self) -> Reply:
+        """What Prometheus is told, as text; empty for nothing."""
