@@ -89,7 +89,9 @@ def hook(name: str = "page", *on: Kind, **settings: Any) -> HookConfig:
 
 def root_config(*hooks: HookConfig, leaders: tuple[str, ...] = (LEADER,), **settings: Any) -> RootConfig:
     """A root of one rack."""
-    return RootConfig(**{"name": ROOT, "racks": (RackConfig(name=RACK, leaders=leaders),), "hooks": hooks, **settings})
+    racks = (RackConfig(name=RACK, leaders=leaders),)
+    # What is told is told at once, but where a test is about waiting.
+    return RootConfig(**{"name": ROOT, "racks": racks, "hooks": hooks, "settle_ns": 0, "doubt_wait_ns": 0, **settings})
 
 
 def root_core(

@@ -21,6 +21,10 @@ class Brake:
         self._config = config
         self._receivers: dict[str, _Sent] = {}
 
+    def use(self, config: BrakeConfig) -> None:
+        """Other limits; what was sent still counts."""
+        self._config = config
+
     def admit(self, receiver: str, subject: str, rack: str, now: int) -> str:
         """ "" when one more about `subject` may be sent now, which is counted then; else the limit that is reached:
         "node", "rack" or "all". `rack` is "" for what is about no rack."""

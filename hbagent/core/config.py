@@ -204,6 +204,7 @@ class HookConfig(msgspec.Struct, frozen=True, kw_only=True):
     on: tuple[Kind, ...] = (
         Kind.NODE_DEAD,
         Kind.NODE_RECOVERED,
+        Kind.NODE_AWAY,
         Kind.HEALTH_CHANGED,
         Kind.NODE_FLAPPING,
         Kind.NODE_STEADY,

@@ -11,6 +11,7 @@ from .config import RackConfig, RootConfig
 from .fleet import NodeRecord, Seen, Shown
 from .leaderrecord import LeaderRecord
 from .lease import Lease
+from .names import rack_of
 from .rackrecord import RackRecord
 from .states import Cause, Liveness
 from .units import SECOND
@@ -32,6 +33,8 @@ class Datacenter:
         self.nodes: dict[str, NodeRecord] = {}
         self.rack_nodes: dict[str, list[NodeRecord]] = {}
         self.rack_records: dict[str, RackRecord] = {}
+        #: Nodes that an operator has said are gone for good.
+        self.forgotten: dict[str, None] = {}
         self._take_racks(config, now)
 
     # ---- membership --------------------------------------------------------------------------------------
@@ -71,6 +74,9 @@ class Datacenter:
                 gone.append(record.name)
                 continue
             record.seen = {name: seen for name, seen in record.seen.items() if name in self.racks[record.rack]}
+        for node in [node for node in self.forgotten if rack_of(node) not in self.racks]:
+            del self.forgotten[node]
+            gone.append(node)
         for rack in [rack for rack in self.rack_nodes if rack not in self.racks]:
             del self.rack_nodes[rack]
             if self.rack_records.pop(rack).dark:

@@ -90,6 +90,14 @@ class Doubt:
         self._steps: list[tuple[int, str]] = []
         self._left_out = 0
 
+    def ask_anew(self, now: int) -> None:
+        """What was found while most of the rack was silent says nothing of this node: it is found out once more."""
+        self.started_at = now
+        self.pings = self.unanswered = self.helpers = self.neighbours = self.replies = self.confirmed = 0
+        self.tcp_open, self.tcp_tries = True, 0
+        self.refused_tcp, self.refused_udp = False, 0
+        self.step(now, "others of its rack are heard again: asked anew")
+
     # ---- evidence ----------------------------------------------------------------------------------------
 
     def acked(self, asked_at: int) -> bool:

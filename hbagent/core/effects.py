@@ -173,7 +173,7 @@ class Persist(msgspec.Struct, frozen=True):
     batch: Any
 
 
-class RunHook(msgspec.Struct, frozen=True, kw_only=True):
+class RunHook(msgspec.Struct, frozen=True, kw_only=True, tag="run-hook"):
     """Root: start one hook process; comes back as `HookFinished`."""
 
     run_id: str

@@ -39,6 +39,13 @@ class Flapping:
         #: When to look at what flaps: one entry for each, early rather than late.
         self._due: list[tuple[int, str, Axis]] = []
 
+    def use(self, config: FlapConfig) -> None:
+        """Another config: what flaps goes on until it is below the new `stop`."""
+        self._config = config
+        self._weight_max = max(config.start, config.stop * 2**QUIET_HALF_LIVES)
+        self._due = [(self._over_at(key), *key) for key in self._flapping]
+        heapq.heapify(self._due)
+
     def trouble(self, subject: str, axis: Axis, now: int) -> bool:
         """Weigh one more; True when it begins to flap with this one."""
         key = (subject, axis)

@@ -53,6 +53,8 @@ REFUSED_UDP_MAX = 3
 #: Questions refilled each second whatever the beats, so that a rack of four can be asked about at all: a vanished
 #: host takes some thirty.
 REFILL_MIN = 20
+#: Questions granted for a node that is asked anew: what the first six rounds of a doubt take.
+ANEW_GRANT = 12
 #: Questions under way. Each ends within a second but for pings, which end with their doubt.
 QUESTIONS_MAX = 4096
 #: ...and about one node: a doubt may last for days, and whoever never answers must not fill the table.
@@ -159,6 +161,19 @@ class Inquiry:
         self.doubts += 1
         if self._config.doubt:
             self._round(member, doubt, now)
+
+    def ask_anew(self, member: Member, doubt: Doubt, now: int) -> None:
+        """Its rack was dark and is heard again, and this node is not yet: what it was asked before counts no more.
+
+        Silence has filled no budget meanwhile, so the first questions are granted.
+        """
+        self.end(member)
+        doubt.ask_anew(now)
+        if self._config.doubt:
+            self._tokens = min(self._config.ask_burst, self._tokens + ANEW_GRANT)
+            member.ask_at = now
+            self._tie += 1
+            heapq.heappush(self._rounds, (now, self._tie, member.name))
 
     def closed(self, member: Member, doubt: Doubt, now: int) -> None:
         """The kernel closed the node's control connection: ask at once whether anybody still listens there."""
@@ -356,7 +371,8 @@ class Inquiry:
         question = self._questions.get(answered.number)
         if question is None or question.member.name != answered.peer or question.path is not answered.path:
             return None
-        if answered.path is not Path.KERNEL or answered.outcome is not Outcome.ACKED:
+        # A ping may arrive although nobody could watch its delivery: on a connection that is just being made.
+        if answered.path is not Path.KERNEL or answered.outcome not in (Outcome.ACKED, Outcome.UNSENT):
             del self._questions[answered.number]
         if question.check:
             self._checked(question, answered, now)

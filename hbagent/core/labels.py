@@ -27,6 +27,7 @@ _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ALERT_NAMES = {
     Kind.NODE_SUSPECT: "HbagentHostSuspect",
     Kind.NODE_DEAD: "HbagentHostDown",
+    Kind.NODE_AWAY: "HbagentHostAway",
     Kind.RACK_DARK: "HbagentRackDown",
     Kind.LEADER_LOST: "HbagentLeaderLost",
     Kind.ROOT_ISOLATED: "HbagentRootIsolated",
@@ -48,6 +49,7 @@ _CRITICAL_HEALTH = (Health.DEADLOCKED, Health.CRITICAL, Health.STALLED)
 _SUMMARIES = {
     Kind.NODE_SUSPECT: "is suspected",
     Kind.NODE_DEAD: "is down",
+    Kind.NODE_AWAY: "has left and stays away",
     Kind.RACK_DARK: "is dark",
     Kind.LEADER_LOST: "is lost",
     Kind.ROOT_ISOLATED: "hears no leader",

@@ -13,7 +13,20 @@ from __future__ import annotations
 from collections import deque
 
 from .effects import Persist
-from .records import Batch, Conviction, Event, HookRun, Mark, NodeState, RunState, Tally
+from .records import (
+    Batch,
+    Conviction,
+    Event,
+    HookRun,
+    Incident,
+    Mark,
+    NodeState,
+    RunState,
+    Silence,
+    Tally,
+    Trouble,
+)
+from .states import Axis
 from .units import SECOND, show_duration
 
 #: After a failed transaction the store is tried again after this.
@@ -50,6 +63,10 @@ class Ledger:
         #: Never more than were on disk or on their way when it began to fail: the others are not written at all.
         self._folded: dict[str, None] = {}
         self._tally: Tally | None = None
+        self._troubles: dict[tuple[str, Axis], Trouble] = {}
+        self._ended: dict[tuple[str, Axis], None] = {}
+        self._incidents: dict[str, Incident] = {}
+        self._silences: dict[str, Silence] = {}
 
     @property
     def degraded(self) -> str:
@@ -102,6 +119,25 @@ class Ledger:
         if self._convictions.pop(event_id, None) is None or self._in_flight is not None:
             self._folded[event_id] = None
 
+    def trouble(self, trouble: Trouble) -> None:
+        """A trouble, and what each receiver was told of it, as it now stands."""
+        key = (trouble.subject, trouble.axis)
+        self._ended.pop(key, None)
+        self._troubles[key] = trouble
+
+    def over(self, subject: str, axis: Axis) -> None:
+        """A trouble is over, and nothing is left to be told of it."""
+        self._troubles.pop((subject, axis), None)
+        self._ended[subject, axis] = None
+
+    def incident(self, incident: Incident) -> None:
+        """An incident as it now stands."""
+        self._incidents[incident.incident_id] = incident
+
+    def silence(self, silence: Silence) -> None:
+        """A silence as it now stands."""
+        self._silences[silence.silence_id] = silence
+
     def tally(self, tally: Tally) -> None:
         """The newest count of what is not kept one by one."""
         self._tally = tally
@@ -118,6 +154,10 @@ class Ledger:
             self._forgotten,
             self._convictions,
             self._folded,
+            self._troubles,
+            self._ended,
+            self._incidents,
+            self._silences,
         )
         if self._in_flight is not None or not (any(filled) or self._tally is not None):
             return None
@@ -130,6 +170,10 @@ class Ledger:
             convictions=tuple(self._convictions.values()),
             folded=tuple(self._folded),
             tally=self._tally,
+            troubles=tuple(self._troubles.values()),
+            ended=tuple(self._ended),
+            incidents=tuple(self._incidents.values()),
+            silences=tuple(self._silences.values()),
         )
         for container in filled:
             container.clear()

@@ -812,7 +812,7 @@ class KeepFailed(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-class HookFinished(msgspec.Struct, frozen=True, kw_only=True):
+class HookFinished(msgspec.Struct, frozen=True, kw_only=True, tag="hook-finished"):
     """A hook process ended, was killed, or could not be started."""
 
     run_id: str

@@ -1,25 +1,63 @@
-"""Who is told of an event, and in which words.
+"""What an event says to a receiver, and to whom: pure words, no memory.
 
-A hook chooses kinds of events. The one rule beside that: who was told of a trouble is told of its end, whichever kind
-the end has, and nobody is told of the end of a trouble that he never heard of.
+A receiver (a hook or a sink) chooses kinds of events. The one rule beside that: who was told of a trouble is told of
+its end, whichever kind the end has, and nobody is told of the end of a trouble that he never heard of. Whether it is
+told now, later or not at all is another question: `core.alerts`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import enum
+from typing import Any, Union
 
 import msgspec
 
-from .config import HookConfig
+from .config import HookConfig, SinkConfig
 from .drill import is_drill
-from .records import Event, HookRun
-from .states import Cause, Kind, Liveness
+from .records import Event
+from .states import HEALTH_ORDER, Axis, Cause, Health, Kind, Liveness
 from .views import SCHEMA, evidence_view
 from .wallclock import rfc3339
 
+Receiver = Union[HookConfig, SinkConfig]
+
+#: The subject of what is told of the root itself.
+ROOT = "root"
 #: Causes that prove that the host's kernel runs.
 _UP = (Cause.PROCESS_EXIT, Cause.PROCESS_FROZEN, Cause.LINK_CUT)
-_OF_RACKS = (Kind.RACK_DARK, Kind.RACK_RECOVERED)
+AXES = {
+    Kind.HEALTH_CHANGED: Axis.HEALTH,
+    Kind.RACK_DARK: Axis.RACK,
+    Kind.RACK_RECOVERED: Axis.RACK,
+    Kind.LEADER_LOST: Axis.LEADER,
+    Kind.LEADER_RECOVERED: Axis.LEADER,
+    Kind.ROOT_ISOLATED: Axis.ROOT,
+}
+BEGINNINGS = (Kind.NODE_SUSPECT, Kind.NODE_DEAD, Kind.NODE_AWAY, Kind.RACK_DARK, Kind.LEADER_LOST, Kind.ROOT_ISOLATED)
+_ENDS = (Kind.NODE_RECOVERED, Kind.NODE_RESTARTED, Kind.NODE_LEFT, Kind.RACK_RECOVERED, Kind.LEADER_RECOVERED)
+#: Told for their own sake as well: somebody who asks for them wants to know of each.
+_NEWS_TOO = (Kind.NODE_RESTARTED, Kind.NODE_LEFT)
+#: Kinds of which only history is told, and those that are told in a way of their own.
+_NEVER = (Kind.NODE_JOINED, Kind.NODE_ACCOUNTED, Kind.WATCHDOG, Kind.SUMMARY)
+
+
+class Phase(enum.Enum):
+    """What an event is to the trouble of its subject."""
+
+    #: It begins, or is another one now.
+    BURNS = "burns"
+    ENDS = "ends"
+    #: Neither.
+    NEWS = "news"
+
+
+class Asked(enum.Enum):
+    """Whether a receiver is to be told of an event."""
+
+    NO = "no"
+    YES = "yes"
+    #: He asks for this kind, and it is the end of what he was never told of.
+    NEVER_TOLD = "never-told"
 
 
 def host_of(liveness: Liveness | None, cause: Cause | None) -> str:
@@ -29,64 +67,74 @@ def host_of(liveness: Liveness | None, cause: Cause | None) -> str:
     return "down" if cause is Cause.HOST_GONE else "unknown"
 
 
-def notices(hooks: tuple[HookConfig, ...], event: Event, was_open: str) -> list[HookRun]:
-    """One run for each hook that is told of `event`; `was_open` is the trouble of its node until now."""
-    told = [hook for hook in hooks if _wants(hook, event, was_open)]
-    if not told:
-        return []
-    document = msgspec.json.encode(_input(event))
-    return [
-        HookRun(
-            run_id=f"{event.event_id}-{hook.name}",
-            event_id=event.event_id,
-            hook=hook.name,
-            node=_queue_of(event),
-            due_wall_ns=event.at_wall_ns,
-            input=document,
-            queued=event.sequence,
-        )
-        for hook in told
-    ]
-
-
-def _queue_of(event: Event) -> str:
-    """Whose runs this one is in order with: those of its node, leader or rack, or those of the root itself."""
-    if event.kind in _OF_RACKS:
+def subject_of(event: Event) -> str:
+    """Whom an event is about: what is told of one subject keeps its order."""
+    if event.kind in (Kind.RACK_DARK, Kind.RACK_RECOVERED):
         return event.rack
-    return event.node or event.leader or "root"
+    return event.node or event.leader or ROOT
 
 
-def _wants(hook: HookConfig, event: Event, was_open: str) -> bool:
-    """True when `hook` is told of `event`.
+def axis_of(event: Event) -> Axis:
+    """On which axis an event lies. That the root's leaders are heard again has the kind of a leader, and no leader."""
+    axis = AXES.get(event.kind, Axis.LIVENESS)
+    return Axis.ROOT if axis is Axis.LEADER and not event.leader else axis
 
-    The end of a trouble is told to whoever was told of its beginning: a recovery to hooks that had the SUSPECT or
-    the DEAD, also when the node came back by a restart, or was only cut off while it left. What is withheld is
-    history, but for such an end: whoever had the SUSPECT of a node that then went dark with its rack has its end.
+
+def phase_of(event: Event) -> Phase:
+    """What an event is to the trouble of its subject on its axis."""
+    if event.kind is Kind.HEALTH_CHANGED:
+        return Phase.ENDS if event.health_to is Health.OK else Phase.BURNS
+    if event.kind in BEGINNINGS:
+        return Phase.BURNS
+    return Phase.ENDS if event.kind in _ENDS else Phase.NEWS
+
+
+def severity(kind: Kind, health: Health | None) -> int:
+    """How bad a trouble is, to be compared with others on its axis only."""
+    if kind is Kind.HEALTH_CHANGED and health is not None:
+        return len(HEALTH_ORDER) - HEALTH_ORDER.index(health)
+    return 1 if kind in (Kind.NODE_SUSPECT, Kind.NODE_AWAY) else 2
+
+
+def asks(receiver: Receiver, event: Event, told: bool, known: bool = True) -> Asked:
+    """Whether `receiver` is to be told of `event`.
+
+    `told`: he was told that the trouble on this axis burns. `known`: there was one.
     """
-    if event.kind in (Kind.NODE_JOINED, Kind.NODE_ACCOUNTED) or event.late or (_of_drill(event) and not hook.drills):
-        return False
-    begun = {Kind(kind) for kind in was_open.split(",") if kind}
-    told = bool(begun.intersection(hook.on))
-    if event.withheld and not (told and event.liveness_to in (Liveness.ALIVE, Liveness.LEFT)):
-        return False
-    listens_to_trouble = Kind.NODE_DEAD in hook.on or Kind.NODE_SUSPECT in hook.on
-    if event.kind is Kind.NODE_RECOVERED:
-        return Kind.NODE_RECOVERED in hook.on and (told or not listens_to_trouble)
-    if event.kind is Kind.LEADER_RECOVERED and was_open:
-        return Kind.LEADER_RECOVERED in hook.on and told
-    if event.kind in (Kind.NODE_RESTARTED, Kind.NODE_LEFT):
-        return event.kind in hook.on or (told and Kind.NODE_RECOVERED in hook.on)
-    return event.kind in hook.on
+    on = receiver.on
+    if event.kind in _NEVER or (of_drill(event) and not receiver.drills):
+        return Asked.NO
+    if phase_of(event) is not Phase.ENDS:
+        return Asked.YES if event.kind in on else Asked.NO
+    if event.kind in _NEWS_TOO:
+        return Asked.YES if event.kind in on or (told and Kind.NODE_RECOVERED in on) else Asked.NO
+    if event.kind not in on:
+        return Asked.NO
+    axis = axis_of(event)
+    if told or (axis is Axis.HEALTH and not known):
+        return Asked.YES
+    listens = any(AXES.get(kind, Axis.LIVENESS) is axis for kind in on if kind in (*BEGINNINGS, Kind.HEALTH_CHANGED))
+    if axis is Axis.ROOT and not listens:
+        return Asked.NO
+    return Asked.NEVER_TOLD if listens else Asked.YES
 
 
-def _of_drill(event: Event) -> bool:
+def of_drill(event: Event) -> bool:
     """True for what is told of drills alone."""
     changes = event.evidence.changes if event.evidence is not None else ()
     return bool(changes) and all(is_drill(change.name) for change in changes)
 
 
-def _input(event: Event) -> dict[str, Any]:
-    """The document for a hook's standard input. Other people's scripts read it: keys are added, never changed."""
+def document(event: Event) -> bytes:
+    """The JSON document of an event for a hook's standard input.
+
+    Other people's scripts read it: keys are added, never changed.
+    """
+    return msgspec.json.encode(content(event))
+
+
+def content(event: Event) -> dict[str, Any]:
+    """The same before it is encoded."""
     return {
         "schema": SCHEMA,
         "event_id": event.event_id,
@@ -100,6 +148,13 @@ def _input(event: Event) -> dict[str, Any]:
         "health": {"from": event.health_from, "to": event.health_to},
         "cause": event.cause,
         "host": event.host,
-        "drill": _of_drill(event),
+        "incident": event.incident or None,
+        "drill": of_drill(event),
+        "test": False,
+        "count": event.count,
+        "members": list(event.members),
+        "observers": [
+            {"leader": leader, "liveness": liveness, "cause": cause} for leader, liveness, cause in event.observers
+        ],
         "evidence": evidence_view(event.evidence) if event.evidence is not None else {},
     }

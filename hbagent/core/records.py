@@ -49,6 +49,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     #: Of a summary: how many notifications it stands for, and about whom; at most `MEMBERS_TOLD_MAX` are named.
     count: int = 0
     members: tuple[str, ...] = ()
+    #: Of an event about a node: each leader that speaks for it, and what that one says.
+    observers: tuple[tuple[str, Liveness, Cause | None], ...] = ()
     #: Receivers that are told of events of this kind: so many notifications were sent, wait, or have a reason.
     notices: int = 0
 
@@ -199,6 +201,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     rack: str
     kind: Kind
     cause: Cause | None = None
+    #: What its members have in common: a cause, the name of a probe or application, a rack, a leader.
+    topic: str = ""
     opened_wall_ns: int = 0
     resolved_wall_ns: int = 0
     #: Members ever, and those named (the first ones).

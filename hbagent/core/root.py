@@ -17,15 +17,15 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from . import drills
 from .accuracy import WRITE_NS, Accuracy
-from .bundles import Bundle, Bundles, bundle_of, too_many
+from .alerts import Alerts
 from .changes import sentence, told
 from .chronicle import Chronicle
 from .config import RootConfig
 from .datacenter import FORGET_NS, Datacenter
+from .desk import Desk
 from .dispatch import Dispatch
-from .effects import WITNESS_NS, Answer, Effect, Effects, Exit, Fetch, Happened, Note, Send, Witness
+from .effects import WITNESS_NS, Effect, Effects, Exit, Happened, Note, Send, Witness
 from .fleet import Merged, NodeRecord, Shown, merge
 from .healthrecord import News
 from .isolation import decide, patience_ends
@@ -35,21 +35,22 @@ from .messages import (
     Answered,
     Disconnected,
     DrillBegun,
-    DrillWanted,
     Evidence,
     EvidencePage,
-    EvidenceWanted,
     HookFinished,
     KeepFailed,
     Kept,
     NodeRow,
+    Ordered,
     Ping,
     Pong,
+    Posted,
     Query,
     RackReports,
     RackSummary,
     Reconfigured,
     Refused,
+    Revived,
     Suspended,
     Terminate,
     Transition,
@@ -64,10 +65,8 @@ from .rackrecord import is_dark
 from .records import Conviction, Event, HookRun, NodeState, Restored, RunState
 from .refusals import Refusals
 from .rootcells import RootCells
-from .rootviews import accuracy_view, cells_view, explain_view, status_view
-from .states import Cause, Kind, Liveness, Outcome, Path
+from .states import Cause, Health, Kind, Liveness, Outcome, Path
 from .units import SECOND, show_duration
-from .views import EvidenceView
 from .wallclock import WallClock
 
 #: The loop is looked at this often to measure its own lag; a fraction of a lease.
@@ -82,7 +81,7 @@ class RootCore:
     """The datacenter's root. Call `wake` no later than `deadline`, after all sockets have been drained."""
 
     def __init__(self, config: RootConfig, rng: random.Random, now: int, restored: Restored | None = None) -> None:
-        self._config = config
+        self.config = config
         self._rng = rng
         self.started = now
         self.wall = WallClock()
@@ -100,12 +99,10 @@ class RootCore:
         self.dispatch = Dispatch(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         self.ledger = Ledger()
         life = rng.getrandbits(32)
-        self.chronicle = Chronicle(self.ledger, config.hooks, life)
+        self.chronicle = Chronicle(life)
         self.accuracy = Accuracy(life, restored)
         self.cells = RootCells(life)
-        #: Evidence bundles under way from leaders.
-        self._bundles = Bundles(life)
-        self._drills = drills.Drills(life, drills.ROOT_TIME_NS)
+        self.desk = Desk(self, life)
         self._tally_at = now + WRITE_NS
         #: True while people believe that this root is cut off from all its leaders.
         self.isolated = False
@@ -120,11 +117,18 @@ class RootCore:
         #: What was refused, by reason.
         self.refused = self._refusals.counts
         self._done = False
-        self._restore(restored or Restored(), now)
+        restored = restored or Restored()
+        self.chronicle.newest = restored.newest_sequence
+        self.alerts = Alerts(config, self.ledger, self.chronicle, self.wall, life, now, restored)
+        #: Nodes that said goodbye, in the order in which they did, and the wall time of it.
+        self._left: dict[str, int] = {}
+        self._restore(restored, now)
 
     def _restore(self, restored: Restored, now: int) -> None:
-        self.chronicle.newest = restored.newest_sequence
         for state in restored.nodes:
+            if state.forgotten:
+                self.datacenter.forgotten[state.node] = None
+                continue
             leader = self.leaders.get(state.node)
             if leader is not None:
                 if state.open:
@@ -132,18 +136,20 @@ class RootCore:
                     leader.cause = state.cause or Cause.LEADER_LOST
             elif state.node in self.racks:
                 self.datacenter.rack_records[state.node].dark = bool(state.open)
-            elif state.node == self._config.name:
+            elif state.node == self.config.name:
                 self.isolated = bool(state.open)
             elif state.rack in self.racks:
                 record = self.datacenter.record(state.node, state.rack)
                 if record is not None:
                     record.restore(state)
+                    self._mind_left(record)
         for mark in restored.marks:
             owner = self.leaders.get(mark.leader)
             if owner is not None:
                 owner.restore(mark)
         for run in restored.runs:
-            self._owe(run, now)
+            if run.state is RunState.PENDING:
+                self._owe(run, now)
         if self.isolated:
             for leader in self.leaders.values():
                 if leader.standing is not Standing.LOST:
@@ -177,7 +183,9 @@ class RootCore:
                 self.datacenter.forget(record)
                 self._doubted.pop(record.name, None)
                 self.ledger.forget(record.name)
+                self.alerts.forget(record.name)
                 effects.append(Note("info", "forgotten", {"node": record.name}))
+            self._look_at_left(now)
         effects.extend(self._ask_leaders(now))
         effects.extend(self._expire(now))
         for node in [node for node, until in self._doubted.items() if until <= now]:
@@ -192,10 +200,10 @@ class RootCore:
             effects.append(again)
         if self.ledger.stuck(now):
             effects.append(Note("error", "store-stuck", {"consequence": "hooks run, but a crash may repeat them"}))
-        for fetch in self._bundles.expired(now):
-            effects.append(self._fetched(fetch))
-        for errand in self._drills.expired(now):
-            effects.append(_denied(errand.asker, errand.query, drills.unanswered(errand)))
+        effects.extend(self.desk.expired(now))
+        effects.extend(self.alerts.wake(now))
+        for run in self.alerts.watchdog(now):
+            self.dispatch.add(run, now)
         effects.extend(self._progress(now))
         return tuple(effects)
 
@@ -207,7 +215,7 @@ class RootCore:
             self._leaders_at = min(map(self._leader_deadline, self.leaders.values()), default=self._tick_at)
         times = [self._tick_at, self._leaders_at]
         times.extend(self._doubted.values())
-        others = (self.ledger.deadline(), self.dispatch.deadline(), self._bundles.deadline(), self._drills.deadline())
+        others = (self.ledger.deadline(), self.dispatch.deadline(), self.desk.deadline(), self.alerts.deadline())
         times.extend(due for due in others if due is not None)
         return min(times)
 
@@ -219,7 +227,7 @@ class RootCore:
         if leader.standing in (Standing.HELD, Standing.WAITED):
             at = min(at, leader.lease.expires_at)
         elif leader.standing is Standing.LAPSED:
-            at = min(at, patience_ends(leader, self._config.lease_ns))
+            at = min(at, patience_ends(leader, self.config.lease_ns))
         return at
 
     def _tick(self, now: int) -> None:
@@ -276,7 +284,7 @@ class RootCore:
             if leader.ask_at is None or leader.ask_at > now:
                 continue
             held = leader.lease.held
-            leader.ask_at = now + (self._config.lease_ns // 4 if held else self._config.lease_ns)
+            leader.ask_at = now + (self.config.lease_ns // 4 if held else self.config.lease_ns)
             if held and now + WITNESS_NS > leader.lease.expires_at:
                 # Its answer would come too late to be counted, and the one before would be forgotten.
                 continue
@@ -323,7 +331,7 @@ class RootCore:
                 leader.standing = Standing.LAPSED
                 leader.lapsed_at = now
                 leader.ask_at = None
-        lapses = decide(self.leaders.values(), self._config.lease_ns, now)
+        lapses = decide(self.leaders.values(), self.config.lease_ns, now)
         effects: list[Effect] = []
         for leader in lapses.lost:
             effects.extend(self._lose(leader, now))
@@ -333,14 +341,14 @@ class RootCore:
 
     def _lose(self, leader: LeaderRecord, now: int) -> Effects:
         silent = now - (leader.lease.renewed_at if leader.lease.renewed_at is not None else self.started)
-        text = f"no summary for {show_duration(silent)}; its lease was {show_duration(self._config.lease_ns)}"
+        text = f"no summary for {show_duration(silent)}; its lease was {show_duration(self.config.lease_ns)}"
         if leader.lease.renewed_at is None:
             text = f"not heard in the {show_duration(silent)} since this root started"
         leader.standing = Standing.LOST
         leader.cause = Cause.LEADER_LOST
         if leader.stalled:
             leader.cause = Cause.OBSERVER_STALLED
-            leader.ask_at = now + self._config.lease_ns
+            leader.ask_at = now + self.config.lease_ns
             text += "; its host's kernel answers, its process does not"
         evidence = Evidence(text=text, silent_ns=silent, steps=tuple(leader.steps))
         effects = self._leader_event(leader, Kind.LEADER_LOST, leader.cause, evidence, now)
@@ -364,15 +372,14 @@ class RootCore:
         for other in self.leaders.values():
             if other.standing is Standing.ISOLATED:
                 other.standing = Standing.WAITED
-                other.lease.expires_at = now + self._config.lease_ns
+                other.lease.expires_at = now + self.config.lease_ns
         return self._root_event(Kind.LEADER_RECOVERED, Evidence(text=f"{leader.name} is heard again"), now)
 
     def _root_event(self, kind: Kind, evidence: Evidence, now: int) -> Effects:
-        was_open = Kind.ROOT_ISOLATED.value if self.isolated else ""
         self.isolated = kind is Kind.ROOT_ISOLATED
         self.ledger.node(
             NodeState(
-                node=self._config.name,
+                node=self.config.name,
                 rack="",
                 liveness=Liveness.UNKNOWN if self.isolated else Liveness.ALIVE,
                 cause=Cause.ROOT_ISOLATED if self.isolated else None,
@@ -381,13 +388,13 @@ class RootCore:
             )
         )
         cause = Cause.ROOT_ISOLATED
-        self.chronicle.add(kind, self.wall.at(now), was_open, cause=cause, evidence=evidence)
-        return (Happened(self._config.name, kind, "", "", cause),)
+        self._tell(kind, self.wall.at(now), now, cause=cause, evidence=evidence)
+        return (Happened(self.config.name, kind, "", "", cause),)
 
     def _suspended(self, sender: str, suspended: Suspended, now: int) -> Effects:
         """This host slept, and its leaders gave up their connections: they have a whole lease to come back."""
         self.suspended_ns += suspended.suspended_ns
-        lease_ns = self._config.lease_ns
+        lease_ns = self.config.lease_ns
         for leader in self.leaders.values():
             if leader.standing in (Standing.HELD, Standing.WAITED):
                 leader.lease.expires_at = max(leader.lease.expires_at, now + lease_ns)
@@ -400,12 +407,15 @@ class RootCore:
     def _renew(self, leader: LeaderRecord, summary: RackSummary, now: int) -> Effects:
         leader.stats = summary.stats
         leader.stats_at = now
-        if summary.epoch != leader.lease.epoch:
+        restarted = summary.epoch != leader.lease.epoch
+        if restarted:
             leader.newest = 0
         leader.newest = max(leader.newest, summary.newest)
         leader.lease.renew(summary.epoch, now)
         before = leader.standing
-        leader.heard(now + self._config.lease_ns // 2)
+        if restarted or before is not Standing.HELD:
+            self._settle(leader, now)
+        leader.heard(now + self.config.lease_ns // 2)
         if self._leaders_at is not None:
             self._leaders_at = min(self._leaders_at, self._leader_deadline(leader))
         effects: Effects = ()
@@ -413,6 +423,17 @@ class RootCore:
             evidence = Evidence(text=f"summaries again; up for {show_duration(summary.stats.uptime_ns)}")
             effects = self._leader_event(leader, Kind.LEADER_RECOVERED, None, evidence, now)
         return (*effects, *self._rejoin(leader, now)) if self.isolated else effects
+
+    def _settle(self, leader: LeaderRecord, now: int) -> None:
+        """A leader begins to listen: where nobody else has listened until now, its first silences wait."""
+        for rack in leader.racks:
+            others = (self.leaders[name] for name in self.racks[rack] if name != leader.name)
+            if not any(other.standing is Standing.HELD for other in others):
+                self.alerts.settle(rack, now)
+
+    def _tell(self, kind: Kind, at_wall_ns: int, now: int, **fields: Any) -> Event:
+        """Something happened: a line of history, and a decision for everybody who may want to be told."""
+        return self.alerts.tell(self.chronicle.make(kind, at_wall_ns, **fields), now)
 
     def _leader_event(
         self,
@@ -435,8 +456,15 @@ class RootCore:
                 open=kind.value if lost else "",
             )
         )
-        self.chronicle.add(
-            kind, self.wall.at(now), rack=rack, leader=leader.name, cause=cause, evidence=evidence, withheld=withheld
+        self._tell(
+            kind,
+            self.wall.at(now),
+            now,
+            rack=rack,
+            leader=leader.name,
+            cause=cause,
+            evidence=evidence,
+            withheld=withheld,
         )
         return () if withheld else (Happened(leader.name, kind, "", "", cause),)
 
@@ -471,7 +499,7 @@ class RootCore:
                 )
             )
             evidence = Evidence(text=text, silent_ns=silent)
-            self.chronicle.add(kind, self.wall.at(now), rack=name, leader=told_by.name, cause=cause, evidence=evidence)
+            self._tell(kind, self.wall.at(now), now, rack=name, leader=told_by.name, cause=cause, evidence=evidence)
             effects.append(Happened(name, kind, "", "", cause))
         self._stirred.clear()
         return tuple(effects)
@@ -503,7 +531,10 @@ class RootCore:
     def _row(
         self, leader: LeaderRecord, summary: RackSummary, row: NodeRow, complete: bool, now: int
     ) -> Iterable[Effect]:
-        record = self.datacenter.record(f"{summary.rack}/{row.node}", summary.rack)
+        node = f"{summary.rack}/{row.node}"
+        if node in self.datacenter.forgotten and not self._remembered(node, row.liveness):
+            return ()
+        record = self.datacenter.record(node, summary.rack)
         if record is None:
             return self._refuse(leader.name, "too-many-nodes", now)
         told: Effects = ()
@@ -532,7 +563,7 @@ class RootCore:
         elif row.version > known:
             if seen.ahead_since is None:
                 seen.ahead_since = now
-            if not complete and now - seen.ahead_since < self._config.patience_ns:
+            if not complete and now - seen.ahead_since < self.config.patience_ns:
                 return ()
             seen.believe(row, summary.epoch, now)
         else:
@@ -588,6 +619,8 @@ class RootCore:
     def _transition(
         self, leader: LeaderRecord, transition: Transition, batch: Transitions, now: int
     ) -> Iterable[Effect]:
+        if transition.node in self.datacenter.forgotten and not self._remembered(transition.node, transition.after):
+            return ()
         record = self.datacenter.record(transition.node, rack_of(transition.node))
         if record is None:
             return self._refuse(leader.name, "too-many-nodes", now)
@@ -599,9 +632,10 @@ class RootCore:
             return self._tell_health(record, news, leader, transition, now) if news is not None else ()
         seen = record.seen_by(leader.name, now)
         if not seen.apply(transition, batch.epoch, batch.present, now - _age_of(transition, batch)):
-            self.chronicle.add(
+            self._tell(
                 transition.kind,
                 transition.at_wall_ns or self.wall.at(now),
+                now,
                 node=record.name,
                 rack=record.rack,
                 leader=leader.name,
@@ -622,7 +656,7 @@ class RootCore:
         if row.liveness not in (Liveness.ALIVE, Liveness.SUSPECT):
             return ()
         health.row(row.health, record.report, now)
-        if not health.overdue(self._config.patience_ns, now):
+        if not health.overdue(self.config.patience_ns, now):
             return ()
         news = health.believe(row.health, record.report)
         return self._tell_health(record, news, leader, None, now) if news is not None else ()
@@ -638,9 +672,10 @@ class RootCore:
             text += " (told by a summary; the transition itself was lost)"
             evidence = Evidence(text=text, incarnation=record.told_health.incarnation, changes=told(news.changes))
         shown = self.shown(record)
-        self.chronicle.add(
+        self._tell(
             Kind.HEALTH_CHANGED,
             (said.at_wall_ns if said is not None else 0) or self.wall.at(now),
+            now,
             node=record.name,
             rack=record.rack,
             leader=leader.name,
@@ -654,60 +689,15 @@ class RootCore:
         self.ledger.node(record.state())
         return (Happened(record.name, Kind.HEALTH_CHANGED, news.before.value, news.after.value, shown.cause),)
 
-    # ---- evidence ----------------------------------------------------------------------------------------
-
-    def _ask_evidence(self, asker: str, query: Query, now: int) -> Effect:
-        """Ask for one of a node's evidence bundles."""
-        leader, error = self._hearer(query.node)
-        fetch = None if error else self._bundles.begin(query.node, leader, asker, query.id, now)
-        if fetch is None:
-            return _denied(asker, query.id, error or too_many())
-        return Send(leader, EvidenceWanted(number=fetch.number, node=query.node, app=query.app, bundle=query.bundle))
-
-    def _hearer(self, node: str) -> tuple[str, str]:
-        """The leader that heard a node last, or why nobody can ask that node."""
-        record = self.nodes.get(node)
-        if record is None:
-            return "", f"no node {node!r} is known; see: hbagent nodes"
-        hearing = [view for view in self.datacenter.observers(record) if view.hears and view.heard_at is not None]
-        if not hearing:
-            shown = self.shown(record)
-            why = f" ({shown.cause.value})" if shown.cause is not None else ""
-            return "", f"{record.name} is {shown.liveness.value}{why}: no leader hears it, so it cannot be asked"
-        return max(hearing, key=lambda view: view.heard_at or 0).leader, ""
-
-    def _ask_drill(self, asker: str, query: Query, now: int) -> Effects:
-        """Have a drill begun on a node."""
-        leader, error = self._hearer(query.node)
-        number = None if error else self._drills.begin(query.node, leader, asker, query.id, now)
-        if number is None:
-            return (_denied(asker, query.id, error or drills.too_many()),)
-        wanted = DrillWanted(number=number, node=query.node, drill=query.drill, app=query.app)
-        return (Note("warning", "drill", {"node": query.node, "drill": query.drill}), Send(leader, wanted))
+    # ---- what was asked of a node ------------------------------------------------------------------------
 
     def _drill_begun(self, sender: str, begun: DrillBegun, now: int) -> Effects:
-        errand = self._drills.take(sender, begun)
-        if errand is None:
-            return self._refuse(sender, "unasked", now)
-        if begun.error:
-            return (_denied(errand.asker, errand.query, begun.error),)
-        view = {"schema": 1, "node": errand.node}
-        return (Answer(errand.asker.encode("latin-1"), errand.query, view),)
+        told = self.desk.drill_begun(sender, begun)
+        return told if told is not None else self._refuse(sender, "unasked", now)
 
     def _evidence_page(self, sender: str, page: EvidencePage, now: int) -> Effects:
-        fetch = self._bundles.take(sender, page)
-        if fetch is None:
-            return self._refuse(sender, "unasked", now)
-        return (self._fetched(fetch),) if fetch.error or page.last else ()
-
-    @staticmethod
-    def _fetched(fetch: Bundle) -> Effect:
-        """A fetch is over."""
-        bundle, error = (None, fetch.error) if fetch.error else bundle_of(fetch)
-        if bundle is None:
-            return _denied(fetch.asker, fetch.query, error)
-        view = EvidenceView(node=fetch.node, leader=fetch.peer, size_bytes=fetch.size, bundle=bundle)
-        return Answer(fetch.asker.encode("latin-1"), fetch.query, view)
+        told = self.desk.evidence_page(sender, page)
+        return told if told is not None else self._refuse(sender, "unasked", now)
 
     # ---- verdicts ----------------------------------------------------------------------------------------
 
@@ -767,7 +757,7 @@ class RootCore:
 
         Summaries come five times in a lease. Who has missed one and a half of them may have no next word.
         """
-        patience_ns = 3 * self._config.lease_ns // 10
+        patience_ns = 3 * self.config.lease_ns // 10
         until = 0
         if record.told is not Liveness.DEAD:
             for view in merged.doubters:
@@ -785,9 +775,10 @@ class RootCore:
     def _history(self, record: NodeRecord, said: Transition, leader: LeaderRecord, now: int, withheld: str) -> None:
         """More is known of a node that stays what it was told to be: a line of history, and nobody is told."""
         told = record.told or Liveness.UNKNOWN
-        self.chronicle.add(
+        self._tell(
             said.kind,
             said.at_wall_ns or self.wall.at(now),
+            now,
             node=record.name,
             rack=record.rack,
             leader=leader.name,
@@ -805,7 +796,7 @@ class RootCore:
         if record.told not in (Liveness.ALIVE, Liveness.SUSPECT) or self.datacenter.someone_is_lost(record.rack):
             return ()
         listened = self.datacenter.listened_ns(record.rack)
-        if min(listened, now - self.started) < self._config.join_grace_ns + ABSENCE_SLACK_NS:
+        if min(listened, now - self.started) < self.config.join_grace_ns + ABSENCE_SLACK_NS:
             return ()
         since = show_duration(listened)
         text = f"known alive, and no leader of its rack has heard it since its start {since} ago"
@@ -829,10 +820,10 @@ class RootCore:
         outage = was_dark and value.liveness is Liveness.ALIVE
         goes_dark = value.liveness is Liveness.UNKNOWN and value.cause is Cause.RACK_DARK
         at_wall_ns = transition.at_wall_ns if transition is not None else 0
-        event = self.chronicle.add(
+        event = self._tell(
             kind,
             at_wall_ns or self.wall.at(now),
-            record.open,
+            now,
             node=record.name,
             rack=record.rack,
             leader=leader,
@@ -843,21 +834,98 @@ class RootCore:
             cause=value.cause,
             evidence=evidence,
             withheld=Cause.RACK_DARK.value if outage or goes_dark else "",
+            observers=tuple(
+                (view.leader, view.liveness, view.cause) for view in self.datacenter.observers(record) if view.speaks
+            ),
         )
         self._book(record, event, value)
         record.tell(value.liveness, kind, event.at_wall_ns)
+        self._mind_left(record)
         if was_dark or goes_dark:
             self._stirred[record.rack] = None
         self.ledger.node(record.state())
         before_word = before.value if before is not None else Liveness.UNKNOWN.value
         return (Happened(record.name, kind, before_word, value.liveness.value, value.cause),)
 
+    def _mind_left(self, record: NodeRecord) -> None:
+        """Remember who said goodbye, and is not yet told to have been away for too long."""
+        if record.told is Liveness.LEFT and not record.open:
+            self._left[record.name] = record.since_wall_ns
+        else:
+            self._left.pop(record.name, None)
+
+    def _look_at_left(self, now: int) -> None:
+        """Tell of nodes that said goodbye and stay away."""
+        wall = self.wall.at(now)
+        for node, since in list(self._left.items()):
+            if not wall or wall - since < self.config.left_warn_after_ns:
+                break
+            del self._left[node]
+            record = self.nodes.get(node)
+            if record is None:
+                continue
+            text = f"it said goodbye {show_duration(wall - since)} ago, is expected, and has not come back"
+            self._tell(
+                Kind.NODE_AWAY,
+                wall,
+                now,
+                node=node,
+                rack=record.rack,
+                liveness_from=Liveness.LEFT,
+                liveness_to=Liveness.LEFT,
+                health_from=record.health,
+                health_to=Health.WARNING,
+                cause=Cause.LEFT,
+                evidence=Evidence(text=text),
+            )
+            record.open = Kind.NODE_AWAY.value
+            self.ledger.node(record.state())
+
+    def forget(self, node: str, by: str, now: int) -> None:
+        """An operator says that a node is gone for good: nothing is shown or told of it until it is heard again.
+
+        Raises ValueError for one that nobody knows, or that lives.
+        """
+        record = self.nodes.get(node)
+        if record is None:
+            raise ValueError(f"no node {node!r} is known; see: hbagent nodes")
+        shown = self.shown(record)
+        if shown.liveness in (Liveness.ALIVE, Liveness.SUSPECT):
+            raise ValueError(f"{node} is {shown.liveness.value}: end its agent first, or it comes back at once")
+        self._tell(
+            Kind.NODE_LEFT,
+            self.wall.at(now),
+            now,
+            node=node,
+            rack=record.rack,
+            liveness_from=shown.liveness,
+            liveness_to=Liveness.LEFT,
+            health_from=record.health,
+            health_to=record.health,
+            cause=Cause.LEFT,
+            evidence=Evidence(text=f"{by} said that it is gone for good"),
+        )
+        self.datacenter.forget(record)
+        self.datacenter.forgotten[node] = None
+        self.alerts.forget(node)
+        self._doubted.pop(node, None)
+        self._left.pop(node, None)
+        self._stirred[record.rack] = None
+        self.ledger.node(NodeState(node=node, rack=record.rack, liveness=Liveness.LEFT, forgotten=True))
+
+    def _remembered(self, node: str, liveness: Liveness) -> bool:
+        """True when a node that was forgotten lives, and is to be shown again."""
+        if liveness is not Liveness.ALIVE:
+            return False
+        del self.datacenter.forgotten[node]
+        return True
+
     # ---- accuracy ----------------------------------------------------------------------------------------
 
     def _watch(self, record: NodeRecord, now: int) -> None:
         """A leader spoke for the node: the time since it last did was watched, if the node is held to live."""
         since, record.watched_at = record.watched_at, now
-        if since is None or now - since > self._config.lease_ns:
+        if since is None or now - since > self.config.lease_ns:
             return
         if record.told in (Liveness.ALIVE, Liveness.SUSPECT):
             self.accuracy.watch(now - since)
@@ -899,10 +967,14 @@ class RootCore:
     # ---- hooks -------------------------------------------------------------------------------------------
 
     def _hook_finished(self, sender: str, result: HookFinished, now: int) -> Effects:
+        tested = self.desk.hook_tested(result)
+        if tested is not None:
+            return tested
         run = self.dispatch.finished(result, now, self.wall.at(now))
         if run is None:
             return ()
-        self.ledger.run(run)
+        if run.kind is not Kind.WATCHDOG:
+            self.ledger.run(run)
         fields = {"hook": run.hook, "event": run.event_id, "attempt": run.attempt}
         if run.state is RunState.DONE:
             return (Note("info", "hook-done", {**fields, "took": show_duration(result.duration_ns)}),)
@@ -926,13 +998,14 @@ class RootCore:
     def _reconfigured(self, sender: str, message: Reconfigured, now: int) -> Effects:
         """The config was read again: other hooks, other racks. A leader that stays keeps its lease and its marks."""
         config: RootConfig = message.config
-        self._config = config
-        self.chronicle.hooks = config.hooks
+        self.config = config
+        self.alerts.use(config)
         self.dispatch.reconfigure(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         gone = self.datacenter.reconfigure(config, now)
         for name in gone:
             self._doubted.pop(name, None)
             self.ledger.forget(name)
+            self.alerts.forget(name)
         return (Note("info", "membership", {"racks": len(self.racks), "forgotten": len(gone)}),)
 
     def _terminate(self, sender: str, message: Terminate, now: int) -> Effects:
@@ -943,30 +1016,17 @@ class RootCore:
         return (Exit(),) if writing is None else (writing, Exit())
 
     def _query(self, sender: str, query: Query, now: int) -> Effects:
-        asker = sender.encode("latin-1")
-        if query.what == "ping":
-            return (Answer(asker, query.id, {"name": self._config.name, "role": "root"}),)
-        if query.what == "status":
-            return (Answer(asker, query.id, status_view(self, self._config, now)),)
-        if query.what == "cells":
-            return (Answer(asker, query.id, cells_view(self, self._config, query, now, {}, [], [])),)
-        if query.what == "evidence":
-            return (self._ask_evidence(sender, query, now),)
-        if query.what == "drill":
-            return self._ask_drill(sender, query, now)
-        if query.what == "runs" and query.event:
-            return (Fetch(asker, query.id, query.limit, 0, "", event=query.event),)
-        if query.what == "events":
-            return (Fetch(asker, query.id, min(query.limit, 10_000), query.after, query.node),)
-        if query.what == "accuracy":
-            return (Answer(asker, query.id, accuracy_view(self, now)),)
-        if query.what == "explain":
-            record = self.nodes.get(query.node)
-            if record is None:
-                return (Answer(asker, query.id, None, f"no node {query.node!r} is known; see: hbagent nodes"),)
-            view = explain_view(self, record, now)
-            return (Fetch(asker, query.id, self._config.story_length, 0, query.node, view),)
-        return (Answer(asker, query.id, None, f"cannot answer {query.what!r}"),)
+        return self.desk.query(sender, query, now)
+
+    def _ordered(self, sender: str, ordered: Ordered, now: int) -> Effects:
+        return self.desk.order(sender, ordered, now)
+
+    def _revived(self, sender: str, revived: Revived, now: int) -> Effects:
+        return self.desk.revived(revived, now)
+
+    def _posted(self, sender: str, posted: Posted, now: int) -> Effects:
+        self.alerts.sinks.posted(posted, now)
+        return ()
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, str, Any, int], Effects]]] = {
         RackSummary: _summary,
@@ -986,11 +1046,10 @@ class RootCore:
         Reconfigured: _reconfigured,
         Terminate: _terminate,
         Query: _query,
+        Ordered: _ordered,
+        Revived: _revived,
+        Posted: _posted,
     }
-
-
-def _denied(asker: str, id: int, why: str) -> Answer:
-    return Answer(asker.encode("latin-1"), id, None, why)
 
 
 def _age_of(transition: Transition, batch: Transitions) -> int:

@@ -621,7 +621,8 @@ class Roster:
                 self._queue(member, now + LOOK_AGAIN_NS)
 
     def _lighten(self, rack: str, now: int) -> None:
-        """Somebody of a dark rack was heard. Who is not gets time to find its way back before it is judged alone."""
+        """Somebody of a dark rack was heard. Who is not is asked anew, and gets time to find its way back before it is
+        judged alone."""
         if rack not in self._dark:
             return
         nodes = [self.members[node] for node in self._config.racks[rack]]
@@ -631,6 +632,8 @@ class Roster:
         del self._dark[rack]
         for member in dark:
             member.judge_from = now + self._config.gate_hold_ns
+            if member.doubt is not None:
+                self.inquiry.ask_anew(member, member.doubt, now)
             self._queue(member, member.judge_from)
 
     def _silent_in(self, rack: str, now: int) -> int:

@@ -97,6 +97,8 @@ class Kind(str, enum.Enum):
     NODE_RECOVERED = "node-recovered"
     NODE_RESTARTED = "node-restarted"
     NODE_LEFT = "node-left"
+    #: It said goodbye, and stays away longer than `left_warn_after`.
+    NODE_AWAY = "node-away"
     NODE_JOINED = "node-joined"
     NODE_UNKNOWN = "node-unknown"
     #: A node that was silent and is back says why it was.

@@ -10,7 +10,7 @@ from hbagent.core.health import combined, worse, worst
 from hbagent.core.states import HEALTH_ORDER, Health
 
 OK, WARN, CRIT, DEADLOCKED = Health.OK, Health.WARNING, Health.CRITICAL, Health.DEADLOCKED
-PARTS = st.lists(st.tuples(st.sampled_from(Health), st.floats(0, 10)), max_size=8)
+PARTS = st.lists(st.tuples(st.sampled_from(Health), st.floats(0, 10, allow_subnormal=False)), max_size=8)
 
 
 def test_the_worst_part_decides_whatever_its_weight() -> None:

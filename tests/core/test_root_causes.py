@@ -41,7 +41,7 @@ ALIVE, SUSPECT, DEAD, LEFT, UNKNOWN = (
     Liveness.LEFT,
     Liveness.UNKNOWN,
 )
-EVERYTHING = tuple(kind for kind in Kind if kind not in (Kind.NODE_JOINED, Kind.NODE_ACCOUNTED))
+EVERYTHING = tuple(kind for kind in Kind if kind is not Kind.WATCHDOG)
 
 
 class Site:
@@ -424,7 +424,7 @@ def test_the_end_of_isolation_is_told_once_and_nothing_of_the_leaders() -> None:
 def test_who_was_not_told_of_the_isolation_is_not_told_of_its_end() -> None:
     site = Site(racks=2).settle()
     hooks = (hook("page", Kind.LEADER_LOST, Kind.LEADER_RECOVERED),)
-    site.core.chronicle.hooks = hooks
+    site.core.alerts.use(msgspec.structs.replace(site.core.config, hooks=hooks))
     site.quiet.update(dict.fromkeys(site.leaders))
     site.run(20)
     site.quiet.clear()

@@ -1,0 +1,815 @@
+"""Who is told of what, when, and why not: each event meets each receiver, and exactly one thing comes of it.
+
+A receiver is a hook or a sink. A *notification* is one event for one receiver that asks for its kind, and one row of
+the store (`records.HookRun`): owed, waiting with a reason, or not sent with a reason. The rows of an event are written
+in the transaction of the event, so that for each event the number of its rows is `Event.notices`, whenever the root
+dies. That is the ledger behind `hbagent why-silent`.
+
+What burns is a *trouble*: one subject on one axis, from its first event to its end. For each receiver it knows whether
+he was told (`records.Told`). The rest follows from three rules:
+
+- A notification goes through one chain of questions (`_verdict`); the first that objects gives the reason. An
+  objection with an end in sight makes it wait (HELD); then it goes through the chain again. What a silence, a parent
+  or flapping objects to is put aside, and looked at again when that ends: what still burns is told at once.
+- The end of a trouble goes to whoever was told that it burns, whatever objects; to nobody else.
+- Many at once become one `summary`: those of a rack that waited together, and those that the brake held back. Who was
+  told by a summary is told of the ends by a summary.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+import msgspec
+
+from .brake import Brake
+from .chronicle import Chronicle
+from .config import RootConfig, SinkConfig
+from .effects import Effect
+from .flapping import Flapping
+from .incidents import Incidents
+from .ledger import Ledger
+from .messages import Evidence
+from .notice import (
+    AXES,
+    BEGINNINGS,
+    ROOT,
+    Asked,
+    Phase,
+    Receiver,
+    asks,
+    axis_of,
+    document,
+    of_drill,
+    phase_of,
+    severity,
+    subject_of,
+)
+from .records import Event, HookRun, Restored, RunState, Silence, Told, Trouble
+from .settling import Settling
+from .silences import Silences
+from .sinks import Sinks
+from .states import RELEASED, Axis, Cause, Kind, Reason
+from .summary import summary_of, topic_of
+from .units import SECOND, show_duration
+from .wallclock import WallClock
+
+Key = tuple[str, Axis]
+
+#: Silences are looked at this often, and at each boundary of one: the wall clock may be set meanwhile.
+SILENCES_NS = SECOND
+#: Reasons for which notifications of one rack are told together when they have waited together.
+_TOGETHER = (Reason.DOUBT, Reason.HOLD, Reason.GRACE, Reason.INHIBITED)
+#: Waits that end with one summary for all that wait so.
+_FOLDS = (Reason.BRAKE, Reason.GROUPED)
+
+
+class _Waiting:
+    """A notification that is not decided yet."""
+
+    __slots__ = ("began", "doubted", "run", "until")
+
+    def __init__(self, run: HookRun, began: int) -> None:
+        self.run = run
+        #: Since when the receiver is kept waiting for this trouble.
+        self.began = began
+        self.until = began
+        #: It has waited for the others of its rack.
+        self.doubted = False
+
+
+class _Objection(NamedTuple):
+    """Why a notification is not sent now."""
+
+    reason: Reason
+    ref: str = ""
+    #: It waits until then; None: it is put aside.
+    until: int | None = None
+
+
+class Alerts:
+    """Decides about every event; writes what it decides into the ledger."""
+
+    def __init__(
+        self,
+        config: RootConfig,
+        ledger: Ledger,
+        chronicle: Chronicle,
+        wall: WallClock,
+        life: int,
+        now: int,
+        restored: Restored,
+    ) -> None:
+        self._ledger = ledger
+        self._chronicle = chronicle
+        self._wall = wall
+        self._life = life
+        self.silences = Silences(restored.silences)
+        self.incidents = Incidents(ledger, restored.incidents)
+        #: Troubles that are not over, and those that flap.
+        self.troubles: dict[Key, Trouble] = {trouble_key(trouble): trouble for trouble in restored.troubles}
+        self.incidents.restore(self.troubles.values())
+        self._flapping = Flapping(config.flap)
+        self._brake = Brake(config.brake)
+        self.sinks = Sinks(config.sinks, life)
+        self._settling = Settling()
+        #: Notifications that wait, by run id, and when each is looked at again: (until, run id), some of them stale.
+        self._held: dict[str, _Waiting] = {}
+        self._due: list[tuple[int, str]] = []
+        #: Notifications that were put aside, and may be told when their reason ends.
+        self._aside: dict[str, HookRun] = {}
+        #: Nodes in doubt, by rack.
+        self._suspects: dict[str, dict[str, None]] = {}
+        #: How many troubles that are not over were told by each summary.
+        self._by_summary: dict[str, int] = {}
+        self._silences_at = now
+        self._watchdog_at = now + config.watchdog_ns
+        #: Notifications that were not sent, by reason; for the metrics.
+        self.unsent: dict[str, int] = {}
+        self.use(config)
+        self._restore(restored, now)
+
+    def use(self, config: RootConfig) -> None:
+        """Another config: other receivers, other limits. What they were told stays."""
+        self._config = config
+        self._leaders = {rack.name: rack.leaders for rack in config.racks}
+        self.receivers: dict[str, Receiver] = {hook.name: hook for hook in config.hooks}
+        self.receivers.update((sink.name, sink) for sink in config.sinks)
+        self._flapping.use(config.flap)
+        self._brake.use(config.brake)
+        self.sinks.use(config.sinks)
+
+    def _restore(self, restored: Restored, now: int) -> None:
+        for trouble in self.troubles.values():
+            if trouble.flapping:
+                self._flapping.resume(trouble.subject, trouble.axis, now)
+            if trouble.kind is Kind.NODE_SUSPECT and not trouble.over:
+                self._suspects.setdefault(trouble.rack, {})[trouble.subject] = None
+            for name, told in trouble.told.items():
+                if told.via:
+                    self._by_summary[told.via] = self._by_summary.get(told.via, 0) + 1
+                if told.sent and isinstance(self.receivers.get(name), SinkConfig):
+                    self.sinks.take_over(name, trouble)
+        for run in restored.runs:
+            if run.state is RunState.HELD:
+                self._wait(_Waiting(run, now), _Objection(run.reason or Reason.GRACE, run.ref, now))
+            elif run.state is RunState.SUPPRESSED:
+                self._aside[run.run_id] = run
+        for state in restored.nodes:
+            self._adopt(state.node, state.rack, state.open, state.cause, now)
+
+    def _adopt(self, subject: str, rack: str, kinds: str, cause: Cause | None, now: int) -> None:
+        """A trouble from before troubles were kept: its receivers were told of it if they ask for one of its kinds."""
+        told_as = [Kind(kind) for kind in kinds.split(",") if kind]
+        if not told_as:
+            return
+        axis = AXES.get(told_as[-1], Axis.LIVENESS)
+        key = (ROOT if axis is Axis.ROOT else subject, axis)
+        if key not in self.troubles:
+            told = {name: Told(sent=True) for name, to in self.receivers.items() if set(told_as).intersection(to.on)}
+            self.troubles[key] = Trouble(
+                subject=key[0], axis=axis, rack=rack, incident="", kind=told_as[-1], cause=cause, told=told
+            )
+
+    # ---- what happens ------------------------------------------------------------------------------------
+
+    def tell(self, event: Event, now: int) -> Event:
+        """Write an event and decide whom to tell of it; returns the event as it was written."""
+        key, phase = (subject_of(event), axis_of(event)), phase_of(event)
+        counts = not event.late and not (event.withheld and phase is Phase.BURNS)
+        trouble = self.troubles.get(key)
+        if phase is Phase.BURNS and counts:
+            trouble = self._burn(key, trouble, event, now)
+        elif phase is Phase.BURNS and trouble is not None and not event.late:
+            trouble = self._keep(msgspec.structs.replace(trouble, cause=event.cause))
+        if event.kind is Kind.NODE_UNKNOWN:
+            self._trust(event.rack, key)
+        told = trouble.told if trouble is not None else {}
+        asked = {
+            name: asks(receiver, event, name in told and told[name].sent, trouble is not None)
+            for name, receiver in self.receivers.items()
+        }
+        asking = [name for name, answer in asked.items() if answer is not Asked.NO]
+        incident = trouble.incident if trouble is not None else ""
+        event = msgspec.structs.replace(event, notices=len(asking), incident=incident)
+        self._ledger.event(event)
+        body = document(event) if asking else b""
+        if phase is Phase.ENDS and trouble is not None and not event.late:
+            self._cancel(trouble)
+        for name in asking:
+            run = HookRun(
+                run_id=f"{event.event_id}-{name}",
+                event_id=event.event_id,
+                hook=name,
+                node=key[0],
+                due_wall_ns=event.at_wall_ns,
+                input=body,
+                queued=event.sequence,
+                subject=key[0],
+                axis=key[1],
+                kind=event.kind,
+                cause=event.cause,
+                rack=event.rack,
+                incident=incident,
+                at_wall_ns=event.at_wall_ns,
+                end=phase is Phase.ENDS,
+            )
+            sent = name in told and told[name].sent
+            if asked[name] is Asked.NEVER_TOLD:
+                self._withhold(run, Reason(event.withheld) if event.withheld else Reason.NEVER_TOLD)
+            elif event.late:
+                self._withhold(run, Reason.LATE)
+            elif event.withheld and not (sent and phase is Phase.ENDS):
+                self._withhold(run, Reason(event.withheld))
+            elif phase is Phase.BURNS:
+                self._fire(run, event, now)
+            elif sent and phase is Phase.ENDS and trouble is not None:
+                self._resolve(run, trouble, now)
+            else:
+                self._inform(run, now)
+        if phase is Phase.ENDS and trouble is not None and not event.late:
+            self._over(trouble, event, now)
+        return event
+
+    def _burn(self, key: Key, before: Trouble | None, event: Event, now: int) -> Trouble:
+        """A trouble begins, or is another one now."""
+        begins = before is None or before.over
+        flapping = before.flapping if before is not None else ""
+        if begins and self._flapping.trouble(*key, now):
+            flapping = self._say_flapping(event, now)
+        text = event.evidence.text if event.evidence is not None else ""
+        trouble = Trouble(
+            subject=key[0],
+            axis=key[1],
+            rack=event.rack,
+            incident=before.incident if before is not None and not before.over else "",
+            kind=event.kind,
+            cause=event.cause,
+            health=event.health_to,
+            event_id=event.event_id,
+            since_wall_ns=event.at_wall_ns if before is None or before.over else before.since_wall_ns,
+            at_wall_ns=event.at_wall_ns,
+            text=text,
+            drill=of_drill(event),
+            flapping=flapping,
+            told=before.told if before is not None else {},
+        )
+        if event.kind is Kind.NODE_SUSPECT:
+            self._suspects.setdefault(event.rack, {})[key[0]] = None
+        else:
+            self._trust(event.rack, key)
+            if not trouble.incident:
+                name = self.incidents.join(trouble, topic_of(event), event.sequence, text)
+                trouble = msgspec.structs.replace(trouble, incident=name)
+            elif before is not None and _is_worse(trouble, before):
+                self.incidents.worse(trouble.incident, text)
+        return self._keep(trouble)
+
+    def _say_flapping(self, event: Event, now: int) -> str:
+        axis = axis_of(event)
+        half_life = show_duration(self._config.flap.half_life_ns)
+        text = f"its {axis.value} changes too often (half-life {half_life}): each change is told no more until it stays"
+        said = self.tell(self._about(event, Kind.NODE_FLAPPING, text), now)
+        return said.event_id
+
+    def _about(self, event: Event, kind: Kind, text: str) -> Event:
+        return self._chronicle.make(
+            kind,
+            event.at_wall_ns,
+            node=event.node,
+            rack=event.rack,
+            leader=event.leader,
+            liveness_to=event.liveness_to,
+            health_to=event.health_to,
+            cause=event.cause,
+            evidence=Evidence(text=text),
+        )
+
+    # ---- one notification --------------------------------------------------------------------------------
+
+    def _fire(self, run: HookRun, event: Event, now: int) -> None:
+        """Tell one receiver that something burns, unless something objects."""
+        trouble = self.troubles[run.subject, run.axis or Axis.LIVENESS]
+        told = trouble.told.get(run.hook, Told())
+        began, doubted = now, False
+        older = self._held.pop(told.run_id, None)
+        if older is not None:
+            began, doubted = older.began, older.doubted
+            self._withhold(older.run, Reason.SUPERSEDED, event.event_id)
+        self._aside.pop(told.run_id, None)
+        waiting = _Waiting(run, began)
+        waiting.doubted = doubted
+        self._decide(waiting, now, event)
+
+    def _decide(self, waiting: _Waiting, now: int, event: Event | None = None) -> None:
+        run = waiting.run
+        trouble = self.troubles.get((run.subject, run.axis or Axis.LIVENESS))
+        receiver = self.receivers.get(run.hook)
+        if receiver is None:
+            self._ledger.run(
+                msgspec.structs.replace(run, state=RunState.DEAD, error="this hook is not in the config any more")
+            )
+            return
+        if trouble is None or trouble.over:
+            self._withhold(run, Reason.RECOVERED)
+            return
+        objection = self._verdict(waiting, receiver, trouble, now) or self._braked(run, receiver, now)
+        if objection is None:
+            self._send(run, trouble, event)
+        elif objection.until is not None:
+            self._wait(waiting, objection)
+            self._note(trouble, run)
+        else:
+            self._put_aside(run, objection)
+            self._note(trouble, run)
+
+    def _verdict(self, waiting: _Waiting, receiver: Receiver, trouble: Trouble, now: int) -> _Objection | None:
+        """The first objection to telling `receiver` now that `trouble` burns. The order is the promise."""
+        silence = self.covering(trouble, now)
+        if silence is not None:
+            reason = Reason.MAINTENANCE if silence.maintenance else Reason.SILENCE
+            return _Objection(reason, silence.silence_id)
+        parent = self.parent(trouble)
+        if parent is not None:
+            return _Objection(Reason.INHIBITED, parent.incident or parent.subject)
+        proved = trouble.cause is Cause.PROCESS_EXIT
+        if trouble.axis is Axis.LIVENESS and not proved:
+            settling = self._settling.of(trouble.rack, now)
+            if settling is not None:
+                return _Objection(settling.reason, settling.ref, settling.until)
+        if trouble.flapping:
+            return _Objection(Reason.FLAPPING, trouble.flapping)
+        if self.incidents.is_acknowledged(trouble.incident):
+            return _Objection(Reason.ACKNOWLEDGED, trouble.incident)
+        if isinstance(receiver, SinkConfig):
+            return self._hold(waiting, receiver, now)
+        if trouble.axis is Axis.LIVENESS and not proved and not waiting.doubted:
+            until = waiting.began + self._config.doubt_wait_ns
+            if now < until and self._others_in_doubt(trouble):
+                return _Objection(Reason.DOUBT, "", until)
+        return self._hold(waiting, receiver, now)
+
+    @staticmethod
+    def _hold(waiting: _Waiting, receiver: Receiver, now: int) -> _Objection | None:
+        until = waiting.began + receiver.hold_ns
+        return _Objection(Reason.HOLD, "", until) if now < until else None
+
+    def _braked(self, run: HookRun, receiver: Receiver, now: int) -> _Objection | None:
+        if isinstance(receiver, SinkConfig):
+            return None
+        limit = self._brake.admit(receiver.name, run.subject, run.rack, now)
+        return _Objection(Reason.BRAKE, "", self._fold_ends(run, Reason.BRAKE, now)) if limit else None
+
+    def _fold_ends(self, run: HookRun, reason: Reason, now: int) -> int:
+        """When the summary that `run` will be part of is due: with those of its receiver that wait for one already."""
+        for waiting in self._held.values():
+            other = waiting.run
+            if other.reason is reason and other.hook == run.hook and other.end is run.end:
+                return waiting.until
+        return now + self._config.brake.window_ns
+
+    def _inform(self, run: HookRun, now: int) -> None:
+        """Tell one receiver of news, which neither burn nor end anything that he knows of: now or not at all."""
+        silence = self.silences.covering(
+            self._wall.at(now),
+            node=run.subject if run.subject != run.rack else "",
+            rack=run.rack,
+            cause=run.cause.value if run.cause is not None else "",
+            kind=run.kind.value if run.kind is not None else "",
+        )
+        receiver = self.receivers[run.hook]
+        if silence is not None:
+            self._withhold(run, Reason.MAINTENANCE if silence.maintenance else Reason.SILENCE, silence.silence_id)
+        elif isinstance(receiver, SinkConfig):
+            # A sink has a state, and news are none.
+            self._ledger.run(msgspec.structs.replace(run, state=RunState.DONE))
+        else:
+            self._send_news(run, receiver, now)
+
+    def _send_news(self, run: HookRun, receiver: Receiver, now: int) -> None:
+        braked = self._braked(run, receiver, now)
+        if braked is None:
+            self._ledger.run(run)
+        else:
+            self._wait(_Waiting(run, now), braked)
+
+    def _send(self, run: HookRun, trouble: Trouble, event: Event | None = None) -> None:
+        """Nothing objects."""
+        told = {**trouble.told, run.hook: Told(sent=True)}
+        trouble = self._keep(msgspec.structs.replace(trouble, told=told))
+        if not isinstance(self.receivers[run.hook], SinkConfig):
+            self._ledger.run(msgspec.structs.replace(run, state=RunState.PENDING))
+            return
+        self._ledger.run(msgspec.structs.replace(run, state=RunState.DONE))
+        if event is not None:
+            self.sinks.fire(run.hook, trouble, event, event.at_wall_ns)
+        else:
+            self.sinks.take_over(run.hook, trouble)
+
+    def _wait(self, waiting: _Waiting, objection: _Objection) -> None:
+        assert objection.until is not None
+        waiting.run = msgspec.structs.replace(
+            waiting.run, state=RunState.HELD, reason=objection.reason, ref=objection.ref
+        )
+        waiting.until = objection.until
+        self._held[waiting.run.run_id] = waiting
+        heapq.heappush(self._due, (waiting.until, waiting.run.run_id))
+        self._ledger.run(waiting.run)
+
+    def _put_aside(self, run: HookRun, objection: _Objection) -> None:
+        run = self._withhold(run, objection.reason, objection.ref)
+        if objection.reason in RELEASED:
+            self._aside[run.run_id] = run
+
+    def _withhold(self, run: HookRun, reason: Reason, ref: str = "") -> HookRun:
+        """Decided: this one is not sent."""
+        run = msgspec.structs.replace(run, state=RunState.SUPPRESSED, reason=reason, ref=ref)
+        self.unsent[reason.value] = self.unsent.get(reason.value, 0) + 1
+        self._ledger.run(run)
+        return run
+
+    def _note(self, trouble: Trouble, run: HookRun) -> None:
+        """Keep in mind which notification of a trouble waits for a receiver, or was put aside."""
+        before = trouble.told.get(run.hook, Told())
+        told = {**trouble.told, run.hook: msgspec.structs.replace(before, run_id=run.run_id)}
+        self._keep(msgspec.structs.replace(trouble, told=told))
+
+    # ---- ends --------------------------------------------------------------------------------------------
+
+    def _cancel(self, trouble: Trouble) -> None:
+        """A trouble is over: what still waits to tell of it never will."""
+        for told in trouble.told.values():
+            waiting = self._held.pop(told.run_id, None)
+            if waiting is not None:
+                held = waiting.run.reason is Reason.HOLD
+                self._withhold(waiting.run, Reason.HOLD if held else Reason.RECOVERED, waiting.run.ref)
+            self._aside.pop(told.run_id, None)
+
+    def _resolve(self, run: HookRun, trouble: Trouble, now: int) -> None:
+        """Tell one receiver, who knows of the trouble, that it is over."""
+        receiver = self.receivers[run.hook]
+        told = trouble.told[run.hook]
+        if trouble.flapping:
+            self._put_aside(run, _Objection(Reason.FLAPPING, trouble.flapping))
+            self._note(self.troubles[trouble_key(trouble)], run)
+        elif isinstance(receiver, SinkConfig):
+            self.sinks.resolve(run.hook, trouble.subject, trouble.axis, self._wall.at(now))
+            self._ledger.run(msgspec.structs.replace(run, state=RunState.DONE))
+        elif told.via:
+            last = self._by_summary.get(told.via, 0) <= 1
+            until = now if last else self._fold_ends(run, Reason.GROUPED, now)
+            self._wait(_Waiting(run, now), _Objection(Reason.GROUPED, told.via, until))
+            if last:
+                self._hasten(run.hook, now)
+        else:
+            self._send_news(run, receiver, now)
+
+    def _hasten(self, receiver: str, now: int) -> None:
+        """Nothing is waited for any more: the ends that wait for their summary are told now."""
+        for waiting in self._held.values():
+            if waiting.run.hook == receiver and waiting.run.end and waiting.run.reason is Reason.GROUPED:
+                waiting.until = now
+                heapq.heappush(self._due, (now, waiting.run.run_id))
+
+    def _over(self, trouble: Trouble, event: Event, now: int) -> None:
+        key = trouble_key(trouble)
+        trouble = self.troubles[key]
+        self._trust(trouble.rack, key)
+        self.incidents.leave(trouble.incident, key, event.at_wall_ns)
+        for told in trouble.told.values():
+            if told.via:
+                left = self._by_summary.get(told.via, 0) - 1
+                if left > 0:
+                    self._by_summary[told.via] = left
+                else:
+                    self._by_summary.pop(told.via, None)
+        if trouble.flapping:
+            told_now = {name: msgspec.structs.replace(told, via="") for name, told in trouble.told.items()}
+            self._keep(msgspec.structs.replace(trouble, over=True, incident="", told=told_now))
+        else:
+            self._drop(key)
+        if trouble.axis in (Axis.RACK, Axis.LEADER, Axis.ROOT):
+            self._parent_over(trouble, now)
+
+    def forget(self, subject: str) -> None:
+        """A node is known no longer: nothing is left to be told of it."""
+        for axis in (Axis.LIVENESS, Axis.HEALTH):
+            trouble = self.troubles.get((subject, axis))
+            if trouble is not None:
+                self._cancel(trouble)
+                self._trust(trouble.rack, (subject, axis))
+                self.incidents.leave(trouble.incident, (subject, axis), trouble.at_wall_ns)
+                for name in trouble.told:
+                    self.sinks.resolve(name, subject, axis, trouble.at_wall_ns)
+                self._drop((subject, axis))
+        self._flapping.forget(subject)
+
+    # ---- parents -----------------------------------------------------------------------------------------
+
+    def parent(self, trouble: Trouble) -> Trouble | None:
+        """The trouble that explains another one: of the root, of its rack, of all leaders of its rack."""
+        if trouble.axis is Axis.ROOT:
+            return None
+        isolated = self._burning((ROOT, Axis.ROOT))
+        if isolated is not None or trouble.axis in (Axis.RACK, Axis.LEADER):
+            return isolated
+        dark = self._burning((trouble.rack, Axis.RACK))
+        if dark is not None:
+            return dark
+        lost = [self._burning((leader, Axis.LEADER)) for leader in self._leaders.get(trouble.rack, ())]
+        return lost[0] if lost and all(one is not None for one in lost) else None
+
+    def _burning(self, key: Key) -> Trouble | None:
+        trouble = self.troubles.get(key)
+        return None if trouble is None or trouble.over else trouble
+
+    def _parent_over(self, parent: Trouble, now: int) -> None:
+        """What a parent explained is asked for again before anything is told of it."""
+        racks = [parent.rack] if parent.axis is Axis.RACK else list(self._leaders)
+        if parent.axis is Axis.LEADER:
+            racks = [rack for rack in racks if self._was_silent(rack, parent.subject)]
+        for rack in racks:
+            self._settling.begin(rack, Reason.INHIBITED, parent.incident, now + self._config.settle_ns)
+        self._look_again(now)
+
+    def _was_silent(self, rack: str, leader: str) -> bool:
+        """True when nobody but this leader, who is back, can speak for the rack."""
+        leaders = self._leaders[rack]
+        return leader in leaders and all(
+            other == leader or self._burning((other, Axis.LEADER)) is not None for other in leaders
+        )
+
+    def settle(self, rack: str, now: int) -> None:
+        """A leader of a rack, or this root, has just started: what it says of silence waits until it has listened."""
+        self._settling.begin(rack, Reason.GRACE, "", now + self._config.settle_ns)
+
+    def _others_in_doubt(self, trouble: Trouble) -> bool:
+        suspects = self._suspects.get(trouble.rack, {})
+        return len(suspects) > (1 if trouble.subject in suspects else 0)
+
+    def _trust(self, rack: str, key: Key) -> None:
+        """A node is in doubt no more."""
+        if key[1] is Axis.LIVENESS and rack in self._suspects:
+            self._suspects[rack].pop(key[0], None)
+            if not self._suspects[rack]:
+                del self._suspects[rack]
+
+    # ---- silences ----------------------------------------------------------------------------------------
+
+    def covering(self, trouble: Trouble, now: int) -> Silence | None:
+        """The silence or maintenance that is in force and covers a trouble."""
+        return self.silences.covering(
+            self._wall.at(now),
+            node=trouble.subject if trouble.axis in (Axis.LIVENESS, Axis.HEALTH) else "",
+            rack=trouble.rack,
+            cause=trouble.cause.value if trouble.cause is not None else "",
+            kind=trouble.kind.value,
+        )
+
+    def silences_changed(self, now: int) -> None:
+        """A silence was added or ended, by somebody or by the clock."""
+        self._silences_at = now
+        self._look_again(now)
+
+    # ---- time --------------------------------------------------------------------------------------------
+
+    def wake(self, now: int) -> tuple[Effect, ...]:
+        """Look at what is due; returns what the sinks are to be posted."""
+        if now >= self._silences_at:
+            wall = self._wall.at(now)
+            if self.silences.ended(wall):
+                self._look_again(now)
+            change = self.silences.next_change(wall)
+            self._silences_at = now + SILENCES_NS if change is None else now + min(max(change - wall, 1), SILENCES_NS)
+        for key in self._flapping.steady(now):
+            self._steady(key, now)
+        self._look_at_held(now)
+        return self.sinks.wake(now, self._wall.at(now))
+
+    def deadline(self) -> int:
+        """When `wake` wants to be called."""
+        times = [self._silences_at, self._watchdog_at]
+        if self._due:
+            times.append(self._due[0][0])
+        times.extend(due for due in (self._flapping.deadline(), self.sinks.deadline()) if due is not None)
+        return min(times)
+
+    def watchdog(self, now: int) -> list[HookRun]:
+        """Signs of life of the alarm path, when they are due. They are not written: a late one is worth nothing."""
+        if now < self._watchdog_at:
+            return []
+        self._watchdog_at = now + self._config.watchdog_ns
+        hooks = [hook for hook in self._config.hooks if Kind.WATCHDOG in hook.on]
+        if not hooks:
+            return []
+        event = self._chronicle.watchdog(self._wall.at(now))
+        return [
+            HookRun(
+                run_id=f"{event.event_id}-{hook.name}",
+                event_id=event.event_id,
+                hook=hook.name,
+                node=Kind.WATCHDOG.value,
+                input=document(event),
+                queued=event.sequence,
+                kind=Kind.WATCHDOG,
+            )
+            for hook in hooks
+        ]
+
+    def _look_at_held(self, now: int) -> None:
+        """Go on with what has waited for long enough."""
+        folds: dict[tuple[str, bool], list[_Waiting]] = {}
+        alone: list[_Waiting] = []
+        while self._due and self._due[0][0] <= now:
+            until, run_id = heapq.heappop(self._due)
+            waiting = self._held.get(run_id)
+            if waiting is None or waiting.until != until:
+                continue
+            del self._held[run_id]
+            if waiting.run.reason in _FOLDS:
+                folds.setdefault((waiting.run.hook, waiting.run.end), []).append(waiting)
+            else:
+                alone.append(waiting)
+        for (name, end), waitings in folds.items():
+            if end or name not in self.receivers:
+                self._tell_together(waitings, now)
+            else:
+                self._tell_together([one for one in waitings if self._may_go(one, now)], now)
+        if alone:
+            self._decide_all([*alone, *self._companions(alone, now)], now)
+
+    def _companions(self, due: list[_Waiting], now: int) -> list[_Waiting]:
+        """What waits beside these for the same receiver and rack, and not much longer: perhaps they are one trouble."""
+        places = {(waiting.run.hook, waiting.run.rack): None for waiting in due}
+        soon = now + self._config.doubt_wait_ns
+        found = [
+            waiting
+            for waiting in self._held.values()
+            if waiting.run.reason in _TOGETHER
+            and waiting.until <= soon
+            and (waiting.run.hook, waiting.run.rack) in places
+        ]
+        return found if len(found) + len(due) >= self._config.brake.group_min else []
+
+    def _decide_all(self, waitings: list[_Waiting], now: int) -> None:
+        """Decide about these, those of one receiver and rack together."""
+        places: dict[tuple[str, str], list[_Waiting]] = {}
+        for waiting in waitings:
+            waiting.doubted = True
+            places.setdefault((waiting.run.hook, waiting.run.rack), []).append(waiting)
+        for (name, rack), group in places.items():
+            receiver = self.receivers.get(name)
+            ready = [waiting for waiting in group if self._may_be_told(waiting, max(now, waiting.until))]
+            together = len(ready) >= self._config.brake.group_min and rack and not isinstance(receiver, SinkConfig)
+            for waiting in ready if together else group:
+                self._held.pop(waiting.run.run_id, None)
+            if together:
+                self._tell_together(ready, now)
+            for waiting in group:
+                if together and waiting in ready:
+                    continue
+                if waiting.until <= now:
+                    self._held.pop(waiting.run.run_id, None)
+                    self._decide(waiting, now)
+                else:
+                    self._held[waiting.run.run_id] = waiting
+
+    def _may_be_told(self, waiting: _Waiting, now: int) -> bool:
+        trouble = self._burning((waiting.run.subject, waiting.run.axis or Axis.LIVENESS))
+        receiver = self.receivers.get(waiting.run.hook)
+        return trouble is not None and receiver is not None and self._verdict(waiting, receiver, trouble, now) is None
+
+    def _may_go(self, waiting: _Waiting, now: int) -> bool:
+        """True for news, and for what burns and nothing objects to by now; otherwise that is seen to."""
+        waiting.doubted = True
+        run = waiting.run
+        if run.kind is not None and not _is_beginning(run):
+            return True
+        if self._may_be_told(waiting, now):
+            return True
+        self._decide(waiting, now)
+        return False
+
+    def _tell_together(self, waitings: list[_Waiting], now: int) -> None:
+        """One summary for all of these, which have one receiver; a single one is told as it is."""
+        if len(waitings) <= 1:
+            for waiting in waitings:
+                self._tell_alone(waiting.run)
+            return
+        runs = [waiting.run for waiting in waitings]
+        end = runs[0].end
+        troubles = [self.troubles.get((run.subject, run.axis or Axis.LIVENESS)) for run in runs]
+        event = summary_of(self._chronicle, runs, troubles, self._wall.at(now))
+        self._ledger.event(event)
+        self._ledger.run(
+            HookRun(
+                run_id=f"{event.event_id}-{runs[0].hook}",
+                event_id=event.event_id,
+                hook=runs[0].hook,
+                # The end of what a summary told comes after that summary.
+                node=runs[0].ref if end and runs[0].ref else event.event_id,
+                due_wall_ns=event.at_wall_ns,
+                input=document(event),
+                queued=event.sequence,
+                subject=event.rack or ROOT,
+                kind=event.kind,
+                cause=event.cause,
+                rack=event.rack,
+                incident=event.incident,
+                at_wall_ns=event.at_wall_ns,
+                end=end,
+            )
+        )
+        for run, trouble in zip(runs, troubles, strict=True):
+            self._withhold(run, Reason.BRAKE if run.reason is Reason.BRAKE else Reason.GROUPED, event.event_id)
+            if not end and trouble is not None and _is_beginning(run):
+                told = {**trouble.told, run.hook: Told(sent=True, via=event.event_id)}
+                self._keep(msgspec.structs.replace(trouble, told=told))
+                self._by_summary[event.event_id] = self._by_summary.get(event.event_id, 0) + 1
+
+    def _tell_alone(self, run: HookRun) -> None:
+        trouble = self.troubles.get((run.subject, run.axis or Axis.LIVENESS))
+        if trouble is not None and not run.end and _is_beginning(run):
+            self._send(run, trouble)
+        else:
+            self._ledger.run(msgspec.structs.replace(run, state=RunState.PENDING))
+
+    def _look_again(self, now: int) -> None:
+        """Something that objected may have ended: what still burns of what it kept back is decided anew."""
+        again: list[_Waiting] = []
+        for run_id, run in list(self._aside.items()):
+            if run.end:
+                continue
+            trouble = self._burning((run.subject, run.axis or Axis.LIVENESS))
+            if trouble is None or run.hook not in self.receivers or trouble.told.get(run.hook, Told()).sent:
+                del self._aside[run_id]
+                continue
+            waiting = _Waiting(run, now - self.receivers[run.hook].hold_ns)
+            waiting.doubted = True
+            objection = self._verdict(waiting, self.receivers[run.hook], trouble, now)
+            if objection is None or (objection.reason, objection.ref) != (run.reason, run.ref):
+                del self._aside[run_id]
+                waiting.until = now
+                again.append(waiting)
+        if again:
+            self._decide_all(again, now)
+
+    def _steady(self, key: Key, now: int) -> None:
+        """A subject flaps no more: that is told, and what is still to be told of its trouble."""
+        trouble = self.troubles.get(key)
+        if trouble is None or not trouble.flapping:
+            return
+        subject, axis = key
+        node = axis in (Axis.LIVENESS, Axis.HEALTH)
+        state = "well" if trouble.over else f"not well ({trouble.kind.value})"
+        self.tell(
+            self._chronicle.make(
+                Kind.NODE_STEADY,
+                self._wall.at(now),
+                node=subject if node else "",
+                rack=trouble.rack,
+                leader=subject if axis is Axis.LEADER else "",
+                evidence=Evidence(text=f"its {axis.value} has stayed as it is for long enough; it is {state}"),
+            ),
+            now,
+        )
+        trouble = self._keep(msgspec.structs.replace(trouble, flapping=""))
+        if not trouble.over:
+            self._look_again(now)
+            return
+        for name, told in trouble.told.items():
+            run = self._aside.pop(told.run_id, None)
+            if run is None or not run.end or not told.sent:
+                continue
+            if isinstance(self.receivers.get(name), SinkConfig):
+                self.sinks.resolve(name, subject, axis, self._wall.at(now))
+                self._ledger.run(msgspec.structs.replace(run, state=RunState.DONE))
+            else:
+                self._ledger.run(msgspec.structs.replace(run, state=RunState.PENDING))
+        self._drop(key)
+
+    # ---- what is kept ------------------------------------------------------------------------------------
+
+    def _keep(self, trouble: Trouble) -> Trouble:
+        self.troubles[trouble_key(trouble)] = trouble
+        self._ledger.trouble(trouble)
+        return trouble
+
+    def _drop(self, key: Key) -> None:
+        for told in self.troubles.pop(key).told.values():
+            self._aside.pop(told.run_id, None)
+        self._ledger.over(*key)
+
+
+def trouble_key(trouble: Trouble) -> Key:
+    """What a trouble is kept under."""
+    return (trouble.subject, trouble.axis)
+
+
+def _is_worse(now: Trouble, before: Trouble) -> bool:
+    return severity(now.kind, now.health) > severity(before.kind, before.health)
+
+
+def _is_beginning(run: HookRun) -> bool:
+    return run.kind in (*BEGINNINGS, Kind.HEALTH_CHANGED) and not run.end
