@@ -59,6 +59,7 @@ def test_labels_are_the_same_whether_the_event_is_at_hand_or_not() -> None:
         (trouble(Kind.NODE_SUSPECT, cause=Cause.SILENCE), "HbagentHostSuspect", "warning", "host"),
         (trouble(cause=Cause.PROCESS_EXIT), "HbagentHostDown", "warning", "host"),
         (trouble(cause=Cause.PROCESS_FROZEN), "HbagentHostDown", "warning", "host"),
+        (trouble(Kind.NODE_AWAY, cause=Cause.LEFT), "HbagentHostAway", "warning", "host"),
         (
             trouble(Kind.HEALTH_CHANGED, Axis.HEALTH, health=Health.DEADLOCKED),
             "HbagentHealthDeadlocked",

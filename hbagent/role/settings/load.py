@@ -22,7 +22,9 @@ from hbagent.core.config import (
     ProberConfig,
     RackConfig,
     RootConfig,
+    SinkConfig,
 )
+from hbagent.core.states import Kind
 from hbagent.core.units import SECOND, show_duration
 
 from . import values
@@ -255,6 +257,7 @@ def read_root(path: Path, text: str) -> RootSettings:
     logging = document.table("log")
     racks = document.tables("rack")
     hooks = document.tables("hook")
+    sinks = _sinks(document, hooks)
     security = _security(document, needed=("key", "allow"))
     place = _server(document, "root", core, security, ports=(5711, 5712))
     port, operators = read_operators(document, place, security.plain)
@@ -270,6 +273,7 @@ def read_root(path: Path, text: str) -> RootSettings:
         core=RootConfig(
             racks=tuple(RackConfig(**rack) for rack in racks),
             hooks=tuple(HookConfig(**hook) for hook in hooks),
+            sinks=sinks,
             flap=flap,
             brake=brake,
             **core,
@@ -281,6 +285,21 @@ def read_root(path: Path, text: str) -> RootSettings:
         web=web,
         **place,
     )
+
+
+def _sinks(document: Document, hooks: list[dict[str, Any]]) -> tuple[SinkConfig, ...]:
+    tables = document.tables("alertmanager")
+    names = [hook.get("name") for hook in hooks]
+    for at, table in enumerate(tables):
+        if "name" in table and table["name"] in names:
+            document.say_value(("alertmanager", at, "name"), table["name"], "there is a [[hook]] of this name")
+        if "on" in table:
+            # Whatever begins in an Alertmanager must end there too.
+            table["on"] = (*table["on"], *_ENDS)
+    return tuple(SinkConfig(**table) for table in tables if {"name", "urls"} <= table.keys())
+
+
+_ENDS = (Kind.NODE_RECOVERED, Kind.NODE_STEADY, Kind.RACK_RECOVERED, Kind.LEADER_RECOVERED)
 
 
 def _web(document: Document) -> Web | None:

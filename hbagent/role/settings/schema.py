@@ -140,6 +140,25 @@ LEADER_SHAPES: Mapping[str, Shape] = {
 HOOK_KINDS = tuple(kind for kind in Kind if kind not in (Kind.NODE_JOINED, Kind.NODE_ACCOUNTED))
 
 
+#: What a sink may be told of: it has a state, and these are troubles, each with an end.
+SINK_KINDS = (
+    Kind.NODE_SUSPECT,
+    Kind.NODE_DEAD,
+    Kind.NODE_AWAY,
+    Kind.HEALTH_CHANGED,
+    Kind.NODE_FLAPPING,
+    Kind.RACK_DARK,
+    Kind.LEADER_LOST,
+    Kind.ROOT_ISOLATED,
+)
+#: Members of one Alertmanager cluster: three are usual, and each costs a thread and a post for each change.
+MEMBERS_MAX = 8
+
+
+def _sink_kind(value: Any) -> Kind:
+    return Kind(values.word(*(kind.value for kind in SINK_KINDS))(value))
+
+
 def _hook_kind(value: Any) -> Kind:
     return Kind(values.word(*(kind.value for kind in HOOK_KINDS))(value))
 
@@ -194,6 +213,17 @@ ROOT_SHAPES: Mapping[str, Shape] = {
             "timeout": Key(values.duration("100ms", "1h"), "timeout_ns"),
             "drills": Key(values.flag),
             "hold": Key(values.duration("0s", "1h"), "hold_ns"),
+        },
+        repeated=True,
+    ),
+    "alertmanager": Shape(
+        {
+            "name": Key(values.part_name, required=True),
+            "urls": Key(values.base_url, required=True, items=Items(1, MEMBERS_MAX)),
+            "on": Key(_sink_kind, items=Items(1, len(SINK_KINDS))),
+            "drills": Key(values.flag),
+            "hold": Key(values.duration("0s", "1h"), "hold_ns"),
+            "resend": Key(values.duration("5s", "10m"), "resend_ns"),
         },
         repeated=True,
     ),

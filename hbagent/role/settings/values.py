@@ -93,6 +93,14 @@ def url(value: Any) -> str:
     return str(value)
 
 
+def base_url(value: Any) -> str:
+    """An address of a web server that a path is added to: "http://10.0.0.5:9093"."""
+    address = url(value).rstrip("/")
+    if "?" in address or "#" in address:
+        raise ValueError("must be an address that a path can be added to, without ? and #")
+    return address
+
+
 def host(value: Any) -> str:
     """A host name or a numeric address: "db1", "10.0.0.5", "::1"."""
     if not isinstance(value, str) or not (_HOST.fullmatch(value) or _packed(socket.AF_INET6, value)):

@@ -17,6 +17,7 @@ from hbagent.core.config import (
     ProberConfig,
     RackConfig,
     RootConfig,
+    SinkConfig,
 )
 from hbagent.core.states import Kind
 from hbagent.core.units import MILLISECOND, MINUTE, SECOND
@@ -74,6 +75,11 @@ PEER = f"""\
 name = "dc1/rack1-leader2"
 control = "tcp://10.0.0.2:5702"
 public_key = "{PEER_KEY}"
+"""
+SINK = """\
+[[alertmanager]]
+name = "am"
+urls = ["http://10.0.0.1:9093"]
 """
 ROOT = """\
 [root]
@@ -298,6 +304,13 @@ timeout = "5s"
 [[hook]]
 name = "log"
 command = ["/usr/bin/logger"]
+[[alertmanager]]
+name = "am"
+urls = ["http://10.0.0.1:9093/", "https://am2/alerts"]
+on = ["node-dead"]
+drills = true
+hold = "5s"
+resend = "30s"
 """
     read = read_root(HERE, ROOT.replace("[security]", tables + "[security]"))
     page = HookConfig(
@@ -306,10 +319,19 @@ command = ["/usr/bin/logger"]
         on=(Kind.NODE_DEAD, Kind.RACK_DARK),
         timeout_ns=5 * SECOND,
     )
+    sink = SinkConfig(
+        name="am",
+        urls=("http://10.0.0.1:9093", "https://am2/alerts"),
+        on=(Kind.NODE_DEAD, Kind.NODE_RECOVERED, Kind.NODE_STEADY, Kind.RACK_RECOVERED, Kind.LEADER_RECOVERED),
+        drills=True,
+        hold_ns=5 * SECOND,
+        resend_ns=30 * SECOND,
+    )
     assert read.core == RootConfig(
         name="dc1/root",
         racks=(RackConfig(name="dc1/rack1", leaders=("dc1/rack1-leader1",)),),
         hooks=(page, HookConfig(name="log", argv=("/usr/bin/logger",))),
+        sinks=(sink,),
         lease_ns=3 * SECOND,
         start_grace_ns=SECOND,
         join_grace_ns=2 * SECOND,
@@ -442,9 +464,14 @@ public_key = "short"
         (read_root, ROOT.replace('"dc1/rack1-leader1"', '"dc1/root"'), "the root's own name is among the leaders"),
         (read_root, ROOT.replace('["dc1/rack1-leader1"]', "[]"), "1 to 3 items"),
         (read_root, ROOT.replace("[security]", 'lease = "2s"\n[security]'), "from 2500ms to 10m"),
+        (read_root, ROOT + SINK.replace("9093", "9093?x"), "without ? and #"),
+        (read_root, ROOT + SINK.replace("http:", "tcp:"), 'must be an address as in "http://'),
+        (read_root, ROOT + SINK + 'on = ["node-recovered"]\n', "must be one of node-suspect"),
+        (read_root, ROOT + SINK + '[[hook]]\nname = "am"\ncommand = ["/bin/x"]\n', "there is a [[hook]] of this name"),
+        (read_root, ROOT + without(SINK, "urls"), 'missing key "urls"'),
         (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = [""]\n', 'command[0] = "": must be the path of a program'),
         (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = "/bin/x"\n', "must be a list"),
-        (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = ["x"]\non = []\n', "1 to 16 items"),
+        (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = ["x"]\non = []\n', "1 to 17 items"),
         (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = ["x"]\non = ["node-joined"]\n', "must be one of"),
         (read_root, ROOT + '[[hook]]\nname = "h"\ncommand = ["x"]\non = ["node-ded"]\n', 'did you mean "node-dead"?'),
     ],
