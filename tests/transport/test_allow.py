@@ -65,6 +65,17 @@ def test_leaders_from_elsewhere_are_the_only_ones_and_nobody_else_has_their_keys
     assert file.with_leaders({}).senders(Role.LEADER) == {}
 
 
+def test_operators_from_a_config_are_the_only_ones_with_a_key_of_their_own_or_that_of_the_file() -> None:
+    file = AllowList().allow(Role.LEADER, "dc1/l1", FIRST)
+    file = file.allow(Role.OPERATOR, "alice", SECOND).allow(Role.OPERATOR, "bob", THIRD)
+    allow = file.with_operators({"alice": "", "carol": FOURTH, "dora": ""})
+    assert allow.senders(Role.OPERATOR) == {SECOND: "alice", FOURTH: "carol"}
+    assert allow.senders(Role.LEADER) == {FIRST: "dc1/l1"}
+    assert file.with_operators({"bob": FOURTH}).senders(Role.OPERATOR) == {FOURTH: "bob"}, "one key or the other"
+    assert file.with_operators({"eve": FIRST}).by_user_id(FIRST) == Peer(Role.LEADER, "dc1/l1", FIRST)
+    assert file.with_operators({}).senders(Role.OPERATOR) == {}
+
+
 def test_revoking_what_is_not_there_is_told() -> None:
     allow = AllowList().allow(Role.AGENT, NODE, FIRST)
     with pytest.raises(KeyError):

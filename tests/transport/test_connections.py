@@ -15,7 +15,7 @@ import zmq
 
 from hbagent.core.states import Outcome
 from hbagent.transport import connections as connections_module
-from hbagent.transport.connections import Connections
+from hbagent.transport.connections import Connections, Visits
 from tests.transport.doors import CallersContext, OpenDoor, caller, enrolled, new_keys, until
 
 A, B = "t/r/a", "t/r/b"
@@ -359,3 +359,56 @@ def test_what_a_frame_says_is_cut_once_until_there_is_another_list(
         known._cut[number, ""] = None
     known.cut_sender(frame)
     assert len(known._cut) == 5
+
+
+# ---- several of one peer ---------------------------------------------------------------------------------
+
+
+def test_of_too_many_connections_of_one_peer_the_oldest_is_ended(connect: Connect) -> None:
+    visits = Visits(2)
+    pairs = [connect() for _ in range(3)]
+    assert [visits.note(A, bytes([at]), pair.fd) for at, pair in enumerate(pairs)] == [0, 0, 1]
+    assert pairs[0].far.recv(1) == b""
+    assert visits.note(A, b"\1", pairs[1].fd) == 0, "who speaks again is no other connection"
+    for pair in pairs[1:]:
+        pair.near.send(b"x")
+        assert pair.far.recv(1) == b"x"
+
+
+def test_connections_that_are_closed_make_room_and_other_peers_have_room_of_their_own(connect: Connect) -> None:
+    visits = Visits(1)
+    first, second, other = connect(), connect(), connect()
+    visits.note(A, b"1", first.fd)
+    first.near.close()
+    assert visits.note(A, b"2", second.fd) == 0
+    assert visits.note(B, b"2", other.fd) == 0
+    second.near.send(b"x")
+    assert second.far.recv(1) == b"x"
+
+
+def test_every_connection_of_a_peer_is_ended_and_nobody_elses(connect: Connect) -> None:
+    visits = Visits(4)
+    mine, also_mine, gone, other = connect(), connect(), connect(), connect()
+    for route, pair in ((b"1", mine), (b"2", also_mine), (b"3", gone)):
+        visits.note(A, route, pair.fd)
+    visits.note(B, b"1", other.fd)
+    fd = gone.fd
+    gone.near.close()
+    successor = again_at(fd, connect)
+    assert visits.end_all(A) == 2, "the third number is somebody else's by now"
+    assert mine.far.recv(1) == also_mine.far.recv(1) == b""
+    for pair in (other, successor):
+        pair.near.send(b"x")
+        assert pair.far.recv(1) == b"x"
+    assert visits.end_all(A) == 0
+    assert not visits.end(B, b"2")
+    assert visits.end(B, b"1")
+
+
+def test_a_routing_id_that_comes_back_on_another_connection_is_that_connection(connect: Connect) -> None:
+    visits = Visits(4)
+    before, after = connect(), connect()
+    visits.note(A, b"mine", before.fd)
+    visits.note(A, b"mine", after.fd)
+    assert visits.end(A, b"mine")
+    assert after.far.recv(1) == b""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import grp
+import os
 import socket as bsd
 import stat
 import struct
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,8 @@ from hbagent.transport.sockets import (
     control_dealer,
     disconnect,
     intake_subscriber,
+    operator_dealer,
+    operator_router,
     query_dealer,
     query_router,
     reconnect,
@@ -392,6 +397,66 @@ def test_a_console_asks_over_a_socket_that_only_owner_and_group_may_open(context
     router.send_multipart([route, b"fine: " + body])
     assert dealer.poll(5_000)
     assert dealer.recv() == b"fine: status"
+
+
+def test_the_kernel_says_who_asks_over_a_unix_socket(context: Context, tmp_path: Path) -> None:
+    router = query_router(context, f"ipc://{tmp_path}/q")
+    dealer = query_dealer(context, f"ipc://{tmp_path}/q")
+    dealer.send(b"status")
+    assert router.poll(5_000)
+    frame = router.recv_multipart(copy=False)[-1]
+    assert str(frame.get("Peer-Address")).endswith(f":{os.getuid()}:{os.getgid()}:{os.getpid()}")
+
+
+def test_a_query_socket_is_given_to_a_group(context: Context, tmp_path: Path) -> None:
+    mine = grp.getgrgid(os.getegid())
+    query_router(context, f"ipc://{tmp_path}/q", mine.gr_name)
+    assert (tmp_path / "q").stat().st_gid == mine.gr_gid
+    with pytest.raises(EndpointError, match="there is no group 'nobodys-own' on this host"):
+        query_router(context, f"ipc://{tmp_path}/other", "nobodys-own")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.root
+def test_a_query_socket_is_given_to_any_group_by_root_and_by_others_only_to_their_own(context: Context) -> None:
+    other = next(group for group in grp.getgrall() if group.gr_gid not in (os.getegid(), *os.getgroups()))
+    # A directory that another user gets to, which those of pytest are not.
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o777)
+        query_router(context, f"ipc://{place}/q", other.gr_name)
+        assert os.stat(f"{place}/q").st_gid == other.gr_gid
+        os.seteuid(65534)
+        try:
+            with pytest.raises(
+                EndpointError, match=f"cannot be given to the group {other.gr_name}: .*must be a member"
+            ):
+                query_router(context, f"ipc://{place}/theirs", other.gr_name)
+        finally:
+            os.seteuid(0)
+
+
+def test_an_operator_is_known_by_their_key_and_gets_an_answer(open_door: OpenDoor, context: Context) -> None:
+    alice, node = new_keys("alice"), new_keys(NODE)
+    allow = AllowList().allow(Role.OPERATOR, "alice", alice.public).allow(Role.AGENT, NODE, node.public)
+    door = open_door(allow, domains={"agents": Role.AGENT, "operators": Role.OPERATOR})
+    host = Host(keys=door.keys, domain="operators", peers_expected=4)
+    port = operator_router(door.context, host, "tcp://127.0.0.1:*")
+    endpoint = port.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(endpoint, bytes)
+    target = Target(endpoint.rstrip(b"\0").decode(), door.keys.public if door.keys else "")
+    consoles = [operator_dealer(context, caller(keys)) for keys in (alice, node, new_keys("eve"))]
+    for console in consoles:
+        connect(console, caller(alice if console is consoles[0] else node), target)
+    assert consoles[0].poll(5_000, zmq.POLLOUT)
+    consoles[0].send(b"status")
+    assert port.poll(5_000)
+    route, frame = port.recv_multipart(copy=False)
+    assert (frame.get("User-Id"), frame.bytes) == (alice.public, b"status")
+    port.send_multipart([route, b"fine"])
+    assert consoles[0].poll(5_000)
+    assert not any(console.poll(0, zmq.POLLOUT) for console in consoles[1:]), "neither a node's key nor none"
+    assert until(lambda: {note["reason"] for note in door.notes} == {"wrong-role", "unknown-key"})
+    port.close()
 
 
 def test_a_stale_query_socket_is_replaced(context: Context, tmp_path: Path) -> None:
