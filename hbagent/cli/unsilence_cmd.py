@@ -1,0 +1,39 @@
+"""`hbagent unsilence ID`: end a silence or a maintenance before its time. What still burns of it is told at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+
+from hbagent.core.wallclock import rfc3339
+
+from . import query, terminal
+from .answers import row
+from .incidents import silence_sentence
+from .render import as_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("silence", metavar="ID", type=_id, help="as in s3; hbagent silences lists them")
+    query.add_arguments(parser)
+    terminal.add_output_arguments(parser, ("table", "json"))
+
+
+def _id(text: str) -> str:
+    if not re.fullmatch(r"s[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no silence as in s3; see: hbagent silences")
+    return text
+
+
+def run(args: argparse.Namespace) -> int:
+    return query.answered(args, lambda asker: _show(args, asker))
+
+
+def _show(args: argparse.Namespace, asker: query.Asker) -> int:
+    document = query.as_row(asker, asker.order("unsilence", target=args.silence))
+    if args.output == "json":
+        print(as_json(document))
+    else:
+        print(f"ended: {silence_sentence(row(document, 'silence'), rfc3339(time.time_ns()), terminal.screen(args))}")
+    return 0
