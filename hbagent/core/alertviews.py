@@ -100,6 +100,8 @@ def all_covering(alerts: Alerts, trouble: Trouble, now_wall: int) -> tuple[Silen
 def node_marks(root: RootCore, node: str, rack: str, now: int) -> tuple[list[str], list[str], bool]:
     """Of one node: its open incidents, the silences and maintenances that cover it now, whether it flaps."""
     alerts = root.alerts
+    if not alerts.troubles and not alerts.silences.any():
+        return [], [], False
     troubles = [alerts.troubles.get((node, axis)) for axis in (Axis.LIVENESS, Axis.HEALTH)]
     burning = [trouble for trouble in troubles if trouble is not None]
     wall = root.wall.at(now)
@@ -117,7 +119,7 @@ def markings(root: RootCore, now: int) -> dict[str, tuple[str, bool]]:
     """Of each node that anything covers, or that flaps: "silence", "maintenance" or "", and whether it flaps."""
     alerts, wall = root.alerts, root.wall.at(now)
     marks: dict[str, tuple[str, bool]] = {}
-    if alerts.silences.next_change(wall) is not None:
+    if alerts.silences.any():
         for rack, records in root.rack_nodes.items():
             for record in records:
                 covering = alerts.silences.covering(wall, node=record.name, rack=rack, cause="", kind="")

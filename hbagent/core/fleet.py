@@ -197,6 +197,11 @@ class NodeRecord:
         return self.told_health.fill(state)
 
     @property
+    def away(self) -> bool:
+        """True when people were told that it stays away for too long."""
+        return self.open == Kind.NODE_AWAY.value
+
+    @property
     def health(self) -> Health:
         """The health that was told last."""
         return self.told_health.value

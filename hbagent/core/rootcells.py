@@ -28,7 +28,7 @@ UNMARKED: Marking = ("", False)
 class _Row:
     """What was shown of one node."""
 
-    __slots__ = ("cause", "health", "hidden", "liveness", "marking", "record", "report", "since", "told")
+    __slots__ = ("away", "cause", "health", "hidden", "liveness", "marking", "record", "report", "since", "told")
 
     def __init__(self, record: NodeRecord) -> None:
         self.record = record
@@ -42,6 +42,7 @@ class _Row:
         self.since: int | None = None
         self.marking = UNMARKED
         self.liveness = Liveness.UNKNOWN
+        self.away = False
 
 
 class RootCells:
@@ -125,6 +126,7 @@ class RootCells:
                 and row.told is record.told
                 and row.health is record.told_health.value
                 and row.since == record.since_wall_ns
+                and row.away is record.away
             ):
                 continue
             changed = self._show(row, hidden) or changed
@@ -137,6 +139,7 @@ class RootCells:
         old = self.cells.get(record.name)
         row.hidden, row.report, row.cause = hidden, record.report, record.cause
         row.told, row.health, row.since = record.told, record.health, record.since_wall_ns
+        row.away = record.away
         liveness, cause = record.told, record.cause
         if hidden is not None:
             liveness, cause = Liveness.UNKNOWN, hidden
@@ -148,7 +151,7 @@ class RootCells:
             record.name,
             liveness,
             cause.value if cause is not None else None,
-            shown_health(record.health, liveness),
+            shown_health(record.health, liveness, record.away),
             rfc3339(record.since_wall_ns),
             None,
             health_line(record.health, liveness, record.report),

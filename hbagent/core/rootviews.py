@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .accuracy import NODE_YEAR_NS, Accuracy, percentile
+from .alertviews import incident_views, node_marks
 from .config import RootConfig
 from .fleet import NodeRecord
 from .leaderrecord import LeaderRecord, Standing
@@ -51,6 +52,7 @@ def status_view(root: RootCore, config: RootConfig, now: int) -> StatusView:
         root=root_view(root, config, now),
         racks=[rack_view(root, rack, now) for rack in root.racks],
         nodes=[node_view(root, record, now) for rack in root.racks for record in root.rack_nodes[rack]],
+        incidents=incident_views(root, now),
     )
 
 
@@ -173,11 +175,12 @@ def node_view(root: RootCore, record: NodeRecord, now: int) -> NodeView:
                 speaks=seen.speaks and root.leaders[name].lease.held,
             )
         )
+    incidents, covered_by, flapping = node_marks(root, record.name, record.rack, now)
     return NodeView(
         node=record.name,
         rack=record.rack,
         liveness=shown.liveness,
-        health=shown_health(record.health, shown.liveness),
+        health=shown_health(record.health, shown.liveness, record.away),
         cause=shown.cause.value if shown.cause is not None else None,
         since=rfc3339(record.since_wall_ns),
         age_s=None if newest is None else seconds_of(now - newest),
@@ -188,6 +191,9 @@ def node_view(root: RootCore, record: NodeRecord, now: int) -> NodeView:
         facts_age_s=seconds_of(now - record.report_at) if record.report is not None else None,
         lost=lost,
         late=late,
+        incidents=incidents,
+        covered_by=covered_by,
+        flapping=flapping,
     )
 
 

@@ -235,6 +235,10 @@ class Silences:
         self._closed.clear()
         return closed
 
+    def any(self) -> bool:
+        """True while there is one that has not ended."""
+        return bool(self._open)
+
     def get(self, silence_id: str) -> Silence | None:
         """One by its id; None when it is not known, or known no more."""
         entry = self._open.get(silence_id)

@@ -329,8 +329,13 @@ class AccuracyView(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
-def shown_health(health: Health, liveness: Liveness) -> Health:
-    """What is shown of a node's health: what it last said, while somebody reaches it; then nobody knows."""
+def shown_health(health: Health, liveness: Liveness, away: bool = False) -> Health:
+    """What is shown of a node's health: what it last said, while somebody reaches it; then nobody knows.
+
+    `away`: it said goodbye, and stays away for too long.
+    """
+    if away:
+        return Health.WARNING
     return health if liveness in (Liveness.ALIVE, Liveness.SUSPECT) else Health.UNKNOWN
 
 
