@@ -19,8 +19,8 @@ from textual.message import Message
 
 from hbagent.cli.answers import Row, word
 from hbagent.cli.grid import Cell, Screen, clean
+from hbagent.cli.pieces import age
 from hbagent.cli.query import Asker
-from hbagent.cli.render import age
 from hbagent.core.bundles import BUNDLE_TIME_NS
 from hbagent.core.names import rack_of, short_of
 from hbagent.core.states import Liveness, RackState
@@ -51,7 +51,7 @@ SAID_S = 8.0
 #: What a silence lasts unless somebody says otherwise.
 SILENCE_DEFAULT = "2h"
 
-_KEYS = "Enter open  Esc back  / filter  : jump  o order  s silence  a ack  S silences  ? help  q quit"
+_KEYS = "Enter open  Esc back  / filter  : jump  s silence  a ack  o order  ? help  q quit"
 
 
 class Source(Protocol):
@@ -103,7 +103,7 @@ class Console(App[None]):
     #problems { height: 2fr; }
     #incidents { height: 1fr; }
     #page { display: none; }
-    Dialog { align: center middle; background: ansi_default; }
+    Dialog { align: center middle; background: transparent; }
     #dialog { width: 76; max-width: 100%; height: auto; border: round ansi_default; padding: 0 1; }
     .ascii #dialog { border: ascii ansi_default; }
     #dialog Static { background: ansi_default; color: ansi_default; }
@@ -203,10 +203,12 @@ class Console(App[None]):
         fleet, now = self.fleet, self._clock()
         stale = fleet.stale(now)
         if fleet.changes != self._drawn[0]:
+            self._grid.site = self._problems.site = fleet.site()
             self._grid.show(fleet.by_rack())
             self._incidents.show(fleet.open_incidents())
             problems = fleet.problems()
             self._problems.show(problems)
+            self._problems.longest = max((len(host.name) for host in problems), default=0) - len(fleet.site())
             self._problems.sort = fleet.sort
             self._problems.total = sum(fleet.counts().values())
         self._drawn = (fleet.changes, stale)
@@ -331,7 +333,7 @@ class Console(App[None]):
         """Look closer."""
         if self._trail and self._trail[-1].target == target:
             return
-        self._trail.append(_Place(target, Page(self.shown, _crumb(target))))
+        self._trail.append(_Place(target, Page(self.shown, target.name if target.kind == "node" else _crumb(target))))
         self._arrive()
 
     def action_leave(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from hbagent.cli.grid import TONES, Cell, Screen, clean
-from hbagent.cli.render import state_cell
+from hbagent.cli.pieces import state_cell
 from hbagent.core.states import Cause, Health, Liveness
 
 from .model import Host
@@ -163,4 +163,5 @@ def legend(screen: Screen) -> list[Spans]:
         "health UNKNOWN": "alive, and its health is not known",
         Cause.LINK_CUT.value: "alive, and a leader cannot reach it",
     }
-    return [[Cell(f"  {_SIGNS[state][at]}", tone_of(state)), Cell(f"  {text}")] for state, text in words.items()]
+    signs = [[Cell(f"  {_SIGNS[state][at]}", tone_of(state)), Cell(f"  {text}")] for state, text in words.items()]
+    return [*signs, [Cell("  ~  before a rack: nothing new is known of it")]]

@@ -284,6 +284,11 @@ class Fleet:
             self._ordered = [pair for pair in pairs if pair[1] or not self._filter]
         return self._ordered
 
+    def site(self) -> str:
+        """What every rack's name begins with, as "dc1/"; "" when they differ."""
+        sites = {name.partition("/")[0] for name in self.racks}
+        return f"{sites.pop()}/" if len(sites) == 1 else ""
+
     def counts(self) -> dict[str, int]:
         """Hosts by their worst trouble, the worst first; only troubles that somebody has."""
         tally = [0] * WELL

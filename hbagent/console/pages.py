@@ -12,13 +12,14 @@ from typing import Any
 from hbagent.cli.answers import Row, number, row, rows, seconds_between, word
 from hbagent.cli.dossier import bundle_lines
 from hbagent.cli.grid import Cell, Screen, clean
-from hbagent.cli.render import age, clock, explain_lines, rack_cells, racks_grid, state_cell
+from hbagent.cli.pieces import age, clock, state_cell
+from hbagent.cli.render import explain_lines, rack_cells, racks_grid
 from hbagent.core.states import Health, IncidentState, Liveness
 from hbagent.core.units import show_duration
 
 from .lines import Line, Target, columns, legend, spans, word_of, wrapped
 from .model import Fleet, Host, Rack
-from .panes import incident_word
+from .panes import incident_word, tail, why
 
 KEYS = (
     ("arrows, h j k l", "move; PgUp, PgDn, Home, End too"),
@@ -97,15 +98,13 @@ def _leader_text(leader: Row, screen: Screen) -> list[Cell]:
 
 def _host_cells(host: Host, at: str, width: int, screen: Screen) -> list[Cell]:
     name = min(max(12, width // 3), 40)
-    notes = [host.covered and f"({host.covered})", "(flapping)" if host.flapping else "", host.text]
     cells = (
-        Cell(clean(host.short, screen)),
+        Cell(tail(clean(host.short, screen), name, screen)),
         word_of(host, screen),
-        Cell(clean(host.cause, screen) or "-"),
         Cell(clock(host.since, at, screen)),
-        Cell(clean(" ".join(filter(None, notes)), screen)),
+        Cell(clean(why(host), screen)),
     )
-    return columns(cells, (name, 14, 15, 10, max(0, width - name - 14 - 15 - 10 - 5)), screen)
+    return columns(cells, (name, 14, 9, max(0, width - name - 14 - 9 - 4)), screen)
 
 
 # ---- incident ------------------------------------------------------------------------------------------------

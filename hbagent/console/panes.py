@@ -12,11 +12,16 @@ from typing import Generic, Protocol, TypeVar
 
 from hbagent.cli.answers import Row, number, word
 from hbagent.cli.grid import Cell, Screen, clean
-from hbagent.cli.render import age, clock
+from hbagent.cli.pieces import age, clock
 from hbagent.core.states import IncidentState, Liveness
 
 from .lines import Line, Spans, Target, columns, fitted, word_of
 from .model import Host
+
+#: A pane of this width has room for times, and for sentences.
+WIDE = 90
+#: What covers a host, as people say it.
+COVERED = {"silence": "silenced", "maintenance": "maintenance"}
 
 _Item = TypeVar("_Item")
 
@@ -103,6 +108,9 @@ class Problems(Rows[Host]):
         #: Wall time of the newest answer.
         self.at = ""
         self.total = 0
+        #: What every name begins with and nobody needs to read; and the longest name without it.
+        self.site = ""
+        self.longest = 10
 
     def title(self, width: int) -> Spans:
         """How many, and by what they are sorted."""
@@ -111,28 +119,37 @@ class Problems(Rows[Host]):
         return [Cell(f" Problems ({shown})", "bold"), Cell(f"  by {self.sort} {arrow}", "dim")]
 
     def cells(self, item: Host, width: int) -> Spans:
-        """Name, state, age, cause, since and what is known."""
-        wide = width >= 90
-        name = min(max(12, (width - 24) // 2), 40 if wide else 26)
-        widths = (name, 12, 6, 15, 9 if wide else 0, max(0, width - name - 12 - 6 - 15 - 4 - (10 if wide else 0)))
+        """Name, state, age, since and why."""
+        wide = width >= WIDE
+        short = item.name.removeprefix(self.site)
+        name = min(self.longest, 40 if wide else max(10, width - 33))
+        widths = (name, 12, 6, 9 if wide else 0, max(0, width - name - 12 - 6 - 3 - (10 if wide else 0)))
         heard = None if item.heard is None else max(0.0, self.now - item.heard)
         # The age of a host that lives is not told again and again.
         old = "-" if item.liveness == Liveness.ALIVE.value else age(heard)
-        name_text = clean(item.name, self.screen)
-        if len(name_text) > name:
-            name_text = ("…" if self.screen.unicode else "...") + name_text[
-                -(name - (1 if self.screen.unicode else 3)) :
-            ]
-        notes = [item.covered and f"({item.covered})", "(flapping)" if item.flapping else "", item.text]
         cells = (
-            Cell(name_text),
+            Cell(tail(clean(short, self.screen), name, self.screen)),
             word_of(item, self.screen),
             Cell(old.rjust(6)),
-            Cell(clean(item.cause, self.screen) or "-"),
             Cell(clock(item.since, self.at, self.screen)),
-            Cell(clean(" ".join(filter(None, notes)), self.screen)),
+            Cell(clean(why(item), self.screen)),
         )
         return columns(cells, widths, self.screen)
+
+
+def why(host: Host) -> str:
+    """Why a host is in its state, and why nobody is told: "silenced; process-exit"."""
+    cause = host.cause if host.cause.upper() != host.state else ""
+    notes = (COVERED.get(host.covered, host.covered), "flapping" if host.flapping else "", cause, host.text)
+    return "; ".join(filter(None, notes)) or "-"
+
+
+def tail(text: str, width: int, screen: Screen) -> str:
+    """The end of a name that is too long: hosts of one rack begin alike."""
+    if len(text) <= width:
+        return text
+    end = "…" if screen.unicode else "..."
+    return end + text[len(text) - max(1, width - len(end)) :]
 
 
 _INCIDENT_TONES = {
@@ -167,7 +184,8 @@ class Incidents(Rows[Row]):
         """Id, state, age, how many burn, and what it is about."""
         burning, count = number(item, "burning") or 0, number(item, "count") or 0
         about = word(item, "text") or " ".join(filter(None, (word(item, "rack"), word(item, "cause"))))
-        widths = (6, 14, 6, 8, max(0, width - 6 - 14 - 6 - 8 - 4))
+        old = 6 if width >= WIDE else 0
+        widths = (6, 14, old, 7, max(0, width - 6 - 14 - old - 7 - 3 - (old > 0)))
         cells = (
             Cell(clean(word(item, "incident"), self.screen)),
             incident_word(item, self.screen),

@@ -10,17 +10,19 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from hbagent.cli.grid import Cell, Screen, clean
-from hbagent.cli.render import state_cell
-from hbagent.core.names import short_of
+from hbagent.cli.pieces import state_cell
 
-from .lines import Spans, Target, fitted, sign
+from .lines import Spans, Target, sign
 from .model import Host, Rack
-from .panes import mark
+from .panes import mark, tail
 
 #: Before and after the name of a rack: the cursor's mark, the symbol of its state, a space.
 _AROUND = 3
 #: A name of a rack that is longer is cut, or a narrow screen would have no room for cells.
 _NAME_PART = 3
+
+#: Before a rack of which what is shown is old.
+OLD = "~"
 
 Pairs = Sequence[tuple[Rack, list[Host]]]
 
@@ -33,6 +35,8 @@ class RackGrid:
         self._pairs: Pairs = ()
         #: Racks of which what is shown is old.
         self.old: frozenset[str] = frozenset()
+        #: What every rack's name begins with and nobody needs to read.
+        self.site = ""
         self._rack = 0
         #: Place of the chosen host in its rack; -1: the rack itself.
         self._host = -1
@@ -119,17 +123,16 @@ class RackGrid:
 
     def _head(self, rack: Rack, chosen: bool, holds_cursor: bool) -> Spans:
         state = state_cell(rack.state, self.screen)
-        symbol = " " if rack.state == "OK" else state.text[:1]
+        symbol = OLD if rack.name in self.old else " " if rack.state == "OK" else state.text[:1]
         name = self._short(rack.name).ljust(self._name)
-        (cell,) = fitted([Cell(name, "chosen" if chosen else "")], self._name, self.screen)
+        cell = Cell(tail(name, self._name, self.screen), "chosen" if chosen else "")
         return [Cell(mark(chosen or holds_cursor, self.screen)), Cell(symbol, state.tone), cell, Cell(" ")]
 
     def _blank(self, holds_cursor: bool) -> Spans:
         return [Cell(mark(holds_cursor, self.screen) + " " * (self._name + _AROUND - 1))]
 
     def _short(self, name: str) -> str:
-        text = short_of(name) if self._one_site else name
-        return clean(text, self.screen) or "-"
+        return clean(name.removeprefix(self.site), self.screen) or "-"
 
     def _per_line(self, width: int) -> int:
         return max(1, width - self._name - _AROUND)
@@ -138,7 +141,6 @@ class RackGrid:
         if self._laid_out == width:
             return
         self._laid_out = width
-        self._one_site = len({rack.name.partition("/")[0] for rack, _ in self._pairs}) == 1
         longest = max((len(self._short(rack.name)) for rack, _ in self._pairs), default=0)
         self._name = max(1, min(longest, width // _NAME_PART))
         per_line = self._per_line(width)
