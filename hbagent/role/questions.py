@@ -74,7 +74,8 @@ class Questions:
         elif isinstance(message, Query) and message.what not in self._door.changing:
             self._feed(asker.decode("latin-1"), message)
         elif visitor.reads_only:
-            self._feed("", Refused(visitor.name, "read-only", message.what))
+            if visitor.name:
+                self._feed("", Refused(visitor.name, "read-only", message.what))
             self.answer(Answer(asker, message.id, None, visitor.reads_only))
         else:
             self._door.named(visitor, functools.partial(self._order, asker, message))

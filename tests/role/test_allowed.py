@@ -11,7 +11,7 @@ import pytest
 
 from hbagent.role.allowed import PROBLEMS_TOLD_MAX, Allowed
 from hbagent.role.driver import Driver
-from hbagent.role.settings import Security
+from hbagent.role.settings import Operator, Security
 from hbagent.role.worker import Worker
 from hbagent.transport.allow import AllowError, AllowList, Role, save
 from tests.role.conftest import StartWorker
@@ -195,3 +195,47 @@ def test_a_large_list_is_read_beside_the_loop(
         slowest = max(slowest, time.monotonic() - turned)
     assert len(allowed.senders) == 1_002
     assert slowest < 0.15
+
+
+# ---- operators -------------------------------------------------------------------------------------------
+
+
+def test_operators_are_those_of_the_config_with_its_keys_or_those_of_the_file(
+    file: Path, lines: Lines, driver: Driver, start_worker: StartWorker
+) -> None:
+    own, enrolled_key, stray = new_keys("alice"), new_keys("bob"), new_keys("carol")
+    listed = enrolled(NODE1).allow(Role.OPERATOR, "bob", enrolled_key.public)
+    save(file, listed.allow(Role.OPERATOR, "carol", stray.public))
+    named = (Operator(name="alice", public_key=own.public, right="write"), Operator(name="bob"), Operator(name="dora"))
+    allowed = Allowed(Security(allow=file), Role.AGENT, (), lines, operators=named)
+    assert allowed.operators == {own.public: ("alice", True), enrolled_key.public: ("bob", False)}
+    assert allowed.senders == {NODE1.public: NODE1.name}
+    changes: list[dict[str, tuple[str, bool]]] = []
+    allowed.on_change = lambda: changes.append(allowed.operators)
+    allowed.use_operators(named)
+    assert changes == [], "nothing has changed"
+    allowed.use_operators((Operator(name="bob", right="write"),))
+    assert changes == [{enrolled_key.public: ("bob", True)}]
+    assert allowed.list.by_user_id(own.public) is None, "and the doorkeeper knows"
+    save(file, enrolled(NODE1))
+    allowed.look(start_worker(), driver.mailbox.post)
+    assert turn_until(driver, lambda: len(changes) == 2)
+    assert changes[1] == {}
+
+
+def test_an_operator_with_the_key_of_another_is_told_and_refused(file: Path, lines: Lines) -> None:
+    allowed = Allowed(
+        Security(allow=file), Role.AGENT, (), lines, operators=(Operator(name="eve", public_key=NODE1.public),)
+    )
+    assert allowed.operators == {}
+    assert allowed.senders[NODE1.public] == NODE1.name
+    (told,) = lines.of("key-of-another")
+    assert (told["operator"], told["key_of"]) == ("eve", NODE1.name)
+
+
+def test_in_plain_mode_an_operator_is_their_name(lines: Lines) -> None:
+    allowed = Allowed(
+        Security(plain=True), Role.LEADER, ("demo/l1",), lines, operators=(Operator(name="alice", right="write"),)
+    )
+    assert allowed.operators == {"alice": ("alice", True)}
+    assert allowed.senders == {"demo/l1": "demo/l1"}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+import zmq
 
 from hbagent.core.effects import Answer
-from hbagent.core.messages import AnswerPage, Query
+from hbagent.core.messages import AnswerPage, Order, Ordered, Query, Refused
+from hbagent.core.units import SECOND
 from hbagent.role import questions as questions_module
-from hbagent.role.questions import Questions
+from hbagent.role.questions import Desks, Questions
+from hbagent.role.visitors import Visitor
 from hbagent.transport.sockets import Context, Socket, query_dealer, query_router
 from hbagent.wire import codec
 from hbagent.wire.pages import AnswerAssembly
-from tests.role.parts import until
+from tests.role.parts import Lines, until
 from tests.wire import samples
 
 
@@ -139,12 +143,134 @@ def test_what_is_no_question_is_refused_and_counted(desk: Desk, console: Socket)
     console.send(os.urandom(10_000))
     console.send_multipart([codec.encode(Query(id=1, what="status")), b"more"])
     console.send_multipart([b"more", codec.encode(Query(id=1, what="status"))])
-    others = [message for message in samples.MESSAGES.values() if not isinstance(message, Query)]
+    others = [message for message in samples.MESSAGES.values() if not isinstance(message, (Query, Order))]
     for message in others:
         console.send(codec.encode(message))
     ask(console, 5)
     assert [query.id for _, query in desk.wait_for(1)] == [5]
     assert desk.questions.refused == 4 + len(others)
+
+
+# ---- orders ----------------------------------------------------------------------------------------------
+
+
+class Named:
+    """A door at which everybody is somebody, later: the test lets them in."""
+
+    mark = b"t"
+    changing = frozenset(("drill",))
+
+    def __init__(self, visitor: Visitor) -> None:
+        self.who = visitor
+        self.waiting: list[Callable[[str], None]] = []
+        self.deaf_ones: list[bytes] = []
+
+    def visitor(self, frames: list[zmq.Frame]) -> Visitor | None:
+        return self.who
+
+    def named(self, visitor: Visitor, then: Callable[[str], None]) -> None:
+        self.waiting.append(then)
+
+    def deaf(self, route: bytes) -> None:
+        self.deaf_ones.append(route)
+
+
+class Post:
+    """A query socket behind a door, what a core was fed there, and what the log was told."""
+
+    def __init__(self, context: Context, directory: Path, visitor: Visitor) -> None:
+        self.door = Named(visitor)
+        self.fed: list[tuple[str, object]] = []
+        self.lines = Lines()
+        endpoint = f"ipc://{directory}/post.sock"
+        self.questions = Questions(
+            query_router(context, endpoint), lambda *news: self.fed.append(news), self.door, self.lines
+        )
+        self.console = query_dealer(context, endpoint)
+
+    def send(self, message: Query | Order) -> None:
+        self.console.send(codec.encode(message))
+        assert until(self.questions.drain)
+
+
+SILENCE = Order(id=7, what="silence", reason="moving it", nodes=("*",), length_ns=SECOND)
+
+
+def test_an_order_reaches_the_core_with_who_gave_it_once_that_is_known(context: Context, socket_dir: Path) -> None:
+    post = Post(context, socket_dir, Visitor(uid=1000))
+    post.send(SILENCE)
+    assert post.fed == []
+    post.door.waiting[0]("alice (uid 1000)")
+    ((asker, ordered),) = post.fed
+    assert ordered == Ordered(SILENCE, "alice (uid 1000)")
+    assert asker.encode("latin-1")[:1] == b"t", "the mark of the door"
+    post.questions.answer(Answer(asker.encode("latin-1"), 7, {"silence": "s1"}))
+    assert read(post.console, 7) == (b'{"silence":"s1"}', "")
+
+
+def test_who_may_only_read_is_told_so_and_asks_on(context: Context, socket_dir: Path) -> None:
+    post = Post(context, socket_dir, Visitor(name="bob", reads_only="bob may only read"))
+    post.send(SILENCE)
+    assert read(post.console, 7) == (b"", "bob may only read")
+    assert post.fed == [("", Refused("bob", "read-only", "silence"))]
+    post.send(Query(id=8, what="drill", node="demo/rack1/node1", drill="crash"))
+    assert read(post.console, 8) == (b"", "bob may only read")
+    post.send(Query(id=9, what="status"))
+    assert post.fed[-1][1] == Query(id=9, what="status")
+    assert post.door.waiting == []
+
+
+def test_who_ordered_a_drill_is_logged(context: Context, socket_dir: Path) -> None:
+    post = Post(context, socket_dir, Visitor(name="alice"))
+    drill = Query(id=8, what="drill", node="demo/rack1/node1", drill="crash")
+    post.send(drill)
+    post.door.waiting[0]("alice")
+    assert post.fed[0][1] == drill
+    assert post.lines.of("operator") == [{"by": "alice", "what": "drill", "target": "demo/rack1/node1"}]
+
+
+def test_an_objection_is_the_answer_to_everything(context: Context, socket_dir: Path) -> None:
+    post = Post(context, socket_dir, Visitor(name="bob", objection="ask less often"))
+    for message in (Query(id=7, what="status"), SILENCE):
+        post.send(message)
+        assert read(post.console, 7) == (b"", "ask less often")
+    assert post.fed == []
+
+
+def test_a_leader_takes_no_order(desk: Desk, console: Socket) -> None:
+    console.send(codec.encode(SILENCE))
+    assert until(desk.questions.drain)
+    assert read(console, 7) == (b"", "only the root changes anything: give this order to the root")
+    console.send(codec.encode(Query(id=8, what="drill")))
+    desk.wait_for(1)
+
+
+def test_who_does_not_read_is_told_to_the_door(context: Context, socket_dir: Path) -> None:
+    post = Post(context, socket_dir, Visitor())
+    post.send(Query(id=1, what="status"))
+    asker = post.fed[0][0].encode("latin-1")
+    begun = time.monotonic()
+    while not post.door.deaf_ones and time.monotonic() - begun < 20:
+        post.questions.answer(Answer(asker, 1, ["x" * 1_000] * 10_000))
+    assert post.door.deaf_ones == [asker[1:]]
+
+
+def test_an_answer_leaves_by_the_port_that_its_question_came_in_by(
+    desk: Desk, console: Socket, context: Context, socket_dir: Path
+) -> None:
+    post = Post(context, socket_dir, Visitor())
+    desks = Desks()
+    for questions in (desk.questions, post.questions):
+        desks.add(questions.mark, questions.answer)
+    ask(console)
+    desk.wait_for(1)
+    post.send(Query(id=1, what="status"))
+    desks.answer(Answer(desk.asker(), 1, "here"))
+    desks.answer(Answer(post.fed[0][0].encode("latin-1"), 1, "there"))
+    assert read(console)[0] == b'"here"'
+    assert read(post.console)[0] == b'"there"'
+    with pytest.raises(KeyError):
+        desks.answer(Answer(b"?nobody", 1, "lost"))
 
 
 def test_one_draining_takes_no_more_than_its_bound(
