@@ -1,7 +1,7 @@
 """The root as a process: two bound sockets for its leaders, a store, hooks, a query socket.
 
 The store has one worker, because SQLite wants one writer and the order of transactions is the order of promises.
-Each hook run has a thread of its own that does nothing but wait for its process; the core says how many at once.
+Hooks run below a process of their own (`hookhalf`), which nothing here depends on; the core says how many at once.
 
 A store that cannot be opened when the root starts does not keep it from watching: it starts without an earlier life,
 says `degraded`, runs hooks from memory, and writes as soon as the disk lets it.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import random
-import threading
 import time
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, RunHook
 from hbagent.core.messages import (
     DrillBegun,
     EvidencePage,
-    HookFinished,
     Pong,
     RackReports,
     RackSummary,
@@ -33,7 +31,6 @@ from hbagent.core.messages import (
 )
 from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
-from hbagent.core.views import events_view
 from hbagent.hooks import runner
 from hbagent.store.claim import ClaimedError
 from hbagent.store.history import HistoryError
@@ -45,10 +42,12 @@ from hbagent.transport.keys import load_secret
 from hbagent.transport.monitor import LinkEvent, Monitor
 from hbagent.transport.zap import ZapServer
 
+from . import reads
 from .allowed import LOOK_EVERY_NS, Allowed
 from .asking import Asking
 from .control import ControlRouter, Losses
 from .driver import Driver
+from .hookhalf import HookHalf
 from .intake import Intake
 from .keeper import Keeper
 from .logs import Log
@@ -96,7 +95,7 @@ class Root:
             {
                 Send: self._send,
                 Persist: self._persist,
-                RunHook: self._run_hook,
+                RunHook: lambda effect: self._hooks.run(effect),
                 Answer: self._answer,
                 Fetch: self._fetch,
                 Note: self._log.note,
@@ -108,6 +107,7 @@ class Root:
         )
         self._connections = Connections()
         self._asking = Asking(self._driver, self._connections)
+        self._hooks = HookHalf(self._driver, settings.core.name, self._log.write)
         self._driver.status = self._status
         self._driver.on_reload = self._start_reload
         self._worker = Worker("store", self._failed)
@@ -196,6 +196,7 @@ class Root:
         for port in self._ports:
             port.source.close(linger=100)
         self._zap.stop()
+        self._hooks.close()
         self._worker.stop(1.0)
         self._history.close()
         self._context.term()
@@ -243,7 +244,7 @@ class Root:
     def _read(self, effect: Fetch) -> None:
         """In the store's thread."""
         try:
-            answer = Answer(effect.asker, effect.id, self._read_view(effect))
+            answer = Answer(effect.asker, effect.id, reads.answer_of(self._history, effect))
         except HistoryError as error:
             answer = Answer(effect.asker, effect.id, None, str(error))
         except Exception as error:
@@ -251,33 +252,13 @@ class Root:
             answer = Answer(effect.asker, effect.id, None, f"a defect: {error!r}")
         self._driver.mailbox.post(functools.partial(self._have_read, answer), owed=True)
 
-    def _read_view(self, effect: Fetch) -> object:
-        if effect.event:
-            return {"schema": 1, "runs": self._history.runs_of(effect.event)}
-        events = events_view(self._history.events(effect.limit, effect.after, effect.node))
-        if effect.view is not None:
-            return msgspec.structs.replace(effect.view, events=events)
-        return {"schema": 1, "events": events}
-
     def _have_read(self, answer: Answer) -> None:
         self._reads -= 1
         self._desks.answer(answer)
 
-    def _run_hook(self, effect: RunHook) -> None:
-        thread = threading.Thread(target=self._wait_for_hook, args=(effect,), name=f"hook {effect.hook}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # no more threads on this host
-            self._driver.post(HookFinished(run_id=effect.run_id, exit_code=None, error=f"not started: {error}"))
-
-    def _wait_for_hook(self, effect: RunHook) -> None:
-        """In a thread of its own. The core keeps the run's place until it is answered."""
-        try:
-            result = _finished(effect)
-        except Exception as error:
-            self._failed(error)
-            result = HookFinished(run_id=effect.run_id, exit_code=None, error=f"a defect: {error!r}")
-        self._driver.post(result)
+    def _prepare_hooks(self) -> None:
+        if self._settings.core.hooks:
+            self._hooks.prepare()
 
     def _answer(self, effect: Answer) -> None:
         self._desks.answer(effect)
@@ -343,6 +324,7 @@ class Root:
         self._log.set_level(settings.logging.level)
         started_with = ("publish", "control", "query", "group", "operators_port", "state_dir", "security", "web")
         needs_restart(old, settings, started_with, self._log.write)
+        self._prepare_hooks()
         self._driver.feed("", Reconfigured(_core_config(settings)))
         self._allowed.use_names(dict.fromkeys(name for rack in settings.core.racks for name in rack.leaders))
         self._allowed.use_operators(settings.operators)
@@ -365,13 +347,3 @@ def _numbered_after(before: int, batch: Batch) -> Batch:
         events=tuple(msgspec.structs.replace(event, sequence=event.sequence + before) for event in batch.events),
         runs=tuple(msgspec.structs.replace(run, queued=run.queued + before) for run in batch.runs),
     )
-
-
-def _finished(effect: RunHook) -> HookFinished:
-    """Run a hook and wait for its end."""
-    refusal = runner.check(effect.argv)
-    if refusal:
-        return HookFinished(run_id=effect.run_id, exit_code=None, error=f"not started: {refusal}")
-    document = msgspec.json.decode(effect.input)
-    extra = {"HBAGENT_EVENT_ID": str(document.get("event_id", "")), "HBAGENT_KIND": str(document.get("kind", ""))}
-    return runner.run(effect.argv, effect.input, effect.timeout_ns, extra, effect.run_id)
