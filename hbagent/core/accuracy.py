@@ -137,6 +137,15 @@ class Accuracy:
         """Detection times of the verdicts that are kept and were right, shortest first."""
         return sorted(c.detection_ns for c in self._of(cause) if c.detection_ns is not None and not c.wrong)
 
+    def after(self, event_id: str) -> list[Conviction]:
+        """Verdicts told after that of `event_id`, oldest first, as far as they are kept; "": all that are."""
+        newer = []
+        for conviction in reversed(self._convictions.values()):
+            if conviction.event_id == event_id:
+                break
+            newer.append(conviction)
+        return newer[::-1]
+
     def mistakes(self, limit: int) -> list[Conviction]:
         """The newest verdicts that turned out wrong, newest first."""
         wrong = [conviction for conviction in reversed(self._convictions.values()) if conviction.wrong]

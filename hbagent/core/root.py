@@ -219,6 +219,11 @@ class RootCore:
         times.extend(due for due in others if due is not None)
         return min(times)
 
+    @property
+    def lag_max_ns(self) -> int:
+        """Largest lag of its own loop in the last half to whole minute."""
+        return self._lag.lag_max_ns
+
     def _leader_deadline(self, leader: LeaderRecord) -> int:
         """When there is something to ask of a leader, or to tell of it; the next tick when there is not."""
         at = self._tick_at
