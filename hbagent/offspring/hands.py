@@ -56,7 +56,7 @@ LOOK_NS = MILLISECOND
 LOOK_MAX_NS = 50 * MILLISECOND
 #: Whoever runs out of memory, a probe goes first; an ordinary process has 0.
 OOM_SCORE = 500
-#: Added to the owner's: a probe must not shake what is being probed, nor the owner that has to kill it.
+#: Added to the owner's priority: a probe must not shake what is being probed, nor the owner that has to kill it.
 NICE = 5
 
 TIMED_OUT = "timed-out"
@@ -157,11 +157,12 @@ class _Ending(msgspec.Struct):
 
 
 class Hands:
-    """A pool of at most `concurrency` hands for the jobs of a registry."""
+    """A pool of at most `concurrency` hands for the jobs of a registry; `nice` is added to the owner's priority."""
 
-    def __init__(self, jobs: Mapping[str, Job], concurrency: int) -> None:
+    def __init__(self, jobs: Mapping[str, Job], concurrency: int, nice: int = NICE) -> None:
         self._jobs = jobs
         self._concurrency = concurrency
+        self._nice = nice
         self._epoll = select.epoll()
         self._hands: dict[int, _Hand] = {}
         #: Descriptors of their processes, and which link each belongs to.
@@ -316,7 +317,7 @@ class Hands:
             theirs.close()
             raise
         if pid == 0:
-            _be_a_hand(theirs, self._jobs, owner)
+            _be_a_hand(theirs, self._jobs, owner, self._nice)
         theirs.close()
         ours.setblocking(False)
         hand = _Hand(pid, ours, now)
@@ -463,18 +464,18 @@ def _signal_name(number: int) -> str:
 # ---- in the hand -----------------------------------------------------------------------------------------------
 
 
-def _be_a_hand(link: socket.socket, jobs: Mapping[str, Job], owner: int) -> None:
+def _be_a_hand(link: socket.socket, jobs: Mapping[str, Job], owner: int, nice: int) -> None:
     """What the child does instead of returning from `fork`: nothing of the owner's may run in it."""
     status = 1
     try:
-        _settle(link, owner)
+        _settle(link, owner, nice)
         _serve(link, jobs)
         status = 0
     finally:
         os._exit(status)
 
 
-def _settle(link: socket.socket, owner: int) -> None:
+def _settle(link: socket.socket, owner: int, nice: int) -> None:
     """Become a process of its own: no file, signal handler or garbage of the owner's."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2):
@@ -501,7 +502,7 @@ def _settle(link: socket.socket, owner: int) -> None:
             file.write(str(OOM_SCORE))
     # A sandbox may deny either; a probe that runs at the owner's priority is better than none.
     with contextlib.suppress(OSError):
-        os.nice(NICE)
+        os.nice(nice)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

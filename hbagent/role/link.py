@@ -1,4 +1,4 @@
-"""The stream between an agent and its prober: frames of msgpack over a pair of sockets.
+"""The stream between a daemon and its companion: frames of msgpack over a pair of sockets.
 
 Each side is the other's child or parent and of the same program, and is still not believed: a frame has a bound, what
 cannot be read ends the link, and what the other side does not take in is held only up to a bound. A newer word about
@@ -19,8 +19,8 @@ from typing import Any, Union
 import msgspec
 
 from hbagent.core.config import ProberConfig
-from hbagent.core.effects import Recall, StartDrill
-from hbagent.core.messages import Mark, Recalled, Vitals
+from hbagent.core.effects import Recall, RunHook, StartDrill
+from hbagent.core.messages import HookFinished, Mark, Recalled, Vitals
 from hbagent.core.units import MILLISECOND
 
 from .driver import Driver
@@ -47,7 +47,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
 
 
 class Line(msgspec.Struct, frozen=True, tag="line"):
-    """Prober to agent: a line for the log, which the agent writes."""
+    """Companion to daemon: a line for the log, which the daemon writes."""
 
     level: str
     what: str
@@ -57,6 +57,9 @@ class Line(msgspec.Struct, frozen=True, tag="line"):
 #: What an agent says, and what a prober says.
 Order = Union[Configure, Recall, StartDrill]
 Word = Union[Mark, Vitals, Recalled, Line]
+#: What a root says to its hook runner, and what that one says.
+HookOrder = RunHook
+HookWord = Union[HookFinished, Line]
 
 #: A newer one of these says all that an older one said.
 _REPLACED = (Mark, Vitals, Configure)
@@ -69,7 +72,13 @@ class Link:
     """
 
     def __init__(
-        self, fd: int, messages: Any, driver: Driver, heard: Callable[[Any], None], ended: Callable[[str], None]
+        self,
+        fd: int,
+        messages: Any,
+        driver: Driver,
+        heard: Callable[[Any], None],
+        ended: Callable[[str], None],
+        waiting_max: int = WAITING_MAX,
     ) -> None:
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(False)
@@ -84,15 +93,16 @@ class Link:
         self._sending = memoryview(b"")
         self._waiting: list[tuple[type, bytes]] = []
         self._waiting_size = 0
+        self._waiting_max = waiting_max
         self._flush_ns = FLUSH_MIN_NS
         self._flush_planned = False
-        self._open = True
+        self.is_open = True
         #: Messages that were not sent, for too many were waiting.
         self.dropped = 0
 
     # ---- out ---------------------------------------------------------------------------------------------
 
-    def send(self, message: Order | Word) -> bool:
+    def send(self, message: Order | Word | HookOrder | HookWord) -> bool:
         """Send, now or as soon as the other side reads; False, and counted, when too much is waiting already.
 
         Raises ValueError for a message of more than `FRAME_MAX`.
@@ -100,13 +110,13 @@ class Link:
         body = self._encoder.encode(message)
         if len(body) > FRAME_MAX:
             raise ValueError(f"{type(message).__name__} of {len(body):,} bytes; a frame has {FRAME_MAX:,} at most")
-        if not self._open:
+        if not self.is_open:
             return False
         kind = type(message)
         if kind in _REPLACED:
             self._forget(kind)
         size = len(body) + 4
-        full = self._waiting_size + size > WAITING_MAX + FRAME_MAX * (kind in _REPLACED)
+        full = self._waiting_size + size > self._waiting_max + FRAME_MAX * (kind in _REPLACED)
         if full or (kind is Line and sum(waits is Line for waits, _ in self._waiting) >= LINES_WAITING_MAX):
             self.dropped += 1
             return False
@@ -127,7 +137,7 @@ class Link:
         """Give the kernel what it takes, and come back for the rest."""
         self._flush_planned = False
         try:
-            while self._open and (self._sending or self._waiting):
+            while self.is_open and (self._sending or self._waiting):
                 if not self._sending:
                     _, frame = self._waiting.pop(0)
                     self._waiting_size -= len(frame)
@@ -165,7 +175,7 @@ class Link:
                 break
             self._input += data
             count += self._take_frames()
-            if not self._open or len(data) < READ_SIZE:
+            if not self.is_open or len(data) < READ_SIZE:
                 break
         return count
 
@@ -185,7 +195,7 @@ class Link:
                 break
             count += 1
             self._heard(message)
-            if not self._open:
+            if not self.is_open:
                 break
         del self._input[:start]
         return count
@@ -201,14 +211,14 @@ class Link:
     # ---- the end -----------------------------------------------------------------------------------------
 
     def _end(self, reason: str) -> None:
-        if self._open:
+        if self.is_open:
             self.close()
             self._ended(reason)
 
     def close(self) -> None:
         """Say and hear no more; harmless when repeated."""
-        if self._open:
-            self._open = False
+        if self.is_open:
+            self.is_open = False
             self._driver.remove(self)
             with contextlib.suppress(OSError):
                 self._socket.close()

@@ -57,6 +57,7 @@ from hbagent.transport.senders import Senders
 
 from . import jobs
 from .driver import Driver
+from .handsport import HandsPort
 from .link import Line, Link, Order, Word
 from .sdnotify import Notifier
 
@@ -175,7 +176,7 @@ class Prober:
     def _begin(self, config: ProberConfig) -> None:
         self._config = config
         self._hands = Hands(jobs.JOBS, HANDS_MAX)
-        self._driver.add(_HandsPort(self._hands, self._finish))
+        self._driver.add(HandsPort(self._hands, self._finish))
         self._core = ProberCore(config, random.Random(), time.monotonic_ns())
         self._listen()
         # What is remembered has wall times in it.
@@ -406,21 +407,6 @@ class Prober:
         if watched is not None:
             self._driver.remove(watched)
             os.close(watched.source)
-
-
-class _HandsPort:
-    """The hands as a port."""
-
-    def __init__(self, hands: Hands, finish: Callable[[Iterable[Outcome]], None]) -> None:
-        self.source = hands.fileno()
-        self._hands = hands
-        self._finish = finish
-
-    def drain(self) -> int:
-        """Take in what they have done; there are a handful of them."""
-        outcomes = self._hands.ready(time.monotonic_ns())
-        self._finish(outcomes)
-        return len(outcomes)
 
 
 class _Watched:

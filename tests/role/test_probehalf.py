@@ -19,7 +19,7 @@ from hbagent.core.checks import ExecCheck
 from hbagent.core.config import ProbeConfig, ProberConfig
 from hbagent.core.units import SECOND
 from hbagent.offspring import reaper
-from hbagent.role.probehalf import END_SECONDS, KILL_SECONDS, environment
+from hbagent.role.companion import END_SECONDS, KILL_SECONDS, environment
 from tests.e2e.fleet import Fleet
 from tests.role.parts import until
 
