@@ -33,7 +33,7 @@ from .answers import (
     word,
 )
 from .grid import Cell, Column, Grid, Screen, clean, cut, paint
-from .incidents import incident_lines, marks_text
+from .incidents import few, incident_lines, marks_text, texts
 from .pieces import TONES_OF, age, clock, is_told, state_cell
 
 #: Data older than this is marked: a leader tells its state each second and loses its lease after five.
@@ -486,7 +486,9 @@ def _state_lines(node: Row, rack: Row, screen: Screen, now: str) -> list[str]:
         f"  rack {clean(word(rack, 'rack'), screen)} is {state_cell(state_of(rack), screen).text}, "
         f"{alive:.0f} of {total:.0f} nodes ALIVE",
     ]
-    return lines if facts == "-" else [*lines, f"  host: {facts}"]
+    lines += [] if facts == "-" else [f"  host: {facts}"]
+    marks = "; ".join(filter(None, (few(texts(node, "incidents")), marks_text(node))))
+    return [*lines, f"  {clean(marks, screen)}: hbagent why-silent tells who was told"] if marks else lines
 
 
 def _observer_line(observer: Row, screen: Screen) -> str:

@@ -56,12 +56,12 @@ _STATES = {
 
 def unsent_lines(document: Row, silences: Mapping[str, Row], now: str, screen: Screen) -> list[str]:
     """The answer to "why was I not told?", newest first."""
-    subject = clean(word(document, "node") or word(document, "incident"), screen)
+    subject = clean(word(document, "node") or word(document, "rack") or word(document, "incident"), screen)
     lines = [paint(f"{subject}, now", "bold", screen), *(f"  {line}" for line in _present(document, now, screen))]
     unsent = rows(document, "unsent")
     lines += ["", paint("Not sent, newest first", "bold", screen)]
     if not unsent:
-        return [*lines, "  nothing: whatever was to be told of it was told"]
+        return [*lines, "  nothing was kept back"]
     incident = bool(word(document, "incident"))
     for each in unsent:
         lines += [f"  {line}" for line in _sentence(each, silences, incident, now, screen)]

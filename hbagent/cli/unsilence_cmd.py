@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
-
-from hbagent.core.wallclock import rfc3339
 
 from . import query, terminal
-from .answers import row
-from .incidents import silence_sentence
+from .answers import row, word
+from .grid import clean
+from .incidents import matcher_text
 from .render import as_json
 
 
@@ -35,5 +33,8 @@ def _show(args: argparse.Namespace, asker: query.Asker) -> int:
     if args.output == "json":
         print(as_json(document))
     else:
-        print(f"ended: {silence_sentence(row(document, 'silence'), rfc3339(time.time_ns()), terminal.screen(args))}")
+        silence = row(document, "silence")
+        what = "maintenance" if silence.get("maintenance") is True else "silence"
+        text = f"ended: {what} {word(silence, 'silence')} on {matcher_text(silence)}: {word(silence, 'reason')}"
+        print(clean(text, terminal.screen(args)))
     return 0

@@ -145,7 +145,7 @@ def unsent_view(root: RootCore, query: Query, now: int) -> dict[str, Any]:
     if query.incident:
         keys = alerts.incidents.members(query.incident)
     else:
-        keys = [(query.node, axis) for axis in Axis]
+        keys = [(query.node or query.rack, axis) for axis in Axis]
     troubles = [trouble for key in keys if (trouble := alerts.troubles.get(key)) is not None]
     wall = root.wall.at(now)
     covering: list[Silence] = []
@@ -158,6 +158,7 @@ def unsent_view(root: RootCore, query: Query, now: int) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "node": query.node or None,
+        "rack": query.rack or None,
         "incident": query.incident or None,
         "liveness": root.shown(record).liveness if record is not None else Liveness.UNKNOWN,
         "burning": [

@@ -104,7 +104,7 @@ class Desk:
 
     def _why_silent(self, sender: str, query: Query, now: int) -> Any:
         root = self._root
-        if query.node and query.node not in root.nodes and query.node not in root.racks:
+        if query.node and query.node not in root.nodes:
             return (denied(sender, query.id, f"no node {query.node!r} is known; see: hbagent nodes"),)
         return (_fetch(sender, query, "unsent", unsent_view(root, query, now)),)
 
@@ -283,5 +283,12 @@ def denied(asker: str, id: int, why: str) -> Answer:
 
 def _fetch(sender: str, query: Query, what: str, view: Any) -> Fetch:
     return Fetch(
-        sender.encode("latin-1"), query.id, query.limit, 0, query.node, view, what=what, incident=query.incident
+        sender.encode("latin-1"),
+        query.id,
+        query.limit,
+        0,
+        query.node or query.rack,
+        view,
+        what=what,
+        incident=query.incident,
     )

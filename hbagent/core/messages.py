@@ -544,7 +544,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     #: For runs: of which event the hook runs are wanted.
     event: str = ""
     rack: str = ""
-    #: For why-silent: an incident, in place of a node.
+    #: For why-silent: an incident, in place of a node or of the rack, leader or root `rack`.
     incident: str = ""
     #: For events: newest first, at most this many, and only those with a sequence above `after`. For cells: only what
     #: changed after the version `after`.

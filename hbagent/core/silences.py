@@ -195,7 +195,9 @@ class Silences:
         self._look(now_wall)
         if silence_id in self._ended:
             raise ValueError(f"{silence_id} has ended already")
-        entry = self._open[silence_id]
+        entry = self._open.get(silence_id)
+        if entry is None:
+            raise KeyError(f"no silence {silence_id!r} is known; see: hbagent silences")
         silence = msgspec.structs.replace(entry.silence, ended_by=by, ends_wall_ns=now_wall)
         if entry.closes > now_wall:
             self._closed[silence_id] = None

@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import msgspec
 import zmq
 
-from hbagent.core.config import LeaderConfig, RackConfig, RootConfig
+from hbagent.core.config import HookConfig, LeaderConfig, RackConfig, RootConfig
 from hbagent.core.effects import Answer, Effect, Fetch, Persist, Send
 from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import (
@@ -40,7 +38,7 @@ from hbagent.core.messages import (
 from hbagent.core.root import RootCore
 from hbagent.core.states import Cause, Health, Kind, Liveness
 from hbagent.core.units import MILLISECOND, SECOND
-from hbagent.core.views import events_view
+from hbagent.role import reads
 from hbagent.role.questions import Questions
 from hbagent.role.visitors import Visitor
 from hbagent.store.history import History
@@ -109,7 +107,7 @@ class Daemon:
             while (at := self.core.deadline()) is not None and at <= until:
                 # A deadline that has passed already comes at once, as in a loop that was late.
                 self.now = max(self.now, at)
-                self.core.wake(self.now)
+                settle(self.core, self.core.wake(self.now), self.now, self._history)
             self.now = until
 
     def _serve(self) -> None:
@@ -121,7 +119,9 @@ class Daemon:
         with self._lock:
             effects = list(self.core.receive(sender, message, self.now))
             for effect in effects:
-                if isinstance(effect, Answer):
+                if isinstance(effect, Persist):
+                    settle(self.core, (effect,), self.now, self._history)
+                elif isinstance(effect, Answer):
                     self._questions.answer(effect)
                 elif isinstance(effect, Send) and isinstance(effect.message, EvidenceWanted):
                     effects += self._evidence(effect.peer, effect.message)
@@ -145,18 +145,17 @@ class Daemon:
 
     def _fetched(self, effect: Fetch) -> Answer:
         assert self._history is not None
-        events = events_view(self._history.events(effect.limit, effect.after, effect.node))
-        view = {"schema": 1, "events": events} if effect.view is None else with_events(effect.view, events)
-        return Answer(effect.asker, effect.id, view)
-
-
-def with_events(view: Any, events: list[dict[str, object]]) -> Any:
-    return msgspec.structs.replace(view, events=events)
+        return Answer(effect.asker, effect.id, reads.answer_of(self._history, effect))
 
 
 def tell(core: RootCore | LeaderCore, sender: str, message: object, now: int, history: History | None = None) -> None:
     """Give a core one message and put on disk what it wants kept."""
-    effects: list[object] = list(core.receive(sender, message, now))
+    settle(core, core.receive(sender, message, now), now, history)
+
+
+def settle(core: RootCore | LeaderCore, decided: Iterable[object], now: int, history: History | None = None) -> None:
+    """Put on disk what a core wants kept, and tell it so; the rest of what it decided comes to nothing."""
+    effects = list(decided)
     while effects:
         effect = effects.pop(0)
         if isinstance(effect, Persist):
@@ -183,10 +182,11 @@ RACK1, RACK2 = "demo/rack1", "demo/rack2"
 LEADER1, LEADER2 = "demo/rack1-leader1", "demo/rack2-leader1"
 
 
-def root_core(*racks: RackConfig) -> RootCore:
+def root_core(*racks: RackConfig, hooks: tuple[HookConfig, ...] = ()) -> RootCore:
     """A root of two racks with one leader each, or of these racks; its wall clock is told."""
     both = (RackConfig(name=RACK1, leaders=(LEADER1,)), RackConfig(name=RACK2, leaders=(LEADER2,)))
-    core = RootCore(RootConfig(name="demo/root", version="1.0.0", racks=racks or both), random.Random(7), 0)
+    config = RootConfig(name="demo/root", version="1.0.0", racks=racks or both, hooks=hooks)
+    core = RootCore(config, random.Random(7), 0)
     core.receive("", WallTime(WALL_NS), 0)
     return core
 
@@ -268,9 +268,9 @@ def node_row(node: str, liveness: Liveness = Liveness.ALIVE, health: Health = He
     )
 
 
-def calm_root(now: int = 100 * SECOND, history: History | None = None) -> RootCore:
+def calm_root(now: int = 100 * SECOND, history: History | None = None, hooks: tuple[HookConfig, ...] = ()) -> RootCore:
     """Two racks of two nodes, all well and all with a report."""
-    core = root_core()
+    core = root_core(hooks=hooks)
     for rack, leader in ((RACK1, LEADER1), (RACK2, LEADER2)):
         nodes = ("node1", "node2")
         rows = [node_row(node, version=at) for at, node in enumerate(nodes, 1)]

@@ -159,7 +159,8 @@ def test_json_is_the_whole_answer(daemon: Daemon, capsys: pytest.CaptureFixture[
     assert status(daemon, "-o", "json") == 2
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == 1
-    assert document["incidents"] == []
+    (incident,) = document["incidents"]
+    assert (incident["state"], incident["rack"], incident["cause"]) == ("firing", RACK1, "silence")
     assert [rack["state"] for rack in document["racks"]] == ["DEGRADED", "OK"]
     assert document["racks"][0]["counts"] == {"ALIVE": 1, "SUSPECT": 0, "DEAD": 1, "LEFT": 0, "UNKNOWN": 0}
     dead, alive = document["nodes"][:2]

@@ -119,7 +119,7 @@ def test_an_operator_ends_one_before_its_time_and_only_once() -> None:
     assert silences.ended(NOON + MINUTE) == ["s1"]
     with pytest.raises(ValueError, match="s1 has ended already"):
         silences.end("s1", "boss", NOON + MINUTE)
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="no silence 's9' is known"):
         silences.end("s9", "boss", NOON + MINUTE)
 
 
