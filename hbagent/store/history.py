@@ -67,8 +67,11 @@ class Database(Protocol):
     def each(self, statement: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """The same, without all of them in memory at once."""
 
-    def many(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
-        """Run a statement for each of `values`."""
+    def run(self, statement: str, values: Sequence[Any]) -> None:
+        """Run a statement that finds nothing."""
+
+    def remove(self, table: Table, columns: tuple[str, ...], values: Sequence[tuple[Any, ...]]) -> None:
+        """Delete the rows that have one of `values` in these columns."""
 
     def put(self, table: Table, rows: list[tuple[Any, ...]]) -> None:
         """Write rows in place of those with the same key."""
@@ -133,16 +136,15 @@ class History(abc.ABC):
         put(database, NODES, batch.nodes)
         put(database, MARKS, batch.marks)
         self._write_runs(database, batch.runs)
-        database.many("DELETE FROM nodes WHERE node = ?", [(node,) for node in batch.forgotten])
+        database.remove(NODES, ("node",), [(node,) for node in batch.forgotten])
         put(database, CONVICTIONS, batch.convictions)
-        database.many("DELETE FROM convictions WHERE event_id = ?", [(gone,) for gone in batch.folded])
+        database.remove(CONVICTIONS, ("event_id",), [(gone,) for gone in batch.folded])
         if batch.tally is not None:
             put(database, TALLIES, (batch.tally,))
             replaced = [(life,) for life in batch.tally.replaces if life != batch.tally.life]
-            database.many("DELETE FROM tallies WHERE life = ?", replaced)
+            database.remove(TALLIES, ("life",), replaced)
         put(database, TROUBLES, batch.troubles)
-        ended = [(subject, axis.value) for subject, axis in batch.ended]
-        database.many("DELETE FROM troubles WHERE subject = ? AND axis = ?", ended)
+        database.remove(TROUBLES, ("subject", "axis"), [(subject, axis.value) for subject, axis in batch.ended])
         put(database, INCIDENTS, batch.incidents)
         put(database, SILENCES, batch.silences)
         keep_verdicts(database, batch.events)
@@ -157,7 +159,7 @@ class History(abc.ABC):
             parted[is_unsent(run)].append(kept)
         for table, other, unsent in ((RUNS, UNSENT, False), (UNSENT, RUNS, True)):
             moved = [(run.run_id,) for run in parted[unsent]]
-            database.many(f"DELETE FROM {other.name} WHERE run_id = ?", moved)
+            database.remove(other, ("run_id",), moved)
             put(database, table, parted[unsent])
 
     # ---- reading: for the console ------------------------------------------------------------------------
@@ -346,11 +348,12 @@ def keep_verdicts(database: Database, events: Iterable[Event]) -> None:
         if event.liveness_to in (Liveness.SUSPECT, Liveness.DEAD) and not event.late:
             newest.setdefault(event.rack, deque(maxlen=VERDICTS_PER_RACK_MAX)).append(event)
     put(database, VERDICTS, [event for verdicts in newest.values() for event in verdicts])
-    database.many(
-        "DELETE FROM verdicts WHERE sequence IN"
-        " (SELECT sequence FROM verdicts WHERE rack = ? ORDER BY sequence DESC LIMIT ? OFFSET ?)",
-        [(rack, PRUNE_MAX, VERDICTS_PER_RACK_MAX) for rack in newest],
-    )
+    for rack in newest:
+        database.run(
+            "DELETE FROM verdicts WHERE sequence IN"
+            " (SELECT sequence FROM verdicts WHERE rack = ? ORDER BY sequence DESC LIMIT ? OFFSET ?)",
+            (rack, PRUNE_MAX, VERDICTS_PER_RACK_MAX),
+        )
 
 
 def _all_records(database: Database, table: Table, wanted: Any = None) -> list[Any]:

@@ -24,7 +24,7 @@ from hbagent.core.states import IncidentState
 from hbagent.core.units import DAY, HOUR, MINUTE
 
 from . import failpoint
-from .tables import is_over
+from .tables import EVENTS, RUNS, UNSENT, is_over
 
 if TYPE_CHECKING:
     from .history import Database
@@ -153,8 +153,8 @@ class Retention:
                 going.update(dict.fromkeys(self._over(database, state, keep, PRUNE_MAX - len(going))))
         self._again = len(going) >= PRUNE_MAX
         gone = [(event_id,) for event_id in going]
-        for table in ("events", "hook_runs", "unsent"):
-            database.many(f"DELETE FROM {table} WHERE event_id = ?", gone)
+        for table in (EVENTS, RUNS, UNSENT):
+            database.remove(table, ("event_id",), gone)
             if gone:
                 failpoint.hit("history-pruned")
 
@@ -226,8 +226,8 @@ def _events_of(trouble: Trouble) -> tuple[str, ...]:
 
 
 def _keep_newest(database: Database, table: str, key: str, condition: str, values: tuple[Any, ...], most: int) -> None:
-    database.many(
+    database.run(
         f"DELETE FROM {table} WHERE {key} IN"
         f" (SELECT {key} FROM {table} WHERE {condition} ORDER BY number DESC LIMIT ? OFFSET ?)",
-        [(*values, PRUNE_MAX, most)],
+        (*values, PRUNE_MAX, most),
     )

@@ -50,9 +50,14 @@ class SqliteDatabase:
         """The same, without all of them in memory at once."""
         yield from self.connection.execute(statement, values)
 
-    def many(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
-        """Run a statement for each of `values`."""
-        self.connection.executemany(statement, values)
+    def run(self, statement: str, values: Sequence[Any]) -> None:
+        """Run a statement that finds nothing."""
+        self.connection.execute(statement, values)
+
+    def remove(self, table: Table, columns: tuple[str, ...], values: Sequence[tuple[Any, ...]]) -> None:
+        """Delete the rows that have one of `values` in these columns."""
+        where = " AND ".join(f"{column} = ?" for column in columns)
+        self.connection.executemany(f"DELETE FROM {table.name} WHERE {where}", values)
 
     def put(self, table: Table, rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows in place of those with the same key."""

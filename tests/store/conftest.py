@@ -1,14 +1,22 @@
-"""Where the store's tests keep their files."""
+"""Where the store's tests keep their files, and a database server for those that want one."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from hbagent.store.history import History
+from hbagent.store.postgres import PostgresHistory
+from hbagent.store.sqlite import SqliteHistory
+from tests.store.server import Server, programs
+
+#: Makes a store at the same place each time, with these limits.
+Open = Callable[..., History]
 
 
 @pytest.fixture
@@ -34,3 +42,50 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True)
     yield place
     subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def path(quick_disk: Path) -> Path:
+    """Where the tests' SQLite file is."""
+    return quick_disk / "state" / "root.db"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A running database server."""
+    if programs() is None:
+        pytest.skip("needs postgresql (make deps)")
+    # In /tmp itself: the server has a user of its own, which may not enter the tests' directories.
+    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as directory:
+        server = Server(Path(directory))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def open_store(request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Opens one and the same store, again and again, and closes the last one."""
+    opened: list[History] = []
+    if request.param == "sqlite":
+        path = request.getfixturevalue("path")
+
+        def make(**limits: int) -> History:
+            return SqliteHistory(path, **limits)
+
+    else:
+        server = request.getfixturevalue("server")
+        address = server.address(server.new_schema())
+
+        def make(**limits: int) -> History:
+            return PostgresHistory(address, **limits)
+
+    def open_store(**limits: int) -> History:
+        if opened:
+            opened.pop().close()
+        opened.append(make(**limits))
+        return opened[0]
+
+    yield open_store
+    if opened:
+        opened.pop().close()
