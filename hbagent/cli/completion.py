@@ -68,14 +68,14 @@ _hbagent() {
     COMPREPLY=()
     for ((at = 1; at < COMP_CWORD; at++)); do
         case "$path ${COMP_WORDS[at]}" in
-            PATHS) path="${path:+$path }${COMP_WORDS[at]}" ;;
+            @PATHS@) path="${path:+$path }${COMP_WORDS[at]}" ;;
         esac
     done
     case "$path:$prev" in
-VALUES
+@VALUES@
     esac
     case "$path" in
-WORDS
+@WORDS@
     esac
 }
 
@@ -97,7 +97,7 @@ def _bash(commands: Sequence[Command]) -> list[str]:
         actions = [f"_hbagent_offer {' '.join(map(_quoted, (*_values_of(one), *_words(one))))}"]
         actions += dict.fromkeys(f"_hbagent_{value.kind}s" for value in one.values if value.kind)
         words.append(f"        {_quoted(one.name)}) {'; '.join(actions)} ;;")
-    text = _BASH_FRAME.replace("PATHS", paths).replace("VALUES", "\n".join(values)).replace("WORDS", "\n".join(words))
+    text = _BASH_FRAME.replace("@PATHS@", paths).replace("@VALUES@", "\n".join(values)).replace("@WORDS@", "\n".join(words))
     return text.splitlines()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from . import COMMANDS, Parser
+from .answers import STATES
 
 
 class Argument(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +38,6 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     #: "status"; "keys init".
     name: str
     line: str
-    usage: str
     epilog: str
     options: tuple[Argument, ...]
     values: tuple[Argument, ...]
@@ -65,7 +65,6 @@ def _command(name: str, line: str, parser: argparse.ArgumentParser, takes_rest: 
     return Command(
         name=name,
         line=line,
-        usage=" ".join(parser.format_usage().removeprefix("usage: ").split()),
         epilog=parser.epilog or "",
         options=tuple(argument for argument in arguments if argument.words),
         values=tuple(argument for argument in arguments if not argument.words),
@@ -86,6 +85,8 @@ def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> Argum
     takes = action.nargs != 0
     value = action.metavar if isinstance(action.metavar, str) else (action.dest.upper() if takes else "")
     choices = tuple(str(choice) for choice in action.choices) if action.choices is not None else ()
+    if value == "STATE,...":
+        choices = STATES
     kind = "node" if value == "NODE" else "file" if action.type is Path or value in ("FILE", "DIR", "PATH") else ""
     formatter = parser._get_formatter()
     return Argument(

@@ -52,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def targets(args: argparse.Namespace) -> list[Target]:
-    """Whom to ask, in this order. Raises NoTarget and ConfigError as `query.find_target`."""
-    first = query.find_target(args.config, args.socket, os.environ)
+    """Whom to ask, in this order. Raises NoTarget and ConfigError as `query.target_of`."""
+    first = query.target_of(args)
     others = list(args.others)
     leader = query.DEFAULT_CONFIGS[1]
-    if not others and not args.socket and first.config != leader and os.path.lexists(leader):
+    if not others and not args.socket and not args.connect and first.config != leader and os.path.lexists(leader):
         others.append(leader)
     rest = (query.find_target(path, None, os.environ) for path in others)
     return [first, *(target for target in rest if target.endpoint != first.endpoint)]
