@@ -146,8 +146,8 @@ def settings_page(files: dict[str, str]) -> str:
         text(
             "Each role reads one file of TOML: /etc/hbagent/agent.toml, leader.toml or root.toml. A setting that is "
             "not written has the value that is shown here. hbagent check-config FILE tells everything that is wrong "
-            "with one, and a daemon that is told to read its file again (SIGHUP, systemctl reload) keeps the old settings "
-            "when it has mistakes."
+            "with one, and a daemon that is told to read its file again (SIGHUP, systemctl reload) keeps the old "
+            "settings when it has mistakes."
         )
     )
     for role, source in files.items():

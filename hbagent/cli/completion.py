@@ -97,8 +97,8 @@ def _bash(commands: Sequence[Command]) -> list[str]:
         actions = [f"_hbagent_offer {' '.join(map(_quoted, (*_values_of(one), *_words(one))))}"]
         actions += dict.fromkeys(f"_hbagent_{value.kind}s" for value in one.values if value.kind)
         words.append(f"        {_quoted(one.name)}) {'; '.join(actions)} ;;")
-    text = _BASH_FRAME.replace("@PATHS@", paths).replace("@VALUES@", "\n".join(values)).replace("@WORDS@", "\n".join(words))
-    return text.splitlines()
+    text = _BASH_FRAME.replace("@PATHS@", paths)
+    return text.replace("@VALUES@", "\n".join(values)).replace("@WORDS@", "\n".join(words)).splitlines()
 
 
 def _bash_action(option: Argument) -> str:
@@ -119,7 +119,7 @@ _hbagent_nodes() {
     local file="${XDG_CACHE_HOME:-$HOME/.cache}/hbagent/nodes"
     local -a names
     [[ -r $file ]] && names=("${(@f)$(<$file)}")
-    compadd -M 'l:|=*/' -a names
+    compadd -M 'l:|=*' -a names
 }""".strip("\n")
 
 
