@@ -551,6 +551,11 @@ class LeaderCore:
             margin_ns=member.detector.margin_ns,
         )
 
+    @property
+    def config(self) -> LeaderConfig:
+        """The settings that are in force."""
+        return self._config
+
     def stats(self, now: int) -> LeaderStats:
         """This leader's account of itself."""
         return LeaderStats(

@@ -10,17 +10,16 @@ A host of which nothing is known is neither up nor down: it has no `hbagent_host
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 from .exposition import Exposition, Histogram, ProcessFacts, escaped, labels
-from .fleet import NodeRecord, Seen
 from .health import RANK
 from .labels import line
 from .leaderrecord import LeaderRecord
-from .messages import AppRow, ProbeResult
+from .messages import AppRow, ProbeResult, Report
 from .rootviews import leader_view, rack_view
 from .states import Axis, Cause, Health, IncidentState, Liveness, RackState
-from .units import SECOND
+from .units import MILLISECOND, SECOND
 from .views import shown_health
 
 if TYPE_CHECKING:
@@ -34,29 +33,76 @@ PART_NAME_MAX = 100
 #: a frozen process half a minute.
 DETECTION_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 30.0, 60.0)
 _UP = {Liveness.ALIVE: "1\n", Liveness.SUSPECT: "1\n", Liveness.DEAD: "0\n"}
+_REACHED = (Liveness.ALIVE, Liveness.SUSPECT)
+#: A host as it is shown: name, liveness (None: nothing was ever told), cause, health.
+_Shown = tuple[str, Union[Liveness, None], Union[Cause, None], Health]
 
 
-class _Row:
-    """One host in one scrape."""
+class _Rack:
+    """The text of one rack's hosts, which is made anew when it would be another: most of it rarely is."""
 
-    __slots__ = ("cause", "health", "labels", "liveness", "newest", "record")
+    __slots__ = (
+        "beats",
+        "healths",
+        "labels",
+        "late",
+        "liveness",
+        "livenesses",
+        "missed",
+        "shown",
+        "states",
+        "up",
+        "well",
+    )
 
-    def __init__(self, of: str, record: NodeRecord, liveness: Liveness, cause: Cause | None) -> None:
-        #: Without the closing brace.
-        self.labels = of
-        self.record = record
-        self.liveness = liveness
-        self.cause = cause
-        self.health = shown_health(record.health, liveness)
-        newest: Seen | None = None
-        for seen in record.seen.values():
-            if seen.heard_at is not None and (newest is None or seen.heard_at > newest.heard_at):  # type: ignore[operator]
-                newest = seen
-        self.newest = newest
+    def __init__(self) -> None:
+        self.shown: list[_Shown] | None = None
+        #: Labels of each host that has samples, without the closing brace.
+        self.labels: dict[str, str] = {}
+        self.livenesses = dict.fromkeys(Liveness, 0)
+        self.healths = dict.fromkeys(Health, 0)
+        #: Samples of three families.
+        self.up = self.liveness = self.states = ""
+        self.beats: list[tuple[str, int, int]] = []
+        #: And of two more.
+        self.missed = self.late = ""
+        #: Reports in which everything is OK, by host.
+        self.well: dict[str, Report] = {}
 
-    @property
-    def well(self) -> bool:
-        return self.liveness is Liveness.ALIVE and self.cause is None and self.health is Health.OK
+    def show(self, rack: str, shown: list[_Shown], hosts: str) -> None:
+        """Take up what is shown of its hosts."""
+        if shown == self.shown:
+            return
+        self.shown = shown
+        self.labels = {}
+        self.livenesses = dict.fromkeys(Liveness, 0)
+        self.healths = dict.fromkeys(Health, 0)
+        tail = f'",rack="{escaped(rack)}"'
+        up, lives, states = [], [], []
+        for name, told, why, health in shown:
+            liveness, cause = (Liveness.UNKNOWN, Cause.NEVER_SEEN) if told is None else (told, why)
+            health = shown_health(health, liveness)
+            self.livenesses[liveness] += 1
+            self.healths[health] += 1
+            well = liveness is Liveness.ALIVE and cause is None and health is Health.OK
+            if hosts == "none" or (hosts == "problems" and well):
+                continue
+            of = self.labels[name] = f'{{host="{escaped(name)}{tail}'
+            if liveness in _UP:
+                up.append(f"hbagent_host_up{of}}} {_UP[liveness]}")
+            because = f',cause="{cause.value}"' if cause is not None else ""
+            lives.append(f'hbagent_host_liveness{of},state="{liveness.value}"{because}}} 1\n')
+            states.append(f'hbagent_host_health{of},state="{health.value}"}} 1\n')
+        self.up, self.liveness, self.states = "".join(up), "".join(lives), "".join(states)
+        self.well = {name: report for name, report in self.well.items() if name in self.labels}
+
+    def count(self, beats: list[tuple[str, int, int]]) -> None:
+        """Take up labels, missed and late heartbeats of its hosts."""
+        if beats == self.beats:
+            return
+        self.beats = beats
+        self.missed = "".join([f"hbagent_host_heartbeats_missed_total{of}}} {lost}\n" for of, lost, _ in beats])
+        self.late = "".join([f"hbagent_host_heartbeats_late_total{of}}} {late}\n" for of, _, late in beats])
 
 
 class RootMetrics:
@@ -64,13 +110,18 @@ class RootMetrics:
 
     def __init__(self, root: RootCore, hosts: str = "all") -> None:
         self._root = root
-        self.hosts = hosts
-        #: By full name, without the closing brace.
-        self._labels: dict[str, str] = {}
+        self._hosts_shown = hosts
+        self._racks: dict[str, _Rack] = {}
         self._detections: dict[Cause, Histogram] = {}
         #: Verdicts of earlier lives are not counted: a counter begins with its process.
         kept = root.accuracy.after("")
         self._counted = kept[-1].event_id if kept else ""
+
+    def use(self, hosts: str) -> None:
+        """Show other hosts from now on."""
+        if hosts != self._hosts_shown:
+            self._hosts_shown = hosts
+            self._racks.clear()
 
     def render(self, now: int, facts: ProcessFacts, openmetrics: bool = False) -> bytes:
         """All of it. `now` is monotonic."""
@@ -87,118 +138,127 @@ class RootMetrics:
 
     # ---- the fleet ---------------------------------------------------------------------------------------
 
-    def _rows(self) -> dict[str, list[_Row]]:
-        """Every host, by rack."""
+    def _look(self) -> None:
+        """At every host: what is shown of it, and who heard it last."""
         root = self._root
-        known, made = self._labels, {}
-        rows: dict[str, list[_Row]] = {}
+        racks = self._racks = {rack: self._racks.get(rack) or _Rack() for rack in root.rack_nodes}
         for rack, records in root.rack_nodes.items():
-            lost = root.datacenter.someone_is_lost(rack)
-            tail = f'",rack="{escaped(rack)}"'
-            here = rows[rack] = []
-            for record in records:
-                name, liveness, cause = record.name, record.told, record.cause
-                if lost or liveness is None:
-                    liveness, cause = root.shown(record).liveness, root.shown(record).cause
-                made[name] = of = known.get(name) or f'{{host="{escaped(name)}{tail}'
-                here.append(_Row(of, record, liveness, cause))
-        self._labels = made
-        return rows
+            if root.datacenter.someone_is_lost(rack):
+                shown: list[_Shown] = [
+                    (r.name, one.liveness, one.cause, r.health) for r in records for one in (root.shown(r),)
+                ]
+            else:
+                shown = [(r.name, r.told, r.cause, r.told_health.value) for r in records]
+            racks[rack].show(rack, shown, self._hosts_shown)
 
     def _fleet(self, out: Exposition, now: int) -> None:
-        rows = self._rows()
-        if self.hosts == "all":
-            self._hosts(out, [row for here in rows.values() for row in here], now)
-        elif self.hosts == "problems":
-            self._hosts(out, [row for here in rows.values() for row in here if not row.well], now)
+        self._look()
+        if self._hosts_shown != "none":
+            self._hosts(out, now)
         hosts: list[tuple[str, float]] = []
         healths: list[tuple[str, float]] = []
-        racks: list[tuple[str, float]] = []
+        states: list[tuple[str, float]] = []
         summed = dict.fromkeys(RackState, 0)
-        for rack, here in rows.items():
-            by_liveness, by_health = dict.fromkeys(Liveness, 0), dict.fromkeys(Health, 0)
-            for row in here:
-                by_liveness[row.liveness] += 1
-                by_health[row.health] += 1
+        for rack, here in self._racks.items():
             of = f'{{rack="{escaped(rack)}",state="'
-            hosts += [(f'{of}{state.value}"}}', count) for state, count in by_liveness.items()]
-            healths += [(f'{of}{state.value}"}}', count) for state, count in by_health.items()]
-            counts = {state.value: count for state, count in by_liveness.items()}
+            hosts += [(f'{of}{state.value}"}}', count) for state, count in here.livenesses.items()]
+            healths += [(f'{of}{state.value}"}}', count) for state, count in here.healths.items()]
+            counts = {state.value: count for state, count in here.livenesses.items()}
             state = rack_view(self._root, rack, now, counts).state
             summed[state] += 1
-            racks.append((f'{of}{state.value}"}}', 1))
+            states.append((f'{of}{state.value}"}}', 1))
         out.gauge("hbagent_hosts", "Hosts by rack and liveness.", hosts)
         out.gauge("hbagent_hosts_by_health", "Hosts by rack and health.", healths)
-        out.gauge("hbagent_rack_state", "The state that a rack is in is 1, the others have no sample.", racks)
+        out.gauge("hbagent_rack_state", "The state that a rack is in is 1, the others have no sample.", states)
         out.gauge("hbagent_racks", "Racks by state.", [(labels(state=s.value), count) for s, count in summed.items()])
 
-    def _hosts(self, out: Exposition, rows: list[_Row], now: int) -> None:
+    def _hosts(self, out: Exposition, now: int) -> None:
+        racks = list(self._racks.values())
         out.lines(
             "hbagent_host_up",
             "1 while a host's agent is reached or only suspected, 0 once it is called dead; none while nobody knows.",
             "gauge",
-            [f"hbagent_host_up{row.labels}}} {_UP[row.liveness]}" for row in rows if row.liveness in _UP],
+            [here.up for here in racks],
         )
-        causes = (None, *Cause)
-        ends = {(live, cause): _ending(live, cause) for live in Liveness for cause in causes}
         out.lines(
             "hbagent_host_liveness",
             "The liveness that a host has is 1, with its cause; the others have no sample.",
             "gauge",
-            [f"hbagent_host_liveness{row.labels}{ends[row.liveness, row.cause]}" for row in rows],
+            [here.liveness for here in racks],
         )
-        states = {health: f',state="{health.value}"}} 1\n' for health in Health}
         out.lines(
             "hbagent_host_health",
             "The health that a host has is 1; the others have no sample.",
             "gauge",
-            [f"hbagent_host_health{row.labels}{states[row.health]}" for row in rows],
+            [here.states for here in racks],
         )
-        heard = [(row.labels, row.newest) for row in rows if row.newest is not None]
-        offset = self._root.wall.at(now) - now
-        if self._root.wall.at(now):
-            out.lines(
-                "hbagent_host_last_heartbeat_timestamp_seconds",
-                "When a host last proved to any leader that it lives, Unix time.",
-                "gauge",
-                [
-                    f"hbagent_host_last_heartbeat_timestamp_seconds{of}}} {((seen.heard_at or 0) + offset) / 1e9:.3f}\n"
-                    for of, seen in heard
-                ],
-            )
+        out.lines(
+            "hbagent_host_last_heartbeat_timestamp_seconds",
+            "When a host last proved to any leader that it lives, Unix time.",
+            "gauge",
+            self._heard(now),
+        )
         out.lines(
             "hbagent_host_heartbeats_missed",
             "Heartbeats of a host's present life that did not reach the leader that heard it last.",
             "counter",
-            [f"hbagent_host_heartbeats_missed_total{of}}} {seen.lost}\n" for of, seen in heard],
+            [here.missed for here in racks],
         )
         out.lines(
             "hbagent_host_heartbeats_late",
             "Heartbeats of a host's present life that were later than it is allowed.",
             "counter",
-            [f"hbagent_host_heartbeats_late_total{of}}} {seen.late}\n" for of, seen in heard],
+            [here.late for here in racks],
         )
-        self._parts(out, rows)
+        self._parts(out)
         flapping = dict.fromkeys(key[0] for key, trouble in self._root.alerts.troubles.items() if trouble.flapping)
         out.gauge(
             "hbagent_host_flapping",
             "1 for a host that changes too often to tell of each change; others have no sample.",
-            [(f"{row.labels}}}", 1) for row in rows if row.record.name in flapping],
+            [(f"{here.labels[name]}}}", 1) for name in flapping for here in racks if name in here.labels],
         )
 
-    def _parts(self, out: Exposition, rows: list[_Row]) -> None:
-        """Probes and applications that are not OK, of hosts of which their health is known."""
+    def _heard(self, now: int) -> list[str]:
+        """When each host was heard; and on the way, what of its heartbeats was missed."""
+        wall = self._root.wall.at(now)
+        offset = wall - now
+        lines: list[str] = []
+        nodes = self._root.nodes
+        for here in self._racks.values():
+            beats: list[tuple[str, int, int]] = []
+            for name, of in here.labels.items():
+                heard: int | None = None
+                lost = late = 0
+                for seen in nodes[name].seen.values():
+                    at = seen.heard_at
+                    if at is not None and (heard is None or at > heard):
+                        heard, lost, late = at, seen.lost, seen.late
+                if heard is not None:
+                    at_ms = (heard + offset) // MILLISECOND
+                    lines.append(f"hbagent_host_last_heartbeat_timestamp_seconds{of}}} {at_ms / 1000}\n")
+                    beats.append((of, lost, late))
+            here.count(beats)
+        return lines if wall else []
+
+    def _parts(self, out: Exposition) -> None:
+        """Probes and applications that are not OK, of hosts that are reached."""
         # Once each, whatever names a node gives: two samples of one name and labels spoil the whole scrape.
         probes: dict[str, float] = {}
         apps: dict[str, float] = {}
-        for row in rows:
-            report = row.record.report
-            if report is None or row.liveness not in (Liveness.ALIVE, Liveness.SUSPECT):
-                continue
-            bad_probes = [part for part in report.probes if part.health is not Health.OK]
-            bad_apps = [part for part in report.apps if part.health is not Health.OK]
-            probes |= {_part("probe", row, part): 1 for part in _worst(bad_probes)}
-            apps |= {_part("app", row, part): 1 for part in _worst(bad_apps)}
+        nodes = self._root.nodes
+        for here in self._racks.values():
+            well = here.well
+            for name, of in here.labels.items():
+                report = nodes[name].report
+                if report is None or well.get(name) is report or self._root.shown(nodes[name]).liveness not in _REACHED:
+                    continue
+                bad_probes = [part for part in report.probes if part.health is not Health.OK]
+                bad_apps = [part for part in report.apps if part.health is not Health.OK]
+                if bad_probes or bad_apps:
+                    probes |= {_part("probe", of, part): 1 for part in _worst(bad_probes)}
+                    apps |= {_part("app", of, part): 1 for part in _worst(bad_apps)}
+                else:
+                    well[name] = report
         out.gauge(
             "hbagent_host_probe_status", "Probes of a host that are not OK are 1, with their state.", probes.items()
         )
@@ -231,7 +291,7 @@ class RootMetrics:
             ],
         )
         out.gauge(
-            "hbagent_leader_last_summary_timestamp_seconds",
+            "hbagent_leader_last_heard_timestamp_seconds",
             "When a leader's newest summary came, Unix time.",
             [(of, summary_at(leader)) for of, leader in leaders],
         )
@@ -388,17 +448,12 @@ class RootMetrics:
         out.counter("hbagent_suspended_seconds", "Time for which this host was suspended.", suspended)
 
 
-def _ending(liveness: Liveness, cause: Cause | None) -> str:
-    """The rest of a sample that says a liveness."""
-    return f',state="{liveness.value}"' + (f',cause="{cause.value}"' if cause is not None else "") + "} 1\n"
-
-
 def _worst(parts: list[ProbeResult] | list[AppRow]) -> list[ProbeResult] | list[AppRow]:
     if len(parts) <= PARTS_MAX:
         return parts
     return sorted(parts, key=lambda part: RANK[part.health])[:PARTS_MAX]  # type: ignore[return-value]
 
 
-def _part(kind: str, row: _Row, part: ProbeResult | AppRow) -> str:
+def _part(kind: str, of: str, part: ProbeResult | AppRow) -> str:
     # The name is the node's own word.
-    return f'{row.labels},{kind}="{escaped(line(part.name)[:PART_NAME_MAX])}",state="{part.health.value}"}}'
+    return f'{of},{kind}="{escaped(line(part.name)[:PART_NAME_MAX])}",state="{part.health.value}"}}'
