@@ -1,21 +1,39 @@
-"""A hook may do anything; the runner's promises hold all the same. Real processes, each bounded by seconds."""
+"""A hook may do anything; the runner's promises hold all the same. Real processes, each bounded by seconds.
+
+Each run has a fork of its own that is a subreaper, as a hand is.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
+import resource
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
+from hbagent.core.effects import RunHook
 from hbagent.core.messages import HookFinished
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.hooks import runner
-from hbagent.hooks.runner import OUTPUT_MAX, check, run
+from hbagent.hooks.runner import (
+    FILE_SIZE_MAX,
+    FILES_MAX,
+    MEMORY_MAX,
+    OUTPUT_MAX,
+    PROCESSES_MAX,
+    TASKS_MAX,
+    check,
+    perform,
+    tasks_allowed,
+)
+from hbagent.offspring import reaper
+from tests.offspring.owning import apart, gone, new_tag, tagged
 
 LONG_NS = 20 * SECOND
 
@@ -24,6 +42,28 @@ LONG_NS = 20 * SECOND
 def quick_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time from SIGTERM to SIGKILL that a test can afford."""
     monkeypatch.setattr(runner, "GRACE_NS", 200 * MILLISECOND)
+
+
+def in_hand(function: Callable[[], HookFinished]) -> HookFinished:
+    """What `function` returns, called in a process that ends afterwards all that it started."""
+
+    def work() -> HookFinished:
+        finished = function()
+        assert reaper.clear() == []
+        return finished
+
+    return msgspec.convert(apart(work), HookFinished)
+
+
+def run(
+    argv: Sequence[str],
+    input: bytes,
+    timeout_ns: int,
+    env_extra: Mapping[str, str] | None = None,
+    run_id: str = "",
+    tasks_max: int | None = None,
+) -> HookFinished:
+    return in_hand(lambda: runner.run(argv, input, timeout_ns, env_extra, run_id, tasks_max))
 
 
 def shell(script: str, input: bytes = b"", timeout_ns: int = LONG_NS, run_id: str = "run-1") -> HookFinished:
@@ -68,6 +108,7 @@ def test_a_hook_sees_only_the_environment_made_for_it(monkeypatch: pytest.Monkey
     assert sorted(finished.output.decode().split()) == [
         "HBAGENT_EVENT_ID=event-1",
         "HBAGENT_KIND=node-dead",
+        f"HBAGENT_PYTHON={sys.executable}",
         "HBAGENT_RUN_ID=run-1",
         "HBAGENT_SCHEMA=1",
         "LANG=C.UTF-8",
@@ -152,12 +193,16 @@ def test_a_hook_that_ignores_sigterm_is_killed() -> None:
 
 @pytest.mark.usefixtures("quick_grace")
 def test_a_flood_of_output_is_cut_and_costs_little() -> None:
-    spent = time.thread_time()
-    finished = shell("exec yes", timeout_ns=SECOND)
+    def flooded() -> HookFinished:
+        spent = time.thread_time()
+        finished = runner.run(["/bin/sh", "-c", "exec yes"], b"", SECOND // 2)
+        assert time.thread_time() - spent < 0.15
+        return finished
+
+    finished = in_hand(flooded)
     assert finished.error == "timeout"
     assert finished.output == b"y\n" * (OUTPUT_MAX // 2)
     assert finished.truncated
-    assert time.thread_time() - spent < 0.15
 
 
 def test_a_hook_that_prints_much_is_not_held_up() -> None:
@@ -197,22 +242,33 @@ def test_the_whole_tree_of_a_hook_that_hangs_is_killed() -> None:
         wait_until_gone(pid)
 
 
-@pytest.mark.usefixtures("quick_grace")
-def test_a_child_that_left_the_group_of_a_hook_that_hangs_is_killed() -> None:
-    finished = shell("setsid sleep 300 & sleep 0.2; echo $!; wait", timeout_ns=SECOND, run_id="run-of-the-escapee")
-    assert finished.error == "timeout"
-    wait_until_gone(int(finished.output))
+#: Leaves its session twice, its parent and its environment, and ignores what a polite end is.
+ESCAPE = """trap '' TERM
+env -i X={tag} setsid sh -c 'trap "" TERM; setsid sh -c "trap \\"\\" TERM; sleep 300; sleep 300" & sleep 300' &
+sleep 0.1; {end}"""
 
 
 @pytest.mark.usefixtures("quick_grace")
-@pytest.mark.parametrize(("own", "other"), [("run-1", "run-12"), ("run-1", ""), ("", "")])
-def test_the_children_of_another_run_are_left_alone(own: str, other: str) -> None:
-    with subprocess.Popen(["/bin/sleep", "300"], env={"HBAGENT_RUN_ID": other}) as stranger:
-        try:
-            assert shell("sleep 300", timeout_ns=50 * MILLISECOND, run_id=own).error == "timeout"
-            assert stranger.poll() is None
-        finally:
-            stranger.kill()
+@pytest.mark.parametrize(("end", "error"), [("wait", "timeout"), ("exit 0", ""), ("exit 3", "exit 3")])
+def test_who_left_the_session_and_the_environment_dies_with_the_run(end: str, error: str) -> None:
+    tag = new_tag()
+    finished = shell(ESCAPE.format(tag=tag, end=end), timeout_ns=400 * MILLISECOND)
+    assert finished.error == error
+    assert gone(tag)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_grace")
+def test_runs_at_once_are_told_apart_whatever_leaves_their_sessions() -> None:
+    own, other = new_tag(), new_tag()
+    script = ESCAPE.format(tag=other, end="sleep 2")
+    slow = threading.Thread(target=shell, args=(script,))
+    slow.start()
+    assert shell(ESCAPE.format(tag=own, end="wait"), timeout_ns=400 * MILLISECOND).error == "timeout"
+    assert gone(own)
+    assert tagged(other), "the other run goes on"
+    slow.join(10)
+    assert gone(other)
 
 
 @pytest.mark.slow
@@ -224,16 +280,121 @@ def test_hooks_do_not_hold_up_one_another() -> None:
 
 
 def test_no_run_leaves_a_descriptor_or_a_zombie() -> None:
-    def count() -> tuple[int, int]:
-        return len(os.listdir("/proc/self/fd")), len(psutil.Process().children())
+    def counted() -> HookFinished:
+        def count() -> tuple[int, int]:
+            return len(os.listdir("/proc/self/fd")), len(psutil.Process().children())
 
-    shell("exit 0")
-    before = count()
-    for script in ("exit 0", "exit 1", "kill -9 $$", "sleep 300 & exit 0"):
-        shell(script)
-    shell("sleep 300", timeout_ns=10 * MILLISECOND)
-    run(["/nonexistent/hook"], b"", LONG_NS)
-    assert count() == before
+        before = count()
+        for script in ("exit 0", "exit 1", "kill -9 $$", "sleep 300 & exit 0"):
+            runner.run(["/bin/sh", "-c", script], b"", LONG_NS)
+        runner.run(["/bin/sleep", "300"], b"", 10 * MILLISECOND)
+        finished = runner.run(["/nonexistent/hook"], b"", LONG_NS)
+        # The group's children come to the subreaper as they die.
+        assert reaper.clear() == []
+        assert count() == before
+        return finished
+
+    in_hand(counted)
+
+
+# ---- what a hook may have ------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_multiplies_is_ended_long_before_its_time() -> None:
+    tag = new_tag()
+    bomb = f"export X={tag}; i=0; while [ $i -lt 200 ]; do sleep 300 & i=$((i+1)); done; echo 200; wait"
+    finished = shell(bomb)
+    assert (finished.exit_code, finished.error) == (None, f"more than {PROCESSES_MAX} processes")
+    assert finished.duration_ns < 10 * SECOND
+    assert gone(tag)
+
+
+def test_processes_that_have_ended_do_not_count() -> None:
+    script = f"i=0; while [ $i -lt {2 * PROCESSES_MAX} ]; do (setsid true &); i=$((i+1)); done; echo done"
+    finished = shell(script)
+    assert (finished.error, finished.output) == ("", b"done\n")
+
+
+def test_a_hook_has_limits_and_leaves_no_core() -> None:
+    words = (
+        "import resource as r; "
+        "print(*[r.getrlimit(n) for n in (r.RLIMIT_CORE, r.RLIMIT_NOFILE, r.RLIMIT_FSIZE, r.RLIMIT_AS)])"
+    )
+    finished = run([sys.executable, "-c", words], b"", LONG_NS)
+    wanted = []
+    for number, limit in zip(
+        (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS),
+        (0, FILES_MAX, FILE_SIZE_MAX, MEMORY_MAX),
+        strict=True,
+    ):
+        hard = resource.getrlimit(number)[1]
+        least = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        wanted.append(f"({least}, {least})")
+    assert finished.output.decode().strip() == " ".join(wanted)
+
+
+def test_a_hook_that_opens_everything_gets_so_many_files() -> None:
+    words = """
+import os
+opened = 0
+try:
+    while True:
+        os.open("/dev/null", os.O_RDONLY)
+        opened += 1
+except OSError as error:
+    print(opened, error.strerror)
+"""
+    finished = run([sys.executable, "-c", words], b"", LONG_NS)
+    opened, _, why = finished.output.decode().strip().partition(" ")
+    assert (int(opened) <= FILES_MAX, why) == (True, "Too many open files")
+
+
+@pytest.mark.root
+def test_a_user_who_is_not_root_is_limited_by_the_kernel_as_well() -> None:
+    def limited() -> HookFinished:
+        os.setuid(65534)
+        allowed = tasks_allowed()
+        assert allowed is not None and allowed >= TASKS_MAX
+        # As if hooks might add no more than three tasks.
+        bomb = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 300 & done; echo all"
+        return runner.run(["/bin/sh", "-c", bomb], b"", LONG_NS, tasks_max=allowed - TASKS_MAX + 3)
+
+    finished = in_hand(limited)
+    assert finished.error.startswith("exit")
+    assert b"fork" in finished.output.lower()
+    assert b"all" not in finished.output
+
+
+def test_root_has_no_such_limit_for_the_kernel_would_not_hold_it() -> None:
+    assert (tasks_allowed() is None) == (os.geteuid() == 0)
+
+
+# ---- as the root orders it -----------------------------------------------------------------------------------
+
+
+def order(*argv: str, input: bytes = b'{"event_id":"e-1","kind":"node-dead"}') -> RunHook:
+    return RunHook(run_id="e-1-page", hook="page", argv=argv, timeout_ns=LONG_NS, input=input)
+
+
+def test_an_order_is_carried_out_with_what_its_document_says_in_the_environment() -> None:
+    finished = in_hand(lambda: perform(order("/bin/sh", "-c", "echo $HBAGENT_EVENT_ID $HBAGENT_KIND $HBAGENT_RUN_ID")))
+    assert (finished.run_id, finished.output) == ("e-1-page", b"e-1 node-dead e-1-page\n")
+
+
+@pytest.mark.parametrize("input", [b"", b"no json", b'{"event_id":7}', b"[]"])
+def test_an_order_with_any_document_is_carried_out(input: bytes) -> None:
+    assert in_hand(lambda: perform(order("/bin/cat", input=input))).output == input
+
+
+def test_a_file_that_may_not_be_run_any_more_is_not_run(tmp_path: Path) -> None:
+    hook = tmp_path / "hook"
+    hook.write_text("#!/bin/sh\necho ran\n")
+    hook.chmod(0o755)
+    assert in_hand(lambda: perform(order(str(hook)))).output == b"ran\n"
+    hook.chmod(0o777)
+    finished = in_hand(lambda: perform(order(str(hook))))
+    assert (finished.exit_code, finished.output) == (None, b"")
+    assert finished.error.startswith("not started: ") and "writable" in finished.error
 
 
 # ---- which files may be hooks ----------------------------------------------------------------------------------
