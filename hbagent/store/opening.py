@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from .history import History
-from .retention import RETENTION_NS
 from .sqlite import SqliteHistory
 
 #: How the setting of a database server begins; libpq knows both words.
@@ -31,7 +30,7 @@ def file_of(store: str, state_dir: Path) -> Path:
     return state_dir / (FILE_NAME if store in ("", "sqlite") else store)
 
 
-def open_history(store: str, state_dir: Path, retention_ns: int = RETENTION_NS) -> History:
+def open_history(store: str, state_dir: Path, retention_ns: int = 0) -> History:
     """The store that a setting names. Nothing is touched yet. Raises StoreUnavailableError."""
     if not is_server(store):
         return SqliteHistory(file_of(store, state_dir), retention_ns=retention_ns)

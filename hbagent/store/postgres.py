@@ -25,7 +25,7 @@ from hbagent.core.records import Restored
 
 from .claim import ClaimedError
 from .history import DamagedError, History, HistoryError
-from .retention import EVENTS_MAX, RETENTION_NS, RUNS_OVER_MAX
+from .retention import EVENTS_MAX, RUNS_OVER_MAX
 from .tables import TABLES, Table, is_sound
 from .versions import APPLICATION_ID, VERSION
 
@@ -125,7 +125,7 @@ class PostgresHistory(History):
         url: str,
         events_max: int = EVENTS_MAX,
         runs_over_max: int = RUNS_OVER_MAX,
-        retention_ns: int = RETENTION_NS,
+        retention_ns: int = 0,
     ) -> None:
         super().__init__(events_max, runs_over_max, retention_ns)
         self._parameters = parameters(url)

@@ -34,8 +34,6 @@ EVENTS_MAX = 100_000
 #: Notifications kept after they are over, of each state: a storm of 10,000 nodes told to five receivers, and back. One
 #: takes 400 bytes when it was told, and 1.5 kB when it was not.
 RUNS_OVER_MAX = 100_000
-#: Events and runs older than this go.
-RETENTION_NS = 90 * DAY
 #: Sets deleted at most in one commit, so that a lowered limit does not stop the worker for seconds.
 PRUNE_MAX = 1_000
 #: Rows written until it is looked again whether something has to go: counting takes 5 ms.

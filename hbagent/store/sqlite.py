@@ -25,7 +25,7 @@ from .claim import Claim, ClaimedError
 from .durable import sync_directory
 from .history import DamagedError, History, HistoryError
 from .quarantine import is_usable, set_aside
-from .retention import EVENTS_MAX, RETENTION_NS, RUNS_OVER_MAX
+from .retention import EVENTS_MAX, RUNS_OVER_MAX
 from .salvage import NOT_DAMAGE, SQLITE_ERRORS, Salvage
 from .tables import Table
 from .versions import APPLICATION_ID, SCHEMAS, VERSION, bring_up, create
@@ -80,14 +80,17 @@ class SqliteDatabase:
 
 
 class SqliteHistory(History):
-    """The store at `path`. Nothing is touched before `restore`; the directory is made when it is missing."""
+    """The store at `path`. Nothing is touched before `restore`; the directory is made when it is missing.
+
+    `retention_ns` is the age at which events go; 0 for none.
+    """
 
     def __init__(
         self,
         path: Path,
         events_max: int = EVENTS_MAX,
         runs_over_max: int = RUNS_OVER_MAX,
-        retention_ns: int = RETENTION_NS,
+        retention_ns: int = 0,
     ) -> None:
         super().__init__(events_max, runs_over_max, retention_ns)
         self.path = path

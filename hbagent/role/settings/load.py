@@ -25,7 +25,7 @@ from hbagent.core.config import (
     SinkConfig,
 )
 from hbagent.core.states import Kind
-from hbagent.core.units import SECOND, show_duration
+from hbagent.core.units import DAY, SECOND, show_duration
 
 from . import values
 from .document import Document, parse, read_text
@@ -35,6 +35,7 @@ from .operators import Operator, OperatorSettings, read_operator, read_operators
 from .probing import read_prober
 from .problems import ConfigError, Problem, did_you_mean
 from .schema import AGENT_SHAPES, LEADER_SHAPES, LEADERS_MAX, ROOT_SHAPES
+from .storage import read_store
 
 DEFAULT_ECHO_PORT = 5703
 
@@ -133,8 +134,14 @@ class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
     operators_port: str = ""
     operators: tuple[Operator, ...] = ()
     state_dir: Path
+    #: "sqlite", a file's name or path, or the address of a PostgreSQL server, which may hold a password.
+    store: str = "sqlite"
+    #: Events that are older than this are deleted.
+    retention_ns: int = 90 * DAY
     #: None: nowhere.
     web: Web | None = None
+    #: Which hosts have metrics of their own: all, problems or none.
+    metric_hosts: str = "all"
     security: Security
     logging: Logging
 
@@ -198,6 +205,7 @@ def read_agent(path: Path, text: str) -> AgentSettings:
     security = _security(document, needed=("key",))
     leaders = _leaders(document, security)
     enabled, prober = read_prober(document)
+    textfile = _textfile(document, enabled)
     reconnect = network.get("reconnect_min", SECOND), network.get("reconnect_max", 3 * SECOND)
     if reconnect[0] > reconnect[1]:
         document.say(("network",), "reconnect_min is longer than reconnect_max")
@@ -212,8 +220,21 @@ def read_agent(path: Path, text: str) -> AgentSettings:
         echo_bind=echo_bind,
         echo_port=echo_port,
         reconnect_ns=reconnect,
-        prober=prober,
+        prober=msgspec.structs.replace(prober, textfile=textfile, node=core["node"]) if textfile else prober,
     )
+
+
+def _textfile(document: Document, enabled: bool) -> str:
+    """Where the agent's metrics are written; "" for nowhere."""
+    text = document.table("metrics").get("textfile", "")
+    if not text:
+        return ""
+    place = ("metrics", "textfile")
+    if not text.endswith(".prom"):
+        document.say_value(place, text, 'must end in ".prom": node_exporter reads no other files')
+    if not enabled:
+        document.say_value(place, text, "is written by the prober, which [prober] does not enable")
+    return str(document.absolute(text))
 
 
 def read_leader(path: Path, text: str) -> LeaderSettings:
@@ -260,6 +281,7 @@ def read_root(path: Path, text: str) -> RootSettings:
     sinks = _sinks(document, hooks)
     security = _security(document, needed=("key", "allow"))
     place = _server(document, "root", core, security, ports=(5711, 5712))
+    place |= read_store(document, path, core)
     port, operators = read_operators(document, place, security.plain)
     _check_root_name(document, core, racks)
     flap, brake = FlapConfig(**document.table("flap")), BrakeConfig(**document.table("brake"))
@@ -268,6 +290,7 @@ def read_root(path: Path, text: str) -> RootSettings:
     for at, hook in enumerate(hooks):
         _check_command(document, ("hook", at, "command"), hook)
     web = _web(document)
+    metrics = document.table("metrics")
     document.finish()
     return RootSettings(
         core=RootConfig(
@@ -283,6 +306,7 @@ def read_root(path: Path, text: str) -> RootSettings:
         security=security,
         logging=Logging(**logging),
         web=web,
+        metric_hosts=metrics.get("hosts", "all"),
         **place,
     )
 

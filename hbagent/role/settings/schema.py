@@ -66,6 +66,7 @@ AGENT_SHAPES: Mapping[str, Shape] = {
             "reconnect_max": Key(values.duration("100ms", "1m")),
         }
     ),
+    "metrics": Shape({"textfile": Key(values.text)}),
     "prober": PROBER,
     "probe": PROBE,
     "app": APP,
@@ -172,6 +173,8 @@ ROOT_SHAPES: Mapping[str, Shape] = {
             "query": Key(values.query_address),
             "group": Key(values.place),
             "state_dir": Key(values.text),
+            "store": Key(values.store),
+            "retention": Key(values.duration("1h", "3650d"), "retention_ns"),
             # Below 2.5 s one lost summary and one pause of a virtual machine already make a leader-lost.
             "lease": Key(values.duration("2500ms", "10m"), "lease_ns"),
             "start_grace": Key(values.duration("100ms", "1h"), "start_grace_ns"),
@@ -227,6 +230,7 @@ ROOT_SHAPES: Mapping[str, Shape] = {
         },
         repeated=True,
     ),
+    "metrics": Shape({"hosts": Key(values.word("all", "problems", "none"))}),
     "flap": Shape(
         {
             "start": Key(values.number(1, 1000)),

@@ -63,6 +63,14 @@ def place(value: Any) -> str:
     return "" if value == "" else text(value)
 
 
+def store(value: Any) -> str:
+    """Where a root keeps its history. An address is looked at elsewhere: what is refused here is repeated to people,
+    and an address may hold a password."""
+    if isinstance(value, str) and "://" in value:
+        return value
+    return text(value)
+
+
 def texts(value: Any) -> dict[str, str]:
     """Names and their texts: {A = "b"}."""
     if not isinstance(value, dict) or len(value) > TABLE_MAX:
