@@ -35,10 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = parser.add_subparsers(metavar="init|show|revoke", required=True, dest="word")
 
     init = words.add_parser("init", allow_abbrev=False, help="make key pairs; those that exist are kept")
-    init.add_argument("names", metavar="NAME", nargs="+", help="node (dc/rack/host), leader or root (dc/name)")
+    init.add_argument(
+        "names", metavar="NAME", nargs="+", help="node (dc/rack/host), leader or root (dc/name), operator (one word)"
+    )
     init.add_argument("--dir", metavar="DIR", type=Path, required=True, help="where the key files go")
     init.add_argument("--allow", metavar="FILE", type=Path, help="enrol the public keys in this allow-list too")
-    init.add_argument("--role", choices=_ROLES, help="the role to enrol for (default: agent for nodes, else leader)")
+    init.add_argument("--role", choices=_ROLES, help="the role to enrol for (default: that which the name has)")
 
     show = words.add_parser("show", allow_abbrev=False, help="show the public part of key files or an allow-list")
     show.add_argument("files", metavar="FILE", nargs="*", type=Path, help="a .key or .pub file")
@@ -86,6 +88,16 @@ def _init(names: list[str], directory: Path, allow: Path | None, role: str | Non
             wanted = _enrol(known, made, role)
             if wanted is not known:
                 save(allow, wanted)
+    for public in made:
+        if _usual_role(public.name) is Role.OPERATOR:
+            _say_how_to_admit(public, allow is not None)
+
+
+def _say_how_to_admit(public: PublicKey, enrolled: bool) -> None:
+    """An operator is admitted by the root's config, which says what they may."""
+    key = "" if enrolled else f'public_key = "{public.key}"\n'
+    table = f'[[operator]]\nname = "{public.name}"\n{key}right = "read"'
+    print(f"To let {public.name} in, add this to root.toml and reload the root:\n{table}", file=sys.stderr)
 
 
 def _enrol(known: AllowList, keys: list[PublicKey], role: str | None) -> AllowList:

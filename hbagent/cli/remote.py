@@ -51,7 +51,10 @@ class Line:
         self._monitor = self.socket.get_monitor_socket()
         self._poller = zmq.Poller()
         self._poller.register(self._monitor, zmq.POLLIN)
+        self._asked = False
         self._up = False
+        #: A connection was made, and nothing is known yet of the handshake on it.
+        self._greeting = False
         self._refused = False
         try:
             sockets.connect(self.socket, self._caller, self._target)
@@ -65,9 +68,10 @@ class Line:
         self.socket.close()
 
     def begin(self) -> None:
-        """Before something is asked: what was told of an earlier trouble is no news, and a refusal, which libzmq takes
-        for final, may be over."""
-        while self._monitor.poll(0):
+        """Before something is asked: what was told of trouble with an earlier question is no news, and a refusal, which
+        libzmq takes for final, may be over."""
+        first, self._asked = not self._asked, True
+        while not first and self._monitor.poll(0):
             self._told()
         if self._refused:
             self._refused = False
@@ -92,23 +96,28 @@ class Line:
 
     # ---- what the monitor tells --------------------------------------------------------------------------
 
+    def _was_connected(self) -> str:
+        self._greeting = True
+        return ""
+
     def _came_up(self) -> str:
-        self._up = True
+        self._up, self._greeting = True, False
         return ""
 
     def _was_refused(self) -> str:
         self._refused = True
-        self._up = False
+        self._greeting = False
         mine = f"{self._keys.name}, {self._keys.public}, fingerprint {fingerprint(self._keys.public)}"
         return f"it refuses this key ({mine}); whoever runs it lists it in an [[operator]] table of its root.toml"
 
     def _was_not_understood(self) -> str:
+        self._greeting = False
         return "it does not have the key that it should have: compare --server-key with `hbagent keys show` over there"
 
     def _went_down(self) -> str:
-        was_up, self._up = self._up, False
-        if was_up or self._refused:
-            return ""  # a root that is restarted; libzmq calls again
+        greeting, self._greeting, self._up = self._greeting, False, False
+        if not greeting:
+            return ""  # a root that is restarted, and libzmq calls again; or the end of what has been told already
         return "what listens there is no operators' port: compare the address with [operators] in its root.toml"
 
     def _cannot_be_reached(self) -> str:
@@ -116,6 +125,7 @@ class Line:
 
 
 _HANDLERS: dict[int, Callable[[Line], str]] = {
+    zmq.EVENT_CONNECTED: Line._was_connected,
     zmq.EVENT_HANDSHAKE_SUCCEEDED: Line._came_up,
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: Line._was_refused,
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: Line._was_not_understood,

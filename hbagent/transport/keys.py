@@ -110,7 +110,10 @@ def generate(name: str, directory: Path) -> KeyPair:
     A missing public file is written again. Raises KeyFileError, also when another name owns the file.
     """
     if not _is_name(name):
-        raise KeyFileError(f"{name!r}: not a name; write dc/rack/host for a node, dc/leader for a leader or root")
+        raise KeyFileError(
+            f"{name!r}: not a name; write dc/rack/host for a node, dc/name for a leader or root, one word "
+            "for an operator"
+        )
     path = secret_path(name, directory)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from hbagent.cli import main
+from hbagent.role.settings import Operator
+from hbagent.role.settings.load import read_root
 from hbagent.transport.allow import Role, load
 from hbagent.transport.keys import fingerprint, load_public, load_secret, public_path, secret_path
 
@@ -105,3 +107,18 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize("words", [["keys"], ["keys", "init"], ["keys", "revoke", NODE], ["keys", "burn"]])
 def test_a_wrong_call_is_64(words: list[str]) -> None:
     assert main(words) == 64
+
+
+def test_init_of_one_word_makes_an_operator_and_says_how_to_let_them_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "init", "alice", "--dir", str(tmp_path)]) == 0
+    pair = load_secret(tmp_path / "alice.key")
+    told = capsys.readouterr().err
+    root = 'name = "dc1/root"\n[security]\nkey = "k"\nallow = "a"\n[[rack]]\nname = "dc1/r"\nleaders = ["dc1/l"]\n'
+    table = told.partition("\n")[2]
+    read = read_root(tmp_path / "root.toml", f'[root]\n{root}[operators]\nlisten = "tcp://*:5713"\n{table}')
+    assert read.operators == (Operator(name="alice", public_key=pair.public, right="read"),)
+    assert main(["keys", "init", "alice", "--dir", str(tmp_path), "--allow", str(tmp_path / "allow.toml")]) == 0
+    assert "public_key" not in capsys.readouterr().err, "the allow-list has it"
+    assert load(tmp_path / "allow.toml").senders(Role.OPERATOR) == {pair.public: "alice"}
