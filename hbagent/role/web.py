@@ -120,15 +120,15 @@ class Web:
     async def _await(self, call: Callable[[int], object]) -> Reply:
         """Have the loop make `call` with a number under which the answer comes back."""
         if len(self._asked) >= ASKED_MAX:
-            return Reply(error="too many questions at once; ask again in a moment", busy=True)
+            return Reply(error="too many questions at once; ask again in a moment")
         number = next(self._numbers)
         self._asked[number] = future = asyncio.get_running_loop().create_future()
         try:
             if not self._driver.mailbox.post(lambda: call(number)):
-                return Reply(error="too much to do; ask again in a moment", busy=True)
+                return Reply(error="too much to do; ask again in a moment")
             return await asyncio.wait_for(future, ANSWER_S)
         except asyncio.TimeoutError:
-            return Reply(error=f"no answer within {ANSWER_S:.0f} s", busy=True)
+            return Reply(error=f"no answer within {ANSWER_S:.0f} s")
         finally:
             del self._asked[number]
 

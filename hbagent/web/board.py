@@ -30,7 +30,7 @@ MEMBERS_SHOWN = 5
 SILENT_S = 2.5
 
 
-class Spot(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
+class Spot(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One node of the grid as a page has it."""
 
     node: str
@@ -161,7 +161,10 @@ class Board:
             f"{self.counts[look.key]:,} {look.word}" for look in LOOKS if self.counts[look.key] and look.key != "alive"
         ]
         racks = [f"{count:,} rack{'s' * (count != 1)} {state}" for state, count in states.items() if state != "OK"]
-        text = f"{len(self.cells):,} nodes in {len(view.racks):,} racks: {', '.join([*bad, *racks]) or 'all is well'}"
+        silent = {leader.leader for rack in view.racks for leader in rack.leaders if leader.state is not Liveness.ALIVE}
+        leaders = [f"{len(silent):,} leader{'s' * (len(silent) != 1)} silent"] if silent else []
+        wrong = ", ".join([*bad, *racks, *leaders])
+        text = f"{len(self.cells):,} nodes in {len(view.racks):,} racks: {wrong or 'all is well'}"
         return Headline(f"{marked_verdict(verdict, tone)}", tone, text, _warnings(view.root))
 
     def _problems(self, now: str) -> Table:
@@ -211,8 +214,17 @@ def _plate(rack: RackView) -> Plate:
 
 
 def _silence(leader: LeaderView) -> str:
-    """For how long a leader has been silent, where that is too long; "" otherwise, and when it never spoke."""
-    return f", silent {leader.age_s:.0f} s" if leader.age_s is not None and leader.age_s > SILENT_S else ""
+    """For how long a leader has been silent, where that is too long; "" otherwise, and when it never spoke.
+
+    In coarse steps: an exact age would be another text in each tick.
+    """
+    age_s = leader.age_s
+    if age_s is None or age_s < SILENT_S:
+        return ""
+    for unit, step_s, least_s in (("h", 3600, 7200), ("min", 60, 120), ("s", 5, 5)):
+        if age_s >= least_s:
+            return f", silent for {int(age_s // step_s) * (5 if unit == 's' else 1)} {unit}"
+    return ", silent"
 
 
 def marked_verdict(verdict: str, tone: str) -> str:

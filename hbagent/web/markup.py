@@ -40,7 +40,7 @@ def node_path(node: str) -> str:
     return f"node/{quote(node)}"
 
 
-class Item(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
+class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One cell of a table: a text, its tone (a class of the style sheet), and what it leads to."""
 
     text: str

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hbagent.core.messages import Measure
+from hbagent.core.states import Kind
 from hbagent.core.units import seconds, show_duration
 from hbagent.core.views import AppView, Cell, ExplainView, NodeView, ProbeView
 
@@ -185,8 +186,7 @@ def _timeline(events: Iterable[dict[str, Any]], at: str) -> Table:
     events = [*events]
     rows = []
     for event in events[:ROWS_MAX]:
-        axis = "liveness" if (event.get("liveness") or {}).get("to") else "health"
-        change = event.get(axis) or {}
+        change = event.get("health" if event.get("kind") == Kind.HEALTH_CHANGED.value else "liveness") or {}
         before, after = str(change.get("from") or ""), str(change.get("to") or "")
         text = [str((event.get("evidence") or {}).get("text") or "")]
         text += [f"told to nobody: {event['withheld']}"] if event.get("withheld") else []

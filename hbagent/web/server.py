@@ -88,14 +88,13 @@ class Server:
         """Serve until cancelled; `listening` is bound, and closed at the end."""
         self._hosts = self._known_hosts(listening)
         server = await asyncio.start_server(self._connected, sock=listening, limit=HEAD_SIZE_MAX)
+        feeding = asyncio.ensure_future(self.feed.run())
         try:
-            await self.feed.run()
+            await asyncio.wait({feeding})
+            feeding.result()
         finally:
             server.close()
-            tasks = [*self._connections]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end({feeding, *self._connections})
 
     def metrics(self) -> str:
         """Its own counters, as Prometheus reads them."""
@@ -249,6 +248,14 @@ class Server:
 
 def _refusal(answer: Answer) -> bytes:
     return head(answer, keep_alive=False, length=len(answer.body)) + answer.body
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are over: before Python 3.12 `wait_for` may swallow a cancellation."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.05)
 
 
 async def _read_away(reader: asyncio.StreamReader) -> None:

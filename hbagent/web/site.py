@@ -152,8 +152,8 @@ class Site:
         await self._feed.fresh()
         reply = await self._ask("explain", reads=True, node=node)
         if reply.error:
-            status = 503 if reply.busy else 404
-            return _sorry(status, "No answer" if reply.busy else "No such node", reply.error, base)
+            status = _status_of(reply)
+            return _sorry(status, "No such node" if status == 404 else "No answer", reply.error, base)
         root, position = self._feed.board.root, self._feed.position
         view = msgspec.json.decode(reply.body, type=ExplainView)
         return Answer(kind=HTML, body=node_page(view, root.at if root else "", base, position, self._feed.age_s))
@@ -234,8 +234,13 @@ class Site:
 
 def _json(reply: Reply) -> Answer:
     if reply.error:
-        return _json_error(503 if reply.busy else 404, reply.error)
+        return _json_error(_status_of(reply), reply.error)
     return Answer(kind=JSON, body=reply.body)
+
+
+def _status_of(reply: Reply) -> int:
+    """404 for a node or a question that is not known here, 503 for everything that may be otherwise in a moment."""
+    return 404 if reply.error.startswith(("no node ", "a leader cannot answer ", "cannot answer ")) else 503
 
 
 def _json_error(status: int, text: str) -> Answer:

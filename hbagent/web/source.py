@@ -12,8 +12,6 @@ class Reply(msgspec.Struct, frozen=True):
 
     body: bytes = b""
     error: str = ""
-    #: The question is fine and the answerer too busy, or it did not answer in time; asking again may help.
-    busy: bool = False
 
 
 class Source(Protocol):
