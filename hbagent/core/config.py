@@ -111,6 +111,9 @@ class ProberConfig(msgspec.Struct, frozen=True, kw_only=True):
     bundles_age_ns: int = 14 * 24 * HOUR
     #: Socket of the privileged helper; "" for none.
     helper: str = ""
+    #: Where metrics are written for node_exporter, "" for nowhere, and the full name of the host that stands in them.
+    textfile: str = ""
+    node: str = ""
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ import msgspec
 from hbagent.core.checks import ExecCheck
 from hbagent.core.drill import LENGTH_NS, WARM_UP_NS, WINDOW_NS
 from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck, StartDrill
-from hbagent.core.messages import DETAILS_MAX, Acted, CheckFinished, Examined, HostFacts, Recalled, Remembered
+from hbagent.core.messages import DETAILS_MAX, Acted, CheckFinished, Examined, HostFacts, Recalled, Remembered, Vitals
 from hbagent.core.states import Stall
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.offspring.hands import Job
@@ -77,6 +77,14 @@ class RememberOrder(msgspec.Struct, frozen=True):
 
     order: Remember
     place: Place
+
+
+class ExportOrder(msgspec.Struct, frozen=True):
+    """Write all that the prober knows to the file that node_exporter reads."""
+
+    vitals: Vitals
+    path: str
+    node: str
 
 
 class DrillOrder(msgspec.Struct, frozen=True):
@@ -212,6 +220,18 @@ def restart(order: RestartUnit, files: Sequence[int]) -> Acted:
     return Acted(run=order.run, error=units.restart(order.unit))
 
 
+def export(order: ExportOrder, files: Sequence[int]) -> Done:
+    """Write the metrics. Raises OSError."""
+    import time
+    from pathlib import Path
+
+    from hbagent.core.agentmetrics import render
+    from hbagent.store.textfile import replace_text
+
+    replace_text(Path(order.path), render(order.vitals, order.node, time.time_ns()))
+    return Done()
+
+
 def drill(order: DrillOrder, files: Sequence[int]) -> Done:
     """Run a drill to its end. Whatever is left of it then dies with this job."""
     import subprocess
@@ -238,6 +258,7 @@ JOBS: dict[str, Job] = {
     "remember": Job(remember, RememberOrder, Done),
     "restore": Job(restore, Place, Remembered),
     "restart": Job(restart, RestartUnit, Acted),
+    "export": Job(export, ExportOrder, Done),
     "drill": Job(drill, DrillOrder, Done),
 }
 

@@ -61,9 +61,9 @@ from .handsport import HandsPort
 from .link import Line, Link, Order, Word
 from .sdnotify import Notifier
 
-#: Hands at once: as many checks as a config may ask for, and the others: facts, what is remembered, two examinations,
-#: four bundles to be read, and four units that take their time to restart. They are made when they are needed.
-HANDS_MAX = 64 + 12
+#: Hands at once: as many checks as a config may ask for, and the others: facts, what is remembered, the metrics, two
+#: examinations, four bundles to be read, and four units that take their time to restart. They are made when needed.
+HANDS_MAX = 64 + 13
 #: Processes of which the end is watched, a descriptor each: twice as many as there can be applications.
 WATCHED_MAX = 512
 #: A process that the kernel cannot watch for us is looked at this often.
@@ -108,6 +108,10 @@ class Prober:
         self._jobs: dict[int, Done] = {}
         self._jobs_made = 0
         self._facts_next = jobs.FactsOrder()
+        #: Metrics are being written, and what is to be written next; why it failed last.
+        self._exporting = False
+        self._export_next: Vitals | None = None
+        self._export_error = ""
         self._notify: NotifySocket | None = None
         self._notify_port: NotifyPort | None = None
         self._listening_to = ""
@@ -219,6 +223,9 @@ class Prober:
             # Thousands of measures; verdicts are never left out.
             bare = tuple(msgspec.structs.replace(probe, measures=()) for probe in message.probes)
             self._link.send(msgspec.structs.replace(message, probes=bare))
+        if isinstance(message, Vitals) and self._config.textfile:
+            self._export_next = message
+            self._export()
 
     # ---- jobs --------------------------------------------------------------------------------------------
 
@@ -263,6 +270,22 @@ class Prober:
             self._driver.feed("", FactsTaken(read.facts))
         else:
             self._driver.feed("", FactsTaken(HostFacts(errors=(f"facts: {outcome.text}"[:200],))))
+
+    def _export(self) -> None:
+        """Write the newest metrics, one file at a time: a disk that hangs is asked again when its hand was killed."""
+        if self._exporting or self._export_next is None:
+            return
+        vitals, self._export_next, self._exporting = self._export_next, None, True
+        order = jobs.ExportOrder(vitals, self._config.textfile, self._config.node)
+        self._job("export", order, self._exported, key="export")
+
+    def _exported(self, outcome: Outcome) -> None:
+        self._exporting = False
+        error = outcome.text if outcome.failure else ""
+        if error and error != self._export_error:
+            self._tell("error", "textfile-not-written", {"path": self._config.textfile, "error": error})
+        self._export_error = error
+        self._export()
 
     def _examine(self, effect: Examine) -> None:
         fd = self._notify.stacks(effect.stacks) if self._notify is not None and effect.stacks else None
