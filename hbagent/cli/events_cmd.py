@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="N", type=_limit, default=50, help="at most the newest N (default 50)")
     parser.add_argument("--node", metavar="NODE", type=_node, help="only events of this node")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens next, until Ctrl-C")
-    parser.add_argument("--no-headers", action="store_true", help="no titles above the table")
+    terminal.add_table_arguments(parser)
 
 
 def _limit(text: str) -> int:

@@ -7,14 +7,18 @@ what one wants to watch.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable
 
-from . import EXIT_USAGE, query, terminal
-from .answers import Row, in_states, row, rows, word
+from . import EXIT_USAGE, names_cache, query, terminal
+from .answers import Row, in_states, number, row, rows, word, worst_first
 from .grid import Grid, clean
-from .render import as_json, as_json_line, node_cells, nodes_grid
-from .ticks import endless, patiently
+from .render import age_line, as_json, as_json_line, node_cells, nodes_grid
+from .ticks import Ageing, endless, patiently
+
+#: As they are told, by rack; by name; the worst first; what changed last first; who was heard longest ago first.
+SORTS = ("rack", "name", "worst", "since", "age")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     terminal.add_output_arguments(parser, ("table", "wide", "json", "jsonl", "name"))
     terminal.add_filter_arguments(parser, states=True)
     parser.add_argument("-w", "--watch", action="store_true", help="go on, with a line for each change, until Ctrl-C")
-    parser.add_argument("--no-headers", action="store_true", help="no titles above the table")
+    terminal.add_table_arguments(parser, SORTS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,12 +40,32 @@ def watch(args: argparse.Namespace, asker: query.Asker, ticks: Iterable[None]) -
     """List the nodes at the first tick, and what changed at each later one; returns the exit code."""
     screen = terminal.screen(args)
     listing = _Listing(args, nodes_grid(screen, args.output == "wide"))
+    ageing = Ageing()
     for document in patiently(lambda: query.status(asker, args.rack), ticks):
-        nodes = [node for node in rows(document, "nodes") if in_states(args.state)(node)]
+        ageing.look(document)
+        every = rows(document, "nodes")
+        nodes = in_order(args.sort, [node for node in every if in_states(args.state)(node)], document)
         for line in listing.lines(nodes, document):
             print(line)
         sys.stdout.flush()
+        if screen.width is not None:
+            names_cache.remember(word(node, "node") for node in every)
     return 0
+
+
+def in_order(sort: str, nodes: list[Row], document: Row) -> list[Row]:
+    """Nodes in one of `SORTS`."""
+    if sort == "name":
+        return sorted(nodes, key=lambda node: word(node, "node"))
+    if sort == "worst":
+        return worst_first(nodes, document)
+    if sort == "since":
+        return sorted(nodes, key=lambda node: word(node, "since"), reverse=True)
+    if sort == "age":
+        ages = ((number(node, "age_s"), node) for node in nodes)
+        # Who was never heard has been silent for longest.
+        return [node for _, node in sorted(ages, key=lambda pair: -(math.inf if pair[0] is None else pair[0]))]
+    return nodes
 
 
 class _Listing:
@@ -52,6 +76,7 @@ class _Listing:
         self._grid = grid
         self._screen = grid.screen
         self._header = not args.no_headers
+        self._watch = args.watch
         self._shown: dict[str, tuple[str, str, str]] = {}
 
     def lines(self, nodes: list[Row], document: Row) -> list[str]:
@@ -65,7 +90,7 @@ class _Listing:
             return [clean(word(node, "node"), self._screen) for node in news]
         now, header, self._header = word(row(document, "root"), "at"), self._header, False
         cells = [node_cells(node, now, self._screen, self._form == "wide") for node in news]
-        return self._grid.lines(cells, header)
+        return [*self._grid.lines(cells, header), *([] if self._watch else age_line(document, self._screen))]
 
 
 def _state(node: Row) -> tuple[str, str, str]:

@@ -72,13 +72,17 @@ def status_lines(
     """The whole answer to "what is wrong?": verdict, incidents, racks, then problems with the worst first, or other
     `nodes`."""
     head = [*_verdict_lines(document, code, screen), *_about_lines(document, screen)]
-    incidents = rows(document, "incidents")
-    if incidents:
-        room = None if screen.height is None else max(LINES_MIN, (screen.height - len(head)) // 3)
-        head += ["", *incident_lines(incidents, word(row(document, "root"), "at"), screen, wide, room)]
     racks = rows(document, "racks")
     problems = [node for node, _ in troubled(document)] if nodes is None else nodes
     room = None if screen.height is None else screen.height - len(head) - 1
+    incidents = rows(document, "incidents")
+    if incidents:
+        at = word(row(document, "root"), "at")
+        least = (2 + LINES_MIN) * ((len(racks) > 0) + (len(problems) > 0))
+        share = None if room is None else max(LINES_MIN, min(room // 3, room - 2 - least))
+        burning = ["", *incident_lines(incidents, at, screen, wide, share)]
+        head += burning
+        room = None if room is None else room - len(burning)
     rack_room, problem_room = _shares(room, len(racks), len(problems))
     lines = head
     if racks:
@@ -141,18 +145,30 @@ def _counted(counts: dict[str, int], total: int, noun: str) -> str:
     )
 
 
+def data_age(document: Row) -> tuple[str, bool]:
+    """How old what the answerer knows is, in words, and whether that is too old to be believed."""
+    racks = rows(document, "racks")
+    heard = [value for rack in racks if (value := data_age_s(rack)) is not None]
+    oldest = max(heard, default=None)
+    told = f"data at most {age(oldest)} old" if oldest is not None else "no data yet"
+    stale = oldest is None or oldest > STALE_S
+    if oldest is not None and stale:
+        told += " (STALE)"
+    if len(heard) < len(racks) and heard:
+        told += f", none from {len(racks) - len(heard)} of {len(racks)} racks"
+    return told, stale or len(heard) < len(racks)
+
+
+def age_line(document: Row, screen: Screen) -> list[str]:
+    """Below a table on a screen: how old it is. A pipe gets the table alone (see `ticks.Ageing`)."""
+    return [] if screen.width is None else [paint(cut(f"  {data_age(document)[0]}", screen), "dim", screen)]
+
+
 def _about_lines(document: Row, screen: Screen) -> list[str]:
     """Who answers, how old what it knows is, and what it says of itself."""
     root, racks = row(document, "root"), rows(document, "racks")
     role = clean(word(root, "role") or "root", screen)
-    ages = [data_age_s(rack) for rack in racks]
-    heard = [value for value in ages if value is not None]
-    oldest = max(heard, default=None)
-    told = f"data at most {age(oldest)} old" if oldest is not None else "no data yet"
-    if oldest is not None and oldest > STALE_S:
-        told += " (STALE)"
-    if len(heard) < len(racks) and heard:
-        told += f", none from {len(racks) - len(heard)} of {len(racks)} racks"
+    told, _ = data_age(document)
     who = f"{role} {clean(word(root, 'name'), screen)} {clean(word(root, 'version'), screen)}".rstrip()
     text = f"  {told}; {who}, up {age(number(root, 'uptime_s'), '?')}, {clean(word(root, 'at'), screen)}"
     lines = [paint(cut(text, screen), "dim", screen)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import query, terminal
+from . import names_cache, query, terminal
 from .answers import exit_code, in_states, rows, word, worst_first
 from .grid import clean
 from .render import as_json, as_json_line, status_lines
@@ -40,6 +40,8 @@ def _show(args: argparse.Namespace, asker: query.Asker) -> int:
     args.shown = True
     code = exit_code(document)
     screen = terminal.screen(args)
+    if screen.width is not None:
+        names_cache.remember(word(node, "node") for node in rows(document, "nodes"))
     nodes = [node for node in rows(document, "nodes") if in_states(args.state)(node)]
     if args.output == "json":
         print(as_json({**document, "nodes": nodes}))

@@ -19,16 +19,24 @@ from .grid import Screen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--color."""
+    """--color and --plain."""
     parser.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto", help="colours (default: on a terminal)"
     )
+    parser.add_argument("--plain", action="store_true", help="only ASCII, and no colours")
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
-    """-o with the formats of a command, the first of which is its default, and --color."""
+    """-o with the formats of a command, the first of which is its default, --color and --plain."""
     parser.add_argument("-o", "--output", choices=formats, default=formats[0], help=f"form (default {formats[0]})")
     add_arguments(parser)
+
+
+def add_table_arguments(parser: argparse.ArgumentParser, sorts: Sequence[str] = ()) -> None:
+    """--no-headers, and --sort with its orders, the first of which is the default."""
+    parser.add_argument("--no-headers", action="store_true", help="no titles above the table")
+    if sorts:
+        parser.add_argument("--sort", choices=sorts, default=sorts[0], help=f"order (default {sorts[0]})")
 
 
 def add_filter_arguments(parser: argparse.ArgumentParser, *, states: bool) -> None:
@@ -58,17 +66,17 @@ def _states(text: str) -> list[str]:
 
 
 def screen(args: argparse.Namespace) -> Screen:
-    """The screen behind standard output, for the arguments of a command with --color."""
-    return screen_of(args.color, sys.stdout, os.environ)
+    """The screen behind standard output, for the arguments of a command with --color and --plain."""
+    return screen_of(args.color, sys.stdout, os.environ, args.plain)
 
 
-def screen_of(colour: str, stream: TextIO, environment: Mapping[str, str]) -> Screen:
+def screen_of(colour: str, stream: TextIO, environment: Mapping[str, str], plain: bool = False) -> Screen:
     """The screen behind an output stream; `colour` is always, never or auto."""
     is_terminal = stream.isatty()
     size = shutil.get_terminal_size() if is_terminal else None
     return Screen(
-        colour=_has_colour(colour, is_terminal, environment),
-        unicode=_is_utf8(stream),
+        colour=not plain and _has_colour(colour, is_terminal, environment),
+        unicode=not plain and _is_utf8(stream),
         width=size.columns if size else None,
         height=size.lines if size else None,
     )

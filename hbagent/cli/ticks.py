@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from .answers import Row
 from .query import Unanswered, say
+from .render import data_age
 
 #: Leaders tell their state once a second; asking more often shows nothing new.
 PERIOD_S = 1.0
@@ -19,6 +21,21 @@ def endless() -> Iterator[None]:
     while True:
         yield
         time.sleep(PERIOD_S)
+
+
+class Ageing:
+    """Says on standard error when what is shown is old, and when it is so no more: a list of old words looks as good
+    as one of new ones."""
+
+    def __init__(self) -> None:
+        self._stale = False
+
+    def look(self, document: Row) -> None:
+        """Say how old an answer's data is, if that has changed."""
+        told, stale = data_age(document)
+        if stale != self._stale:
+            say(told if stale else f"{told} again")
+        self._stale = stale
 
 
 def patiently(ask: Callable[[], _Answer], ticks: Iterable[None]) -> Iterator[_Answer]:

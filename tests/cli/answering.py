@@ -283,9 +283,9 @@ def calm_root(now: int = 100 * SECOND, history: History | None = None, hooks: tu
     return core
 
 
-def dying(number: int = 3) -> Transitions:
-    """node1 of the first rack is suspected, then dead."""
-    node = f"{RACK1}/node1"
+def dying(number: int = 3, rack: str = RACK1) -> Transitions:
+    """node1 of a rack is suspected, then dead."""
+    node = f"{rack}/node1"
     items = (
         change(node, number, Liveness.ALIVE, Liveness.SUSPECT, Cause.SILENCE, "no beat for 1.2s", at_s=97.7),
         change(node, number + 1, Liveness.SUSPECT, Liveness.DEAD, Cause.SILENCE, "no beat for 2.5s", at_s=99),

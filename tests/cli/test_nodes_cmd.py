@@ -6,14 +6,15 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hbagent.cli import main
-from hbagent.cli.nodes_cmd import add_arguments, watch
+from hbagent.cli.nodes_cmd import add_arguments, in_order, watch
 from hbagent.cli.query import Asker, Target
 from hbagent.core.units import SECOND
-from tests.cli.answering import LEADER1, RACK1, RACK2, Daemon, calm_root, dying
+from tests.cli.answering import LEADER1, LEADER2, RACK1, RACK2, Daemon, calm_root, dying, node_row, summary
 
 NODES = [f"{rack}/{node}" for rack in (RACK1, RACK2) for node in ("node1", "node2")]
 
@@ -61,6 +62,58 @@ def test_a_selection_without_nodes_is_an_empty_list_and_no_error(
 ) -> None:
     assert nodes(daemon, "--state", "LEFT", "-o", "name") == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_list_can_be_sorted(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.tell(LEADER2, dying(rack=RACK2))
+    for sort, first in (("rack", NODES[0]), ("name", NODES[0]), ("worst", NODES[2]), ("since", NODES[2])):
+        assert nodes(daemon, "--sort", sort, "-o", "name") == 0
+        assert capsys.readouterr().out.split()[0] == first
+    assert nodes(daemon, "--sort", "colour") == 64
+
+
+def test_who_was_never_heard_is_the_oldest(daemon: Daemon) -> None:
+    told: list[dict[str, Any]] = [
+        {"node": "a", "age_s": 1.0},
+        {"node": "b", "age_s": None},
+        {"node": "c", "age_s": 9.0},
+    ]
+    assert [node["node"] for node in in_order("age", told, {})] == ["b", "c", "a"]
+
+
+def test_plain_is_ascii_alone(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert nodes(daemon, "--plain", "--color", "always") == 0
+    out = capsys.readouterr().out
+    assert "+ ALIVE" in out and out.isascii() and "\x1b" not in out
+
+
+def test_a_list_of_old_words_says_so(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.now += 7 * SECOND
+    assert nodes(daemon) == 0
+    assert capsys.readouterr().err == "hbagent: data at most 7.0s old (STALE)\n"
+
+
+def test_a_watch_says_when_the_data_gets_old_and_when_it_is_new_again(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+
+    def ticks() -> Iterator[None]:
+        yield
+        daemon.now += 7 * SECOND
+        yield
+        yield
+        for rack, leader in ((RACK1, LEADER1), (RACK2, LEADER2)):
+            daemon.tell(leader, summary(rack, *(node_row(node, version=9) for node in ("node1", "node2")), newest=2))
+        yield
+
+    with Asker(Target(endpoint=daemon.endpoint), 5 * SECOND) as asker:
+        assert watch(parser.parse_args(["--watch", "-o", "name"]), asker, ticks()) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "hbagent: data at most 7.0s old (STALE)",
+        "hbagent: data at most 0ms old again",
+    ]
 
 
 def watched(daemon: Daemon, *options: str) -> None:

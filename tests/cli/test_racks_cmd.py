@@ -9,7 +9,7 @@ import pytest
 
 from hbagent.cli import main
 from hbagent.core.units import SECOND
-from tests.cli.answering import LEADER1, RACK1, RACK2, Daemon, calm_root, dying
+from tests.cli.answering import LEADER1, LEADER2, RACK1, RACK2, Daemon, calm_root, dying
 
 
 def racks(daemon: Daemon, *options: str) -> int:
@@ -39,6 +39,16 @@ def test_every_form_tells_the_racks_asked_for(socket_dir: Path, capsys: pytest.C
         assert racks(daemon, "-o", "wide") == 0
         assert f"{LEADER1} ALIVE 0ms up 1m40s lag 3ms outbox 0" in capsys.readouterr().out
         assert racks(daemon, "--rack", "rack9") == 64
+
+
+def test_the_worst_comes_first_when_that_is_asked_for(socket_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Daemon(calm_root(), socket_dir, 100 * SECOND) as daemon:
+        daemon.tell(LEADER2, dying(rack=RACK2))
+        for sort, order in (("config", [RACK1, RACK2]), ("name", [RACK1, RACK2]), ("worst", [RACK2, RACK1])):
+            assert racks(daemon, "--sort", sort, "-o", "name") == 0
+            assert capsys.readouterr().out.splitlines() == order
+        assert racks(daemon, "--no-headers") == 0
+        assert capsys.readouterr().out.startswith(RACK1)
 
 
 def test_nobody_there_is_3(socket_dir: Path) -> None:

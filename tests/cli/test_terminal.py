@@ -48,6 +48,12 @@ def test_colour(option: str, environment: dict[str, str], on_terminal: bool, on_
     assert screen_of(option, PIPE, environment).colour is on_pipe
 
 
+def test_plain_is_stronger_than_any_wish_for_colour(terminal: TextIO) -> None:
+    for colour in ("always", "auto"):
+        screen = screen_of(colour, terminal, {"TERM": "xterm", "FORCE_COLOR": "1"}, plain=True)
+        assert (screen.colour, screen.unicode, screen.width) == (False, False, 132)
+
+
 def test_only_a_terminal_has_a_size(terminal: TextIO) -> None:
     screen = screen_of("auto", terminal, {})
     assert (screen.width, screen.height) == (132, 43)
