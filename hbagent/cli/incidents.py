@@ -30,11 +30,12 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
-def marks_text(node: Row) -> str:
-    """What a node's line adds to its state: "flapping, covered by s3"; "" for nothing."""
+def marks_text(node: Row, wide: bool = True) -> str:
+    """What a node's line adds to its state: "flapping, covered by s3"; "" for nothing. Which silences cover it is
+    left out where there is no room for that."""
     covered = texts(node, "covered_by")
     marks = ["flapping"] if node.get("flapping") is True else []
-    return ", ".join(marks + ([f"covered by {few(covered)}"] if covered else []))
+    return ", ".join(marks + ([f"covered by {few(covered)}" if wide else "covered"] if covered else []))
 
 
 # ---- incidents -----------------------------------------------------------------------------------------------

@@ -302,9 +302,7 @@ def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[
         Cell(clean(word(node, "node"), screen) or "-"),
         state_cell(liveness_of(node), screen),
         _health_cell(node, screen),
-        Cell(
-            clean(", ".join(filter(None, (word(node, "cause") or _part_name(worst), marks_text(node)))), screen) or "-"
-        ),
+        Cell(clean(_cause_text(node, worst, wide), screen) or "-"),
         Cell(age(number(node, "age_s"))),
         Cell(clean(since, screen) if wide and is_told(since) else clock(since, now, screen)),
     ]
@@ -317,6 +315,12 @@ def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[
             Cell(_facts_text(row(node, "facts"))),
         ]
     return cells
+
+
+def _cause_text(node: Row, worst: tuple[str, Row] | None, wide: bool) -> str:
+    """ "host-gone", "app web", "silence (flapping, covered)"."""
+    cause, marks = word(node, "cause") or _part_name(worst), marks_text(node, wide)
+    return f"{cause} ({marks})".lstrip() if marks else cause
 
 
 def _health_cell(node: Row, screen: Screen) -> Cell:

@@ -122,6 +122,7 @@ def test_a_node_is_marked_with_what_keeps_it_quiet() -> None:
     assert marks_text({"flapping": True, "covered_by": ["s1", "s2", "s3", "s4"]}) == (
         "flapping, covered by s1, s2, s3 and 1 more"
     )
+    assert marks_text({"covered_by": ["s1", "s2"]}, wide=False) == "covered"
 
 
 # ---- silences --------------------------------------------------------------------------------------------

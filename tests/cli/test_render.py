@@ -162,6 +162,44 @@ def dark() -> Row:
     return site(*nodes, racks=racks)
 
 
+def burning() -> Row:
+    """Incidents of every kind, and nodes that are kept quiet."""
+    dead = [
+        node("demo/rack1/node1", "DEAD", "UNKNOWN", "host-gone", incidents=["i17"], covered_by=["s3"]),
+        node("demo/rack1/node2", "SUSPECT", "OK", "silence", flapping=True, covered_by=["s1", "s2", "s3", "s4"]),
+        node("demo/rack2/node1", covered_by=["s5"]),
+    ]
+    one = {
+        "incident": "i17",
+        "state": "firing",
+        "axis": "liveness",
+        "kind": "node-dead",
+        "rack": "demo/rack1",
+        "cause": "host-gone",
+        "opened": "2026-11-21T11:58:00.000Z",
+        "resolved": None,
+        "age_s": 133.25,
+        "burning": 1,
+        "count": 4,
+        "members": ["demo/rack1/node1"],
+        "text": "no sign of its host on any path",
+        "acked_by": "",
+        "comment": "",
+        "silenced_by": [],
+        "inhibited_by": "",
+        "drill": False,
+    }
+    incidents = [
+        {**one, "incident": "i9", "axis": "rack", "kind": "rack-dark", "cause": "rack-dark", "members": ["demo/rack3"]}
+        | {"rack": "demo/rack3", "text": "40 of 40 nodes are silent"},
+        {**one, "silenced_by": ["s3"]},
+        {**one, "incident": "i18", "axis": "health", "kind": "health-changed", "cause": None, "inhibited_by": "i9"},
+        {**one, "incident": "i4", "state": "acknowledged", "acked_by": "ops", "comment": "new disk is coming at noon"},
+    ]
+    racks = [rack("demo/rack1", "DEGRADED", 0, SUSPECT=1, DEAD=1), rack("demo/rack2", alive=1)]
+    return site(*dead, racks=racks) | {"incidents": incidents}
+
+
 def hostile() -> Row:
     """Every text an attempt on the terminal."""
     bad = "x\x1b[31m\x07\r\n\u202e"
@@ -361,6 +399,8 @@ def texts() -> dict[str, list[str]]:
         "status-troubled-colour": [line.replace("\x1b", "<ESC>") for line in status(troubled(), COLOUR)],
         "status-large-80x24": status(large(), SMALL),
         "status-dark-80x24": status(dark(), SMALL),
+        "status-burning-80x24": status(burning(), SMALL),
+        "status-burning-200": status(burning(), LARGE, wide=True),
         "nodes-80": node_lines(SMALL, False),
         "nodes-wide-200": node_lines(LARGE, True),
         "racks-80": rack_lines(SMALL, False),
@@ -433,9 +473,12 @@ def test_no_text_on_disk_is_without_its_test() -> None:
     assert sorted(path.stem for path in GOLDEN.glob("*.txt")) == sorted(texts())
 
 
+@pytest.mark.parametrize("count", [0, 1, 4, 100])
 @pytest.mark.parametrize("document", [calm(), troubled(), large(), dark()], ids=["calm", "troubled", "large", "dark"])
-def test_a_small_screen_holds_the_whole_status(document: Row) -> None:
-    lines = status(document, SMALL)
+def test_a_small_screen_holds_the_whole_status(document: Row, count: int) -> None:
+    incidents = (burning()["incidents"] * 25)[:count]
+    lines = status(document | {"incidents": incidents}, SMALL)
+    assert sum(bool(re.match(r"i\d+ ", line)) for line in lines) >= min(count, 2)
     # One line is the prompt's.
     assert len(lines) <= 23
     assert max(map(len, lines)) <= 80
