@@ -121,9 +121,11 @@ class Alerts:
         self._aside: dict[str, HookRun] = {}
         #: Nodes in doubt, by rack.
         self._suspects: dict[str, dict[str, None]] = {}
+        #: Until when the newest notification of a receiver and rack waits for the doubts about others.
+        self._doubts: dict[tuple[str, str], int] = {}
         #: How many troubles that are not over were told by each summary.
         self._by_summary: dict[str, int] = {}
-        self._silences_at = now
+        self._silences_at: int | None = now
         self._watchdog_at = now + config.watchdog_ns
         #: Notifications that were not sent, by reason; for the metrics.
         self.unsent: dict[str, int] = {}
@@ -348,6 +350,10 @@ class Alerts:
             until = waiting.began + self._config.doubt_wait_ns
             if now < until and self._others_in_doubt(trouble):
                 return _Objection(Reason.DOUBT, "", until)
+            # The last one of them is in doubt alone, and belongs to those that wait already.
+            until = self._doubts.get((receiver.name, trouble.rack), 0)
+            if now < until:
+                return _Objection(Reason.DOUBT, "", until)
         return self._hold(waiting, receiver, now)
 
     @staticmethod
@@ -413,6 +419,8 @@ class Alerts:
             waiting.run, state=RunState.HELD, reason=objection.reason, ref=objection.ref
         )
         waiting.until = objection.until
+        if objection.reason is Reason.DOUBT:
+            self._doubts[waiting.run.hook, waiting.run.rack] = objection.until
         self._held[waiting.run.run_id] = waiting
         heapq.heappush(self._due, (waiting.until, waiting.run.run_id))
         self._ledger.run(waiting.run)
@@ -576,12 +584,12 @@ class Alerts:
 
     def wake(self, now: int) -> tuple[Effect, ...]:
         """Look at what is due; returns what the sinks are to be posted."""
-        if now >= self._silences_at:
+        if self._silences_at is not None and now >= self._silences_at:
             wall = self._wall.at(now)
             if self.silences.ended(wall):
                 self._look_again(now)
             change = self.silences.next_change(wall)
-            self._silences_at = now + SILENCES_NS if change is None else now + min(max(change - wall, 1), SILENCES_NS)
+            self._silences_at = None if change is None else now + min(max(change - wall, 1), SILENCES_NS)
         for key in self._flapping.steady(now):
             self._steady(key, now)
         self._look_at_held(now)
@@ -589,10 +597,10 @@ class Alerts:
 
     def deadline(self) -> int:
         """When `wake` wants to be called."""
-        times = [self._silences_at, self._watchdog_at]
+        others = (self._silences_at, self._flapping.deadline(), self.sinks.deadline())
+        times = [self._watchdog_at, *(due for due in others if due is not None)]
         if self._due:
             times.append(self._due[0][0])
-        times.extend(due for due in (self._flapping.deadline(), self.sinks.deadline()) if due is not None)
         return min(times)
 
     def watchdog(self, now: int) -> list[HookRun]:
@@ -748,7 +756,8 @@ class Alerts:
             waiting = _Waiting(run, now - self.receivers[run.hook].hold_ns)
             waiting.doubted = True
             objection = self._verdict(waiting, self.receivers[run.hook], trouble, now)
-            if objection is None or (objection.reason, objection.ref) != (run.reason, run.ref):
+            waits = objection is not None and objection.until is not None
+            if objection is None or waits or (objection.reason, objection.ref) != (run.reason, run.ref):
                 del self._aside[run_id]
                 waiting.until = now
                 again.append(waiting)

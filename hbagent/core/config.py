@@ -242,7 +242,7 @@ class FlapConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Each trouble weighs one and half as much after each `half_life_ns`. Flapping begins at the weight `start`, and
     #: ends below `stop`.
-    start: float = 3.0
+    start: float = 2.5
     stop: float = 1.0
     half_life_ns: int = 5 * MINUTE
 
