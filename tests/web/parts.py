@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,7 +28,7 @@ from hbagent.core.views import (
     StatusView,
     count_liveness,
 )
-from hbagent.web.server import Server
+from hbagent.web.server import Server, listen
 from hbagent.web.source import Reply
 
 AT = "2026-11-20T12:00:03.000Z"
@@ -171,8 +173,8 @@ class Core:
             said = msgspec.structs.replace(said, whole=False, cells=[], gone=[])
         return Reply(msgspec.json.encode(said))
 
-    async def metrics(self) -> Reply:
-        return Reply(self.metric_text.encode())
+    async def metrics(self, openmetrics: bool) -> Reply:
+        return Reply(self.metric_text.encode() + (b"# EOF\n" if openmetrics else b""))
 
     def show(self, *cells: Cell, **fields: Any) -> None:
         """These cells are others now; the rest of the board is as it was."""
@@ -185,10 +187,11 @@ class Core:
 class Running:
     """A server in a thread of its own, at a port of its own."""
 
-    def __init__(self, core: Core, **options: Any) -> None:
+    def __init__(self, core: Core, address: str = "127.0.0.1:0", **options: Any) -> None:
         self.core = core
         self.told: list[tuple[str, str, dict[str, object]]] = []
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._made: list[socket.socket] = []
+        self._socket = listen(address)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
         self._ready = threading.Event()
@@ -213,6 +216,8 @@ class Running:
         assert done.wait(5)
 
     def stop(self) -> None:
+        for made in self._made:
+            made.close()
         assert self._task is not None
         self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(5)
@@ -223,6 +228,7 @@ class Running:
     def connect(self) -> socket.socket:
         made = socket.create_connection(("127.0.0.1", self.port))
         made.settimeout(5)
+        self._made.append(made)
         return made
 
     def say(self, data: bytes) -> bytes:
@@ -257,11 +263,11 @@ class Response:
 
 def everything(made: socket.socket) -> bytes:
     """What comes until the end."""
-    data = b""
+    parts = []
     with contextlib.suppress(ConnectionError):
-        while part := made.recv(1 << 16):
-            data += part
-    return data
+        while part := made.recv(1 << 20):
+            parts.append(part)
+    return b"".join(parts)
 
 
 class Listener:
@@ -312,3 +318,11 @@ def running(core: Core | None = None, **options: Any) -> Iterator[Running]:
         yield made
     finally:
         made.stop()
+
+
+def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait for a condition. Raises AssertionError."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        select.select([], [], [], 0.002)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hbagent.web import feed as feeds
-from tests.web.parts import Core, Listener, Running, cell, rack, running, view
+from tests.web.parts import Core, Listener, Running, cell, rack, running, until, view
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +78,7 @@ def test_nothing_is_asked_while_nobody_listens() -> None:
         listener = Listener(server)
         listener.next()
         listener.close()
-        while server.server.feed.listening:
-            pass
+        until(lambda: not server.server.feed.listening)
         asked = len(core.asked)
         assert server.get("/healthz").status == 200
         assert [what for what, _ in core.asked[asked:] if what == "cells"] == []
@@ -150,8 +149,8 @@ def flood(server: Running, nodes: int) -> None:
         if server.server.feed.dropped:
             break
     assert server.server.feed.dropped == 1
-    assert server.server.feed.listening == 1
-    reader.close()
+    until(lambda: server.server.feed.listening == 1)
+    reader.next()
 
 
 def _tells(text: str, told: Any) -> bool:
@@ -205,8 +204,7 @@ def test_a_board_that_nobody_reads_is_forgotten(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(feeds, "FORGET_S", 0.05)
     with running() as server:
         assert server.get("/").status == 200
-        while server.server.feed.board.root is not None:
-            pass
+        until(lambda: server.server.feed.board.root is None)
         assert server.get("/").status == 200
 
 
