@@ -92,9 +92,10 @@ class Exposition:
         self.gauge("process_start_time_seconds", "When the process started, Unix time.", [("", facts.started_s)])
         self.counter("hbagent_defects", "Exceptions that nobody expected.", [("", facts.defects)])
 
-    def text(self) -> bytes:
-        """All of it."""
-        return b"".join((*self._parts, b"# EOF\n" if self.openmetrics else b""))
+    def text(self, *, more: bool = False) -> bytes:
+        """All of it. With `more`, other families of the same answer follow."""
+        end = b"# EOF\n" if self.openmetrics and not more else b""
+        return b"".join((*self._parts, end))
 
 
 class Histogram:

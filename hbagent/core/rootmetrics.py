@@ -132,7 +132,7 @@ class RootMetrics:
         self._fleet(out, now)
         self._leaders(out, now)
         self._alerting(out, now)
-        self._itself(out)
+        self._itself(out, facts)
         out.process(facts)
         return out.text()
 
@@ -429,7 +429,7 @@ class RootMetrics:
 
     # ---- the root itself ---------------------------------------------------------------------------------
 
-    def _itself(self, out: Exposition) -> None:
+    def _itself(self, out: Exposition, facts: ProcessFacts) -> None:
         root = self._root
         refused = [(labels(reason=reason), count) for reason, count in sorted(root.refused.items())]
         out.counter("hbagent_refused", "Messages refused, by reason.", refused)
@@ -438,6 +438,7 @@ class RootMetrics:
         out.gauge(
             "hbagent_store_degraded", "1 while what is told may not be on disk.", [("", bool(root.ledger.degraded))]
         )
+        out.gauge("hbagent_store_commit_seconds", "How long the newest transaction took.", [("", facts.commit_s)])
         out.counter("hbagent_store_events_lost", "Events that no disk will ever have.", [("", root.ledger.lost)])
         out.gauge(
             "hbagent_loop_lag_max_seconds",

@@ -24,6 +24,7 @@ from hbagent import __version__
 from hbagent.core.config import LeaderConfig
 from hbagent.core.effects import Answer, Ask, Happened, Keep, Note, Publish, Rewrite, Send, Witness
 from hbagent.core.leader import LeaderCore
+from hbagent.core.leadermetrics import LeaderMetrics
 from hbagent.core.messages import (
     Account,
     DrillBegun,
@@ -69,6 +70,7 @@ from .peers import QUESTIONS, Peers, user_ids
 from .questions import Desks, Questions
 from .reload import Reload, needs_restart
 from .sdnotify import Notifier
+from .selfstat import process_facts
 from .settings import LeaderSettings, load_leader
 from .worker import Worker
 
@@ -167,11 +169,12 @@ class Leader:
             self._driver.add(port)
         self._desks = Desks()
         self._desks.add(self._questions.mark, self._questions.answer)
+        self._metrics = LeaderMetrics(self.core)
         self._web = None
         if settings.web is not None:
             from .web import Web  # asyncio takes 7 MiB that a leader without a page has not
 
-            self._web = Web(settings.web, self._driver, self._log.write, pages=False)
+            self._web = Web(settings.web, self._driver, self._log.write, pages=False, metrics=self._measure)
             self._desks.add(self._web.mark, self._web.answer)
         self._caller = sockets.Caller(name=settings.core.name, keys=keys, reconnect_ms=rng.randint(*RECONNECT_MS))
         self._summaries = sockets.report_publisher(self._context, self._caller, (), SUMMARY_QUEUE_MAX)
@@ -226,6 +229,11 @@ class Leader:
         self._driver.close()
         self._notifier.close()
         self._log.close()
+
+    def _measure(self, openmetrics: bool) -> bytes:
+        """What Prometheus is told."""
+        facts = process_facts(defects=self._driver.defects.count)
+        return self._metrics.render(time.monotonic_ns(), facts, openmetrics)
 
     # ---- the link to the root ----------------------------------------------------------------------------
 

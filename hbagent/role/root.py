@@ -19,7 +19,7 @@ import zmq
 
 from hbagent import __version__
 from hbagent.core.config import RootConfig
-from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, RunHook, Send, Witness
+from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, PostAlerts, RunHook, Send, Witness
 from hbagent.core.messages import (
     DrillBegun,
     EvidencePage,
@@ -31,6 +31,7 @@ from hbagent.core.messages import (
 )
 from hbagent.core.records import Batch, Restored
 from hbagent.core.root import RootCore
+from hbagent.core.rootmetrics import RootMetrics
 from hbagent.hooks import runner
 from hbagent.store.claim import ClaimedError
 from hbagent.store.history import HistoryError
@@ -40,6 +41,7 @@ from hbagent.transport.allow import Role
 from hbagent.transport.connections import Connections
 from hbagent.transport.keys import load_secret
 from hbagent.transport.monitor import LinkEvent, Monitor
+from hbagent.transport.poster import Poster
 from hbagent.transport.zap import ZapServer
 
 from . import reads
@@ -54,6 +56,7 @@ from .logs import Log
 from .questions import Desks, Questions
 from .reload import Reload, needs_restart
 from .sdnotify import Notifier
+from .selfstat import process_facts
 from .settings import ConfigError, Problem, RootSettings, load_root
 from .visitors import Door, Local, Operators, Users
 from .worker import Worker
@@ -89,6 +92,8 @@ class Root:
         #: Added to the core's numbering of events: what the store already had when it could be opened only later.
         self._numbered_before = 0
         self._reads = 0
+        #: How long the newest transaction took.
+        self._commit_s: float | None = None
         self.core = RootCore(_core_config(settings), self._rng, time.monotonic_ns(), restored)
         self._driver = Driver(
             self.core,
@@ -101,10 +106,12 @@ class Root:
                 Note: self._log.note,
                 Happened: self._happened,
                 Witness: lambda effect: self._asking.witness(effect),
+                PostAlerts: lambda effect: self._poster.post(effect),
             },
             self._notifier,
             self._log.write,
         )
+        self._poster = Poster(self._driver.post)
         self._connections = Connections()
         self._asking = Asking(self._driver, self._connections)
         self._hooks = HookHalf(self._driver, settings.core.name, self._log.write)
@@ -149,11 +156,12 @@ class Root:
         self._ports: tuple[Intake | ControlRouter | Questions, ...] = (self._intake, self._router, *self._consoles)
         for port in self._ports:
             self._driver.add(port)
+        self._metrics = RootMetrics(self.core, settings.metric_hosts)
         self._web = None
         if settings.web is not None:
             from .web import Web  # asyncio takes 7 MiB that a root without a page has not
 
-            self._web = Web(settings.web, self._driver, self._log.write, pages=True)
+            self._web = Web(settings.web, self._driver, self._log.write, pages=True, metrics=self._measure)
             self._desks.add(self._web.mark, self._web.answer)
 
     def _open(self, socket: sockets.Socket, door: Door) -> None:
@@ -191,6 +199,7 @@ class Root:
     def _close(self) -> None:
         if self._web is not None:
             self._web.stop()
+        self._poster.stop()
         self._monitor.stop()
         self._asking.close()
         for port in self._ports:
@@ -221,7 +230,9 @@ class Root:
             self._restored = True
             # This life's events were numbered from 1; with those numbers they would replace the oldest ones.
             self._numbered_before = late.newest_sequence
+        begun = time.monotonic()
         self._history.commit(_numbered_after(self._numbered_before, batch))
+        self._commit_s = round(time.monotonic() - begun, 6)
 
     def _restore(self) -> tuple[Restored, str]:
         """What an earlier life has kept, and why it could not be read. Raises RuntimeError when another life lives."""
@@ -277,6 +288,11 @@ class Root:
         """In a worker's thread."""
         self._driver.mailbox.post(functools.partial(self._driver.defect, "worker", error), owed=True)
 
+    def _measure(self, openmetrics: bool) -> bytes:
+        """What Prometheus is told."""
+        facts = process_facts(commit_s=self._commit_s, defects=self._driver.defects.count)
+        return self._metrics.render(time.monotonic_ns(), facts, openmetrics)
+
     # ---- who may speak -----------------------------------------------------------------------------------
 
     def _look(self) -> None:
@@ -325,6 +341,7 @@ class Root:
         started_with = ("publish", "control", "query", "group", "operators_port", "state_dir", "security", "web")
         needs_restart(old, settings, started_with, self._log.write)
         self._prepare_hooks()
+        self._metrics.use(settings.metric_hosts)
         self._driver.feed("", Reconfigured(_core_config(settings)))
         self._allowed.use_names(dict.fromkeys(name for rack in settings.core.racks for name in rack.leaders))
         self._allowed.use_operators(settings.operators)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import threading
 from collections.abc import Callable
@@ -37,7 +38,7 @@ AGAIN_S = 10.0
 
 
 class Web:
-    """Serves the site of one daemon. `metrics` makes its metrics in the loop's thread; None: it has none of its own."""
+    """Serves the site of one daemon. `metrics` makes its metrics in the loop's thread, also as OpenMetrics."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Web:
         tell: Tell,
         *,
         pages: bool,
-        metrics: Callable[[], str] | None = None,
+        metrics: Callable[[bool], bytes],
     ) -> None:
         self._settings = settings
         self._driver = driver
@@ -87,10 +88,9 @@ class Web:
             raise
         self._in_thread(self._arrived, answer.id, reply)
 
-    def _measure(self, number: int) -> None:
-        assert self._metrics is not None
+    def _measure(self, openmetrics: bool, number: int) -> None:
         try:
-            reply = Reply(self._metrics().encode())
+            reply = Reply(self._metrics(openmetrics))
         except Exception as error:
             self._in_thread(self._arrived, number, Reply(error=f"a defect: {error!r}"))
             raise
@@ -113,9 +113,9 @@ class Web:
             )
         )
 
-    async def metrics(self) -> Reply:
+    async def metrics(self, openmetrics: bool) -> Reply:
         """See `web.source.Source`."""
-        return await self._await(self._measure) if self._metrics is not None else Reply()
+        return await self._await(functools.partial(self._measure, openmetrics))
 
     async def _await(self, call: Callable[[int], object]) -> Reply:
         """Have the loop make `call` with a number under which the answer comes back."""

@@ -50,8 +50,6 @@ _REASONS = {
 }
 HTML, TEXT, JSON = "text/html; charset=utf-8", "text/plain; charset=utf-8", "application/json"
 STREAM = "text/event-stream"
-#: What Prometheus' text format calls itself.
-METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

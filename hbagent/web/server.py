@@ -18,6 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from hbagent.core.exposition import Exposition, labels
+
 from .answer import STREAM, Answer, head, sentence
 from .feed import Feed
 from .request import END, HEAD_SIZE_MAX, LINE_SIZE_MAX, Refused, Request, read_head
@@ -96,24 +98,17 @@ class Server:
             server.close()
             await _end({feeding, *self._connections})
 
-    def metrics(self) -> str:
-        """Its own counters, as Prometheus reads them."""
-        lines = [
-            "# HELP hbagent_web_requests_total Requests answered over HTTP, by status.",
-            "# TYPE hbagent_web_requests_total counter",
-            *(f'hbagent_web_requests_total{{status="{status}"}} {n}' for status, n in sorted(self.answered.items())),
-            "# HELP hbagent_web_ended_total HTTP connections refused, evicted or dropped, by reason.",
-            "# TYPE hbagent_web_ended_total counter",
-            *(f'hbagent_web_ended_total{{reason="{reason}"}} {n}' for reason, n in sorted(self.ended.items())),
-            f'hbagent_web_ended_total{{reason="slow-listener"}} {self.feed.dropped}',
-            "# HELP hbagent_web_connections HTTP connections that are open.",
-            "# TYPE hbagent_web_connections gauge",
-            f"hbagent_web_connections {len(self._connections)}",
-            "# HELP hbagent_web_listeners Browsers that follow the live feed.",
-            "# TYPE hbagent_web_listeners gauge",
-            f"hbagent_web_listeners {self.feed.listening}",
-        ]
-        return "\n".join(lines) + "\n"
+    def metrics(self, openmetrics: bool) -> bytes:
+        """Its own counters, as Prometheus reads them; others follow."""
+        out = Exposition(openmetrics)
+        answered = [(labels(status=str(status)), count) for status, count in sorted(self.answered.items())]
+        out.counter("hbagent_web_requests", "Requests answered over HTTP, by status.", answered)
+        ended = {**self.ended, "slow-listener": self.feed.dropped}
+        counts = [(labels(reason=reason), count) for reason, count in sorted(ended.items())]
+        out.counter("hbagent_web_ended", "HTTP connections refused, evicted or dropped, by reason.", counts)
+        out.gauge("hbagent_web_connections", "HTTP connections that are open.", [("", len(self._connections))])
+        out.gauge("hbagent_web_listeners", "Browsers that follow the live feed.", [("", self.feed.listening)])
+        return out.text(more=True)
 
     # ---- connections -------------------------------------------------------------------------------------
 

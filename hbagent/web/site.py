@@ -14,11 +14,12 @@ from importlib.resources import files
 
 import msgspec
 
+from hbagent.core.exposition import OPENMETRICS_TYPE, TEXT_TYPE, wants_openmetrics
 from hbagent.core.names import is_node
 from hbagent.core.states import Liveness
 from hbagent.core.views import ExplainView
 
-from .answer import HTML, JSON, METRICS, TEXT, Answer, sentence
+from .answer import HTML, JSON, TEXT, Answer, sentence
 from .feed import Feed
 from .nodepage import node_page
 from .page import sorry_page
@@ -60,7 +61,7 @@ class _Status(msgspec.Struct):
 class Site:
     """Answers requests. `pages` is False for a leader, which has only what programs read."""
 
-    def __init__(self, source: Source, feed: Feed, *, pages: bool, counters: Callable[[], str]) -> None:
+    def __init__(self, source: Source, feed: Feed, *, pages: bool, counters: Callable[[bool], bytes]) -> None:
         self._source = source
         self._feed = feed
         self._counters = counters
@@ -122,6 +123,8 @@ class Site:
         if reads:
             async with self._reads:
                 reply = await self._source.ask(what, **fields)
+        elif what == "metrics":
+            reply = await self._source.metrics(bool(fields["openmetrics"]))
         else:
             reply = await self._source.ask(what, **fields)
         if not reply.error:
@@ -226,10 +229,13 @@ class Site:
         return reasons + [f"nobody speaks for {rack}" for rack in silent[:10]]
 
     async def _metrics(self, request: Request) -> Answer:
-        reply = await self._source.metrics()
+        openmetrics = wants_openmetrics(request.headers.get("accept", ""))
+        reply = await self._ask("metrics", openmetrics=int(openmetrics))
         if reply.error:
             return sentence(503, reply.error)
-        return Answer(kind=METRICS, body=reply.body + self._counters().encode())
+        kind = OPENMETRICS_TYPE if openmetrics else TEXT_TYPE
+        # The other one says where the text ends.
+        return Answer(kind=kind, body=self._counters(openmetrics) + reply.body)
 
 
 def _json(reply: Reply) -> Answer:

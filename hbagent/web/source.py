@@ -20,5 +20,5 @@ class Source(Protocol):
     async def ask(self, what: str, **fields: str | int) -> Reply:
         """The JSON answer to a `messages.Query` of these fields."""
 
-    async def metrics(self) -> Reply:
-        """What Prometheus is told, as text; empty for nothing."""
+    async def metrics(self, openmetrics: bool) -> Reply:
+        """What Prometheus is told: text of its own format, or OpenMetrics."""
