@@ -19,7 +19,7 @@ import zmq
 
 from hbagent import __version__
 from hbagent.core.config import RootConfig
-from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, PostAlerts, RunHook, Send, Witness
+from hbagent.core.effects import Answer, Fetch, Happened, Note, Persist, PostAlerts, Revive, RunHook, Send, Witness
 from hbagent.core.messages import (
     DrillBegun,
     EvidencePage,
@@ -27,6 +27,7 @@ from hbagent.core.messages import (
     RackReports,
     RackSummary,
     Reconfigured,
+    Revived,
     Transitions,
 )
 from hbagent.core.records import Batch, Restored
@@ -34,8 +35,8 @@ from hbagent.core.root import RootCore
 from hbagent.core.rootmetrics import RootMetrics
 from hbagent.hooks import runner
 from hbagent.store.claim import ClaimedError
-from hbagent.store.history import HistoryError
-from hbagent.store.sqlite import SqliteHistory
+from hbagent.store.history import History, HistoryError
+from hbagent.store.opening import StoreUnavailableError, open_history
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
 from hbagent.transport.connections import Connections
@@ -53,6 +54,7 @@ from .hookhalf import HookHalf
 from .intake import Intake
 from .keeper import Keeper
 from .logs import Log
+from .numbering import Numbering
 from .questions import Desks, Questions
 from .reload import Reload, needs_restart
 from .sdnotify import Notifier
@@ -86,11 +88,11 @@ class Root:
         keys = None if settings.security.plain or settings.security.key is None else load_secret(settings.security.key)
         leaders = dict.fromkeys(leader for rack in settings.core.racks for leader in rack.leaders)
         self._allowed = Allowed(settings.security, Role.LEADER, leaders, self._log.write, operators=settings.operators)
-        self._history = SqliteHistory(settings.state_dir / "history.sqlite")
+        self._history = self._open_store()
         restored, failure = self._restore()
         self._restored = not failure
-        #: Added to the core's numbering of events: what the store already had when it could be opened only later.
-        self._numbered_before = 0
+        #: Added to the core's numbers: what the store already had when it could be opened only later.
+        self._numbering = Numbering(Restored())
         self._reads = 0
         #: How long the newest transaction took.
         self._commit_s: float | None = None
@@ -103,6 +105,7 @@ class Root:
                 RunHook: lambda effect: self._hooks.run(effect),
                 Answer: self._answer,
                 Fetch: self._fetch,
+                Revive: self._revive,
                 Note: self._log.note,
                 Happened: self._happened,
                 Witness: lambda effect: self._asking.witness(effect),
@@ -224,15 +227,25 @@ class Root:
     def _commit(self, batch: Batch) -> None:
         """In the store's thread. Raises HistoryError."""
         if not self._restored:
-            late, failure = self._restore()
+            try:
+                late, failure = self._restore()
+            except RuntimeError as error:
+                raise HistoryError(str(error)) from error
             if failure:
                 raise HistoryError(failure)
             self._restored = True
-            # This life's events were numbered from 1; with those numbers they would replace the oldest ones.
-            self._numbered_before = late.newest_sequence
+            self._numbering = Numbering(late)
         begun = time.monotonic()
-        self._history.commit(_numbered_after(self._numbered_before, batch))
+        self._history.commit(self._numbering.batch(batch), time.time_ns())
         self._commit_s = round(time.monotonic() - begun, 6)
+
+    def _open_store(self) -> History:
+        """The store that the settings name. Raises RuntimeError when that cannot be."""
+        settings = self._settings
+        try:
+            return open_history(settings.store, settings.state_dir, settings.retention_ns)
+        except (StoreUnavailableError, ValueError) as error:
+            raise RuntimeError(str(error)) from error
 
     def _restore(self) -> tuple[Restored, str]:
         """What an earlier life has kept, and why it could not be read. Raises RuntimeError when another life lives."""
@@ -262,6 +275,18 @@ class Root:
             self._failed(error)
             answer = Answer(effect.asker, effect.id, None, f"a defect: {error!r}")
         self._driver.mailbox.post(functools.partial(self._have_read, answer), owed=True)
+
+    def _revive(self, effect: Revive) -> None:
+        if not self._worker.submit(functools.partial(self._find_given_up, effect)):
+            self._driver.post(Revived(effect.asker, effect.id, error="the store is busy; ask again in a moment"))
+
+    def _find_given_up(self, effect: Revive) -> None:
+        """In the store's thread."""
+        try:
+            found = Revived(effect.asker, effect.id, self._history.given_up(effect.run_id))
+        except HistoryError as error:
+            found = Revived(effect.asker, effect.id, error=str(error))
+        self._driver.post(found)
 
     def _have_read(self, answer: Answer) -> None:
         self._reads -= 1
@@ -338,7 +363,18 @@ class Root:
     def _apply(self, settings: RootSettings) -> None:
         old, self._settings = self._settings, settings
         self._log.set_level(settings.logging.level)
-        started_with = ("publish", "control", "query", "group", "operators_port", "state_dir", "security", "web")
+        started_with = (
+            "publish",
+            "control",
+            "query",
+            "group",
+            "operators_port",
+            "state_dir",
+            "store",
+            "retention_ns",
+            "security",
+            "web",
+        )
         needs_restart(old, settings, started_with, self._log.write)
         self._prepare_hooks()
         self._metrics.use(settings.metric_hosts)
@@ -353,14 +389,3 @@ class Root:
 
 def _core_config(settings: RootSettings) -> RootConfig:
     return msgspec.structs.replace(settings.core, version=__version__)
-
-
-def _numbered_after(before: int, batch: Batch) -> Batch:
-    """The batch with its events' numbers raised by `before`."""
-    if not before:
-        return batch
-    return msgspec.structs.replace(
-        batch,
-        events=tuple(msgspec.structs.replace(event, sequence=event.sequence + before) for event in batch.events),
-        runs=tuple(msgspec.structs.replace(run, queued=run.queued + before) for run in batch.runs),
-    )
