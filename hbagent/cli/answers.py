@@ -156,8 +156,22 @@ def bad_parts(node: Row) -> list[tuple[str, Row]]:
 
 def exit_code(document: Row) -> int:
     """The exit code of `hbagent status` for an answer; see the head of this file."""
-    codes = [_EXIT_CODES[trouble] for _, trouble in troubled(document)]
-    codes += [_RACK_EXIT_CODES[state_of(rack)] for rack in rows(document, "racks")]
+    codes = [code_of(trouble) for _, trouble in troubled(document)]
+    return gravest([*codes, *(code_of_rack(rack) for rack in rows(document, "racks"))])
+
+
+def code_of(trouble: str) -> int:
+    """The exit code of one of `TROUBLES`."""
+    return _EXIT_CODES[trouble]
+
+
+def code_of_rack(rack: Row) -> int:
+    """The exit code of a rack's state."""
+    return _RACK_EXIT_CODES[state_of(rack)]
+
+
+def gravest(codes: Iterable[int]) -> int:
+    """The exit code of several things together."""
     return max(codes, key=_GRAVITY.__getitem__, default=0)
 
 
