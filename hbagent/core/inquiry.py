@@ -53,8 +53,8 @@ REFUSED_UDP_MAX = 3
 #: Questions refilled each second whatever the beats, so that a rack of four can be asked about at all: a vanished
 #: host takes some thirty.
 REFILL_MIN = 20
-#: Questions granted for a node that is asked anew: what the first six rounds of a doubt take.
-ANEW_GRANT = 12
+#: Questions granted for a node that is asked anew: eight rounds of a doubt, to its end a second or two later.
+ANEW_GRANT = 20
 #: Questions under way. Each ends within a second but for pings, which end with their doubt.
 QUESTIONS_MAX = 4096
 #: ...and about one node: a doubt may last for days, and whoever never answers must not fill the table.

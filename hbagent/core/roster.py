@@ -53,6 +53,8 @@ DUPLICATE_HOLD = 10
 ASKED_AGAIN_NS = 100 * MILLISECOND
 #: A node whose cause is known, or whose rack is dark, is looked at again after this, also when nothing comes in.
 LOOK_AGAIN_NS = SECOND // 4
+#: Whoever is still silent when his dark rack has come back is asked anew so long before he may be suspected.
+ASK_ANEW_NS = SECOND
 #: A node that answered so often in a row, while not one beat came, lives and is cut off in part.
 ANSWERS_ALONE = 5
 #: Causes told of one suspicion: a network that wavers must not tell without end.
@@ -465,6 +467,9 @@ class Roster:
             self.inquiry.begin(member, self._doubt(member, now), now)
         doubt = member.doubt
         assert doubt is not None
+        anew_at = member.judge_from - ASK_ANEW_NS
+        if member.judge_from and doubt.started_at < anew_at <= now:
+            self.inquiry.ask_anew(member, doubt, now)
         if self._patience.may_be_gone(member, doubt):
             # Whoever was asked on paths that work need not be given the margin, which is for beats alone.
             at = min(at, max(self._patience.gone_at(member), self._lag.hold_until, member.judge_from))
@@ -569,8 +574,7 @@ class Roster:
             self._queue(member, now + LOOK_AGAIN_NS)
             return
         held = gate.hold_until(now, member.interval_ns)
-        if held or member.rack in self._dark:
-            yield from self._darken(member.rack, now)
+        yield from self._darken(member.rack, now)
         if member.liveness is not Liveness.SUSPECT:
             self._queue(member, now + LOOK_AGAIN_NS)
             return
@@ -593,6 +597,9 @@ class Roster:
 
     def _dead(self, member: Member, cause: Cause, text: str, now: int) -> Change:
         silent, credit = now - member.silent_from, self._lag.since(member.silent_from)
+        if member.rack in self._silent and cause in (Cause.SILENCE, Cause.HOST_GONE):
+            # It is watched no longer either: those who are left must not look like more of the rack than they are.
+            self._silent[member.rack] -= 1
         change = self._change(member, Kind.NODE_DEAD, Liveness.DEAD, cause, text, silent, now, credit)
         self._clear(member, now)
         return change
@@ -621,7 +628,7 @@ class Roster:
                 self._queue(member, now + LOOK_AGAIN_NS)
 
     def _lighten(self, rack: str, now: int) -> None:
-        """Somebody of a dark rack was heard. Who is not is asked anew, and gets time to find its way back before it is
+        """Somebody of a dark rack was heard. Who is not gets time to find its way back, and is asked anew before it is
         judged alone."""
         if rack not in self._dark:
             return
@@ -632,9 +639,7 @@ class Roster:
         del self._dark[rack]
         for member in dark:
             member.judge_from = now + self._config.gate_hold_ns
-            if member.doubt is not None:
-                self.inquiry.ask_anew(member, member.doubt, now)
-            self._queue(member, member.judge_from)
+            self._queue(member, member.judge_from - ASK_ANEW_NS)
 
     def _silent_in(self, rack: str, now: int) -> int:
         """How many of the rack would be called dead by silence now; counted once a look."""

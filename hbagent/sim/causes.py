@@ -9,11 +9,13 @@ which kernel was there, which way was clear, which question came back with which
     dark          nobody is DEAD alone who fell silent together with most of the rack
     mass          nor are many of a rack at once, before the rack has been given time
     prompt        what can be known at once is told at once: an end, a host that is gone, a process held still
+    anew          whose rack was dark and is heard again is asked once more, and given time, before it is DEAD
     asks          questions stay within their budget; TCP and closed ports are asked a few times and no more
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +58,9 @@ TCP_ASKS = 3
 #: Refusals of UDP that one ended process makes to one leader in `EVIDENCE_NS`, no more than its kernel grants: three
 #: for each doubt, and trials.
 UDP_REFUSALS = 6
+#: Questions to the node itself before it is called dead after its rack came back, and those granted for them.
+ANEW_ASKS = 3
+ANEW_GRANT = 20
 #: Questions a second that the budget gives to leaders of a few nodes, whatever their beats.
 REFILL = 21
 
@@ -70,6 +75,7 @@ class Record:
     __slots__ = (
         "acked_at",
         "answered_at",
+        "asked_at",
         "promises",
         "proved_life",
         "refused",
@@ -93,6 +99,8 @@ class Record:
         self.tcp_proved_life = -1
         #: When the leader last got an acknowledgement, an answer, or somebody else's word.
         self.acked_at = self.answered_at = self.vouched_at = -FAR
+        #: Its newest questions to the node itself.
+        self.asked_at: deque[int] = deque(maxlen=ANEW_ASKS)
         #: (begin, count) of TCP questions within a pause, and of refusals of late.
         self.tcp_asked = (-1, 0)
         self.refused = (-1, 0)
@@ -106,8 +114,11 @@ class Claims:
         self._world = world
         self._violate = violate
         self._records: dict[tuple[str, str], Record] = {}
-        #: Questions of each leader's present life.
+        #: Questions of each leader's present life, and those granted to it.
         self._asked: dict[str, int] = {}
+        self._granted: dict[str, int] = {}
+        #: Since when (leader, rack) that was dark to it is not any more; None while it is.
+        self._lit_at: dict[tuple[str, str], int | None] = {}
 
     def record(self, leader: str, node: str) -> Record:
         """What `leader` knows of `node`."""
@@ -119,7 +130,8 @@ class Claims:
 
     def started(self, host: Host) -> None:
         """A leader's process started: it has asked nobody yet."""
-        self._asked[host.name] = 0
+        self._asked[host.name] = self._granted[host.name] = 0
+        self._lit_at = {key: at for key, at in self._lit_at.items() if key[0] != host.name}
         for route in host.routes_in:
             record = self._records.get((host.name, route.client.name))
             if record is not None:
@@ -127,16 +139,19 @@ class Claims:
 
     # ---- questions and answers ---------------------------------------------------------------------------
 
-    def asked(self, at: int, host: Host, message: object) -> None:
+    def asked(self, at: int, host: Host, peer: str, message: object) -> None:
         """A leader sends a message; those that ask about a node are paid from its budget."""
         if isinstance(message, (Ping, Relay, HeardWanted)):
             self._pay(at, host)
+        if isinstance(message, Ping):
+            self.record(host.name, peer).asked_at.append(at)
 
     def echo_asked(self, at: int, host: Host, order: Ask) -> None:
         """An echo request leaves."""
         if host.role != "leader":
             return
         self._pay(at, host)
+        self.record(host.name, order.peer).asked_at.append(at)
         agent = self._world.by_name[order.peer]
         # A node that is DEAD is in no doubt; its path is tried again at doubling distances.
         doubted = host.route_to[order.peer].told in (_ALIVE, _SUSPECT)
@@ -156,7 +171,7 @@ class Claims:
         seconds = (at - host.started_at) / SECOND + 1
         # Ten per cent more: beats that waited while a leader stood still come in all at once.
         beats = 1.1 * seconds * len(host.routes_in) * SECOND / self._scenario.interval_ns
-        allowed = config.ask_burst + REFILL * seconds + config.ask_share * beats
+        allowed = config.ask_burst + REFILL * seconds + config.ask_share * beats + self._granted.get(host.name, 0)
         if count > allowed:
             self._violate(at, "asks", f"{host.name}: {count} questions, {allowed:.0f} are in its budget")
 
@@ -254,6 +269,7 @@ class Claims:
         record = self.record(leader.name, agent.name)
         before = record.told[-1] if record.told else (0, "", None)
         record.told.append((at, verdict.after, verdict.cause))
+        self._light(at, route)
         cause = verdict.cause
         if verdict.after == verdict.before == _SUSPECT and before[1:] == (_SUSPECT, cause):
             self._wrong(at, "order", route, f"SUSPECT({_word(cause)}) told twice")
@@ -287,6 +303,7 @@ class Claims:
         if cause is not Cause.PROCESS_FROZEN and not overlap(leader.pauses, window - SECOND, at):
             self._no_sign(at, route, record, window, cause)
         self._askable(at, route, _DEAD)
+        self._anew(at, route, record, cause)
         self._frozen(at, route, cause)
         self._dark(at, route, cause)
         self._mass(at, route, cause)
@@ -342,6 +359,40 @@ class Claims:
             return
         if self._asked.get(leader.name, 0) < self._scenario.leader.ask_burst // 2:
             self._wrong(at, "askable", route, f"{what}, and it would have answered")
+
+    def _light(self, at: int, route: Route) -> None:
+        """A rack is dark to a leader from its first node that is told so until too few of its nodes are."""
+        key = (route.server.name, route.client.name.rpartition("/")[0])
+        told = self.record(route.server.name, route.client.name).told[-1]
+        if told[2] is Cause.RACK_DARK:
+            self._lit_at[key] = None
+        if self._lit_at.get(key, 0) is not None:
+            return
+        dark = watched = 0
+        for other in route.server.routes_in:
+            if other.client.name.startswith(key[1] + "/"):
+                newest = self.record(key[0], other.client.name).told[-1:]
+                dark += newest != [] and newest[0][2] is Cause.RACK_DARK
+                watched += newest != [] and newest[0][1] in (_ALIVE, _SUSPECT)
+        if dark < self._scenario.leader.dark_share * (dark + watched):
+            self._lit_at[key] = at
+            self._granted[key[0]] = self._granted.get(key[0], 0) + ANEW_GRANT * dark
+
+    def _anew(self, at: int, route: Route, record: Record, cause: Cause | None) -> None:
+        """Nobody is called dead of what was found while his whole rack was silent."""
+        lit_at = self._lit_at.get((route.server.name, route.client.name.rpartition("/")[0]))
+        if lit_at is None or not self._scenario.leader.doubt:
+            return
+        before = [why for when, _, why in record.told if when <= lit_at]
+        if before[-1:] != [Cause.RACK_DARK] or any(word == _ALIVE for when, word, _ in record.told if when > lit_at):
+            return
+        if at - lit_at < self._scenario.leader.gate_hold_ns:
+            self._wrong(
+                at, "anew", route, f"DEAD({_word(cause)}) {(at - lit_at) / SECOND:.3f} s after its rack is back"
+            )
+        asked = sum(when >= lit_at for when in record.asked_at)
+        if asked < ANEW_ASKS:
+            self._wrong(at, "anew", route, f"DEAD({_word(cause)}), asked {asked} times since its rack is back")
 
     def _frozen(self, at: int, route: Route, cause: Cause | None) -> None:
         agent, leader = route.client, route.server

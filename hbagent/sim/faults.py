@@ -256,6 +256,23 @@ def rack_dark(plan: Plan) -> None:
         plan.world.push(at + length // 2, plan.world.crash, agents[0])
 
 
+def rack_back(plan: Plan) -> None:
+    """A dark rack comes back bit by bit: most of its machines together, others seconds later, a few never."""
+    agents = [host for host in _rack(plan) if host in plan.free]
+    length = plan.length((5, 8))
+    at = plan.instant(length + 8 * SECOND)
+    for host in agents:
+        begin, back = at + plan.rng.randrange(20 * MILLISECOND), at + length
+        chance = plan.rng.random()
+        if chance < 0.1:
+            plan.free.remove(host)
+            plan.world.push(begin, plan.world.vanish, host)
+            plan.world.push(begin, plan.world.crash, host)
+            continue
+        back += plan.rng.randrange(300 * MILLISECOND) if chance < 0.7 else plan.rng.randrange(8 * SECOND)
+        _vanish(plan, host, begin, back)
+
+
 def power_strip(plan: Plan) -> None:
     """Up to half of a rack's machines lose their power at one instant."""
     agents = [host for host in _rack(plan) if host in plan.free]
@@ -463,6 +480,7 @@ CATALOG: dict[str, Callable[[Plan], None]] = {
     "link-cut-in": link_cut_in,
     "link-cut-out": link_cut_out,
     "rack-dark": rack_dark,
+    "rack-back": rack_back,
     "power-strip": power_strip,
     "neighbour-liar": neighbour_liar,
     "app-stuck": app_stuck,

@@ -579,7 +579,7 @@ class World:
         elif isinstance(message, TransitionsAck):
             self.checker.acknowledged(at, effect.peer, message)
         elif host.role == "leader":
-            self.checker.claims.asked(at, host, message)
+            self.checker.claims.asked(at, host, effect.peer, message)
         for frame in frames:
             data = codec.encode(frame)
             self.trace.add(at, "send", host.name, effect.peer, data.hex())

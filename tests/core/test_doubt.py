@@ -54,6 +54,16 @@ def test_a_proved_end_outweighs_everything() -> None:
     assert doubt.cause(FRESH) is Cause.PROCESS_EXIT
 
 
+def test_what_was_found_before_counts_no_more_when_a_node_is_asked_anew() -> None:
+    doubt = Doubt(1_000, 0)
+    doubt.step(1_000, "asked")
+    doubt.closed, doubt.unanswered, doubt.confirmed, doubt.tcp_open, doubt.refused_tcp = True, 9, 2, False, True
+    doubt.ask_anew(5_000)
+    assert (doubt.started_at, doubt.unanswered, doubt.confirmed, doubt.pings) == (5_000, 0, 0, 0)
+    assert (doubt.tcp_open, doubt.refused_tcp, doubt.closed) == (True, False, True)
+    assert [step.text for step in doubt.story()][:1] == ["asked"], "the story goes on"
+
+
 def test_any_sign_of_the_host_ends_the_count_of_unanswered_questions() -> None:
     doubt = Doubt(1_000, 0)
     doubt.unanswered = 5

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hbagent.core.config import DetectorConfig
-from hbagent.core.effects import Ask, Send
+from hbagent.core.effects import Ask, Send, Witness
 from hbagent.core.messages import (
     STEPS_MAX,
     Account,
@@ -571,6 +571,48 @@ def test_who_stays_silent_after_the_rack_has_come_back_is_judged_alone() -> None
     assert rack.core.roster.dark_ns(RACK, rack.now) is None
     assert rack.told("node1")[-2:] == [("SUSPECT", "silence"), ("DEAD", "host-gone")]
     assert all(rack.told(name)[-1] == ("ALIVE", None) for name in FIVE[1:])
+
+
+def test_who_stays_silent_after_the_rack_has_come_back_is_asked_anew_before_he_is_judged() -> None:
+    # So many that what was asked while all were silent has spent the budget.
+    names = tuple(f"node{number}" for number in range(1, 41))
+    rack = settled(*names)
+    for name in names:
+        rack.become(name, Condition.GONE)
+    rack.run(60.0)
+    back_at = rack.now / SECOND
+    for name in names[12:]:
+        rack.become(name, Condition.WELL)
+    rack.run(4.0)
+    for name in names[6:12]:
+        # Its host is there again, and its agent is still finding its way.
+        rack.become(name, Condition.CUT)
+    rack.run(4.0)
+    for name in names[:12]:
+        suspected_at = next(
+            at for at, node, _, to, _ in rack.verdicts if (node, to) == (name, "SUSPECT") and at > back_at
+        )
+        asked = [
+            effect
+            for at, effect in rack.effects
+            if back_at < at / SECOND <= suspected_at
+            and isinstance(effect, (Ask, Witness))
+            and effect.peer == f"{RACK}/{name}"
+        ]
+        assert (suspected_at >= back_at + 5, len(asked) >= 3) == (True, True)
+    assert {rack.told(name)[-1] for name in names[6:12]} == {("SUSPECT", "link-cut")}, "its neighbours reach it"
+    assert {rack.told(name)[-1] for name in names[:6]} == {("DEAD", "host-gone")}
+
+
+def test_a_pong_counts_although_nobody_could_watch_how_its_ping_was_delivered() -> None:
+    rack = settled()
+    rack.become("node1", Condition.GONE)
+    while not rack.told("node1"):
+        rack.run(0.05)
+    number = next(effect.number for _, effect in reversed(rack.effects) if isinstance(effect, Witness))
+    rack.tell("", Answered(peer=NODE, number=number, path=Path.KERNEL, outcome=Outcome.UNSENT))
+    rack.tell(NODE, Pong(number=number, incarnation=rack.nodes["node1"].incarnation, sequence=5))
+    assert rack.told("node1")[-1] == ("ALIVE", None)
 
 
 def test_ended_agents_are_told_however_many_they_are() -> None:

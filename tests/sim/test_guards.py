@@ -7,6 +7,7 @@ protects. The run that turned red is green again with the guard in its place.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -38,18 +39,21 @@ SEEDS = 40
 Off = Callable[[pytest.MonkeyPatch], None]
 
 
-def red(row: str, seed: int, fault: str, *, drains: bool = True, doubt: bool = True) -> list[str]:
+def red(
+    row: str, seed: int, fault: str, *, drains: bool = True, doubt: bool = True, hosts: int = 16, racks: int = 2
+) -> list[str]:
     """The lines of one of the checker's rows after a run."""
-    world = World(Scenario(seed=seed, faults=(fault,), leader=LeaderConfig(name="", racks={}, doubt=doubt)))
+    leader = LeaderConfig(name="", racks={}, doubt=doubt)
+    world = World(Scenario(hosts=hosts, racks=racks, seed=seed, faults=(fault,), leader=leader))
     world.drains = drains
     play(world)
     return [line for line in world.checker.violations if line.startswith(f"{row}:")]
 
 
-def first_red(row: str, fault: str, *, says: str = "", drains: bool = True, doubt: bool = True) -> int | None:
+def first_red(row: str, fault: str, *, says: str = "", **settings: Any) -> int | None:
     """The first seed for which `row` turns red with a line that holds `says`; None when it stays green."""
     for seed in range(SEEDS):
-        if any(says in line for line in red(row, seed, fault, drains=drains, doubt=doubt)):
+        if any(says in line for line in red(row, seed, fault, **settings)):
             return seed
     return None
 
@@ -157,6 +161,10 @@ def no_brake(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Gate, "brake", lambda self, dying, now, hold_ns: 0)
 
 
+def nobody_is_asked_anew(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Inquiry, "ask_anew", lambda self, member, doubt, now: None)
+
+
 def no_questions(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Inquiry, "_round", lambda self, member, doubt, now: None)
 
@@ -185,8 +193,7 @@ def no_hurry(patch: pytest.MonkeyPatch) -> None:
         (no_neighbours, "link-cut-in", "cause"),
         (no_acknowledgements, "freeze", "frozen"),
         (silence_proves_without_proof, "host-gone", "cause"),
-        (no_gate, "rack-dark", "dark"),
-        (no_brake, "power-strip", "mass"),
+        (no_gate, "rack-back", "dark"),
         (no_questions, "delay", "askable"),
         (no_hurry, "agent-crash", "prompt"),
     ],
@@ -197,6 +204,25 @@ def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monke
     assert seed is not None
     monkeypatch.undo()
     assert not red(row, seed, fault)
+
+
+@pytest.mark.parametrize(
+    ("off", "fault", "row"),
+    [
+        # Half of eight nodes, and one that was dead before, look like a rack that is dark.
+        (no_brake, "power-strip", "mass"),
+        # What is asked of eight nodes spends no budget.
+        (nobody_is_asked_anew, "rack-back", "anew"),
+    ],
+)
+def test_without_the_guard_a_row_turns_red_in_larger_racks(
+    off: Off, fault: str, row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off(monkeypatch)
+    seed = first_red(row, fault, hosts=32, racks=1)
+    assert seed is not None
+    monkeypatch.undo()
+    assert not red(row, seed, fault, hosts=32, racks=1)
 
 
 def test_where_nobody_is_asked_a_stalled_leader_must_listen_before_it_judges(monkeypatch: pytest.MonkeyPatch) -> None:
