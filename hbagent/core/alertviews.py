@@ -72,18 +72,25 @@ def incident_view(root: RootCore, incident: Incident, now: int) -> IncidentView:
 
 def silence_views(root: RootCore, now: int) -> list[SilenceView]:
     """Silences and maintenances, also those that have ended not long ago; the newest first."""
-    return [silence_view(root, silence, now) for silence in reversed(root.alerts.silences.all())]
+    wall, covers = root.wall.at(now), _covers(root, now)
+    silences = root.alerts.silences
+    return [silences.view(one, wall, covers.get(one.silence_id, 0)) for one in reversed(silences.all())]
 
 
 def silence_view(root: RootCore, silence: Silence, now: int) -> SilenceView:
     """One silence, and how much of what burns it covers."""
-    alerts = root.alerts
-    covers = sum(
-        any(one.silence_id == silence.silence_id for one in all_covering(alerts, trouble, root.wall.at(now)))
-        for trouble in alerts.troubles.values()
-        if not trouble.over
-    )
-    return alerts.silences.view(silence, root.wall.at(now), covers)
+    covers = _covers(root, now).get(silence.silence_id, 0)
+    return root.alerts.silences.view(silence, root.wall.at(now), covers)
+
+
+def _covers(root: RootCore, now: int) -> dict[str, int]:
+    """How many troubles that burn each silence covers, gone through once for all of them."""
+    wall = root.wall.at(now)
+    covers: dict[str, int] = {}
+    for trouble in root.alerts.troubles.values():
+        for one in () if trouble.over else all_covering(root.alerts, trouble, wall):
+            covers[one.silence_id] = covers.get(one.silence_id, 0) + 1
+    return covers
 
 
 def all_covering(alerts: Alerts, trouble: Trouble, now_wall: int) -> tuple[Silence, ...]:

@@ -13,7 +13,7 @@ from hbagent.core.states import Axis
 from hbagent.core.units import DAY, MINUTE, SECOND
 
 NODE = "d/r1/n1"
-CONFIG = FlapConfig()
+CONFIG = FlapConfig(start=3.0, stop=1.0, half_life_ns=5 * MINUTE)
 
 
 def begin(flapping: Flapping, subject: str = NODE, axis: Axis = Axis.LIVENESS, now: int = 0) -> None:
