@@ -52,8 +52,8 @@ def index_page(board: Board, position: str, age_s: float) -> bytes:
         f'<span id="name">{escape(board.root.name)}</span></h1>\n<p id="text">{escape(headline.text)}</p>\n'
         f"{_age_html(board.root.at, age_s)}"
         f'<ul id="warnings" class="bad">{warnings}</ul></header>\n<main>\n',
-        _section("Incidents", table_html("incidents", INCIDENTS, _table(board, "incidents"))),
-        _section("Nodes with trouble", table_html("problems", PROBLEMS, _table(board, "problems"))),
+        _section("Incidents", _box(table_html("incidents", INCIDENTS, _table(board, "incidents")))),
+        _section("Nodes with trouble", _box(table_html("problems", PROBLEMS, _table(board, "problems")))),
         '<section id="racks"><h2>Racks</h2>\n',
         _legend(board.shown_counts()),
         '<div class="racks">\n',
@@ -93,6 +93,11 @@ def _table(board: Board, name: str) -> Table:
 
 def _section(title: str, inside: str) -> str:
     return f"<section><h2>{title}</h2>\n{inside}</section>\n"
+
+
+def _box(inside: str) -> str:
+    """Scrolled by itself; the keyboard reaches it too."""
+    return f'<div class="box" tabindex="0">{inside}</div>\n'
 
 
 def _legend(counts: dict[str, int]) -> str:
