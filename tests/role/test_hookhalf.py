@@ -349,6 +349,19 @@ def test_without_its_root_a_runner_ends_with_all_hooks(tended: Tended, how: str)
     assert time.monotonic() - begun < END_SECONDS + SLACK_SECONDS
 
 
+def test_a_hook_does_not_outlive_root_and_runner_that_die_together(tended: Tended) -> None:
+    tag = new_tag()
+    tended.order(f"export X={tag}; trap '' TERM; exec sleep 300", 300 * SECOND)
+    assert until(lambda: tagged(tag))
+    pid = int(tended.do("nothing")["pid"])
+    # So that it cannot see the end of its link.
+    os.kill(pid, signal.SIGSTOP)
+    tended.process.send_signal(signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    tended.process.kill()
+    assert gone(tag)
+
+
 def test_a_runner_that_was_stopped_does_not_outlive_its_root(tended: Tended) -> None:
     family = below(tended.process.pid)
     os.kill(int(tended.do("nothing")["pid"]), signal.SIGSTOP)
