@@ -71,14 +71,14 @@ def alert_of(trouble: Trouble, event: Event | None = None) -> AlertText:
         "rack": trouble.rack,
         "cause": trouble.cause.value if trouble.cause is not None else "",
         "drill": "true" if trouble.drill else "",
-        _SUBJECTS[trouble.axis]: trouble.subject,
+        **_subject(trouble.subject, trouble.axis),
     }
     return AlertText(_sound(labels), _annotations(trouble, event))
 
 
 def flapping(subject: str, axis: Axis, rack: str, event_id: str) -> AlertText:
     """The alert that `subject` changes too often to tell of each change."""
-    labels = {"alertname": _FLAPPING[axis], "severity": "warning", "rack": rack, _SUBJECTS[axis]: subject}
+    labels = {"alertname": _FLAPPING[axis], "severity": "warning", "rack": rack, **_subject(subject, axis)}
     if axis in (Axis.LIVENESS, Axis.HEALTH):
         labels["axis"] = axis.value
     annotations = {
@@ -100,14 +100,10 @@ def watchdog(life: int) -> AlertText:
     return AlertText(_sound({"alertname": WATCHDOG, "severity": "none"}), annotations)
 
 
-#: The label that names the subject of a trouble.
-_SUBJECTS = {
-    Axis.LIVENESS: "host",
-    Axis.HEALTH: "host",
-    Axis.RACK: "rack",
-    Axis.LEADER: "leader",
-    Axis.ROOT: "root",
-}
+def _subject(subject: str, axis: Axis) -> dict[str, str]:
+    """The label that names whom it is about. There is one root."""
+    names = {Axis.LIVENESS: "host", Axis.HEALTH: "host", Axis.RACK: "rack", Axis.LEADER: "leader"}
+    return {names[axis]: subject} if axis in names else {}
 
 
 def _name_of(kind: Kind, health: Health | None) -> str:

@@ -11,7 +11,7 @@ from hbagent.core.labels import alert_of, line, watchdog
 from hbagent.core.messages import Evidence
 from hbagent.core.records import Event, Trouble
 from hbagent.core.states import Axis, Cause, Health, Kind
-from tests.build import LEADER, NODE, RACK, ROOT, WALL_NS
+from tests.build import LEADER, NODE, RACK, WALL_NS
 
 
 def trouble(kind: Kind = Kind.NODE_DEAD, axis: Axis = Axis.LIVENESS, subject: str = NODE, **fields: object) -> Trouble:
@@ -69,13 +69,17 @@ def test_labels_are_the_same_whether_the_event_is_at_hand_or_not() -> None:
         (trouble(Kind.HEALTH_CHANGED, Axis.HEALTH, health=Health.WARNING), "HbagentHealthWarning", "warning", "host"),
         (trouble(Kind.RACK_DARK, Axis.RACK, RACK), "HbagentRackDown", "critical", "rack"),
         (trouble(Kind.LEADER_LOST, Axis.LEADER, LEADER), "HbagentLeaderLost", "critical", "leader"),
-        (trouble(Kind.ROOT_ISOLATED, Axis.ROOT, ROOT, rack=""), "HbagentRootIsolated", "critical", "root"),
     ],
 )
 def test_each_trouble_has_its_name_severity_and_subject(told: Trouble, name: str, severity: str, subject: str) -> None:
     found = alert_of(told).labels
     assert (found["alertname"], found["severity"], found[subject]) == (name, severity, told.subject)
     assert "" not in found.values(), "an empty label is no label"
+
+
+def test_the_root_has_no_name_among_the_labels_for_there_is_one() -> None:
+    found = alert_of(trouble(Kind.ROOT_ISOLATED, Axis.ROOT, "root", rack="", cause=Cause.ROOT_ISOLATED)).labels
+    assert found == {"alertname": "HbagentRootIsolated", "cause": "root-isolated", "severity": "critical"}
 
 
 def test_every_kind_and_health_gives_labels_that_alertmanager_takes() -> None:
