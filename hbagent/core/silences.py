@@ -12,11 +12,12 @@ is told too much; no clock makes one last longer than it was asked for, by more 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 
 import msgspec
 
-from .matcher import check, fits_matter, fits_place
+from .matcher import Place, check, fits_matter
 from .messages import Order
 from .records import Matcher, Silence
 from .units import DAY, HOUR, MINUTE, show_duration
@@ -33,6 +34,9 @@ SILENCE_MAX_NS = 366 * DAY
 REASON_MAX = 500
 #: Nodes and racks of which is remembered what fits them; beyond, all are looked up anew.
 PLACES_MAX = 25_000
+
+#: Silences that have ended and are still compared, before all are compared anew.
+ENDED_KEPT = 100
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _EVERY = re.compile(r"(daily|[a-z]{3}(?:,[a-z]{3}){0,6}) ([0-9]{2}):([0-9]{2})")
@@ -78,10 +82,11 @@ class Every:
 class _Entry:
     """One silence that has not ended, and its window."""
 
-    __slots__ = ("_every", "_length_ns", "_opened", "closes", "silence")
+    __slots__ = ("_every", "_length_ns", "_opened", "closes", "place", "silence")
 
     def __init__(self, silence: Silence) -> None:
         self.silence = silence
+        self.place = Place(silence.matcher)
         self._every = Every(silence.every) if silence.every else None
         self._length_ns = silence.length_ns if silence.every else silence.ends_wall_ns - silence.begins_wall_ns
         #: When the newest window that was opened or passed should have begun, and when it closes.
@@ -117,7 +122,7 @@ class Silences:
     """All silences. `now_wall` is what the root's wall clock says at this moment, Unix ns, and never when something
     happened: every method takes it in, and what is less than before is a step of the clock."""
 
-    __slots__ = ("_changes_at", "_closed", "_ended", "_number", "_open", "_places", "_wall")
+    __slots__ = ("_changes_at", "_closed", "_ended", "_made", "_number", "_open", "_places", "_racks", "_wall")
 
     def __init__(self, restored: tuple[Silence, ...] = ()) -> None:
         self._open: dict[str, _Entry] = {}
@@ -137,8 +142,11 @@ class Silences:
         self._wall = 0
         #: Nothing opens or closes before this unless the clock steps back; None: nothing ever does.
         self._changes_at: int | None = 0
-        #: By node and rack: the silences that fit both.
-        self._places: dict[tuple[str, str], tuple[_Entry, ...]] = {}
+        #: Those that have not ended and some that have, in the order in which they were made; and by node and rack
+        #: how many of them were compared, and those of them that fit. So a new silence is compared once with each.
+        self._made: list[_Entry] = list(self._open.values())
+        self._places: dict[tuple[str, str], tuple[int, tuple[_Entry, ...]]] = {}
+        self._racks: dict[str, tuple[int, tuple[_Entry, ...]]] = {}
 
     # ---- orders ----
 
@@ -187,7 +195,8 @@ class Silences:
             raise ValueError(f"{order.every!r} does not come before it ends at {rfc3339(ends)}")
         self._number += 1
         self._open[silence.silence_id] = entry
-        self._changed()
+        self._made.append(entry)
+        self._look_anew()
         return silence
 
     def end(self, silence_id: str, by: str, now_wall: int) -> Silence:
@@ -201,8 +210,8 @@ class Silences:
         silence = msgspec.structs.replace(entry.silence, ended_by=by, ends_wall_ns=now_wall)
         if entry.closes > now_wall:
             self._closed[silence_id] = None
-        self._retire(silence)
-        self._changed()
+        self._retire(entry, silence)
+        self._look_anew()
         return silence
 
     # ---- questions ----
@@ -279,12 +288,32 @@ class Silences:
     # ---- inside ----
 
     def _fitting(self, node: str, rack: str) -> tuple[_Entry, ...]:
-        entries = self._places.get((node, rack))
-        if entries is None:
-            if len(self._places) >= PLACES_MAX:
-                self._places.clear()
-            entries = tuple(each for each in self._open.values() if fits_place(each.silence.matcher, node, rack))
-            self._places[node, rack] = entries
+        compared, entries = self._places.get((node, rack), (0, ()))
+        if compared == len(self._made):
+            return entries
+        fitting = []
+        for entry in self._fitting_rack(rack, compared):
+            for hint in entry.place.hints:
+                if hint in node:
+                    if entry.place.fits_node(node):
+                        fitting.append(entry)
+                    break
+        entries += tuple(fitting)
+        if len(self._places) >= PLACES_MAX:
+            self._places.clear()
+        self._places[node, rack] = len(self._made), entries
+        return entries
+
+    def _fitting_rack(self, rack: str, since: int) -> Iterable[_Entry]:
+        """Of those made after the first `since`, the ones that may fit a node of a rack; most are about another one."""
+        if since:
+            return [entry for entry in self._made[since:] if entry.place.fits_rack(rack)]
+        compared, entries = self._racks.get(rack, (0, ()))
+        if compared < len(self._made):
+            entries += tuple(entry for entry in self._made[compared:] if entry.place.fits_rack(rack))
+            if len(self._racks) >= PLACES_MAX:
+                self._racks.clear()
+            self._racks[rack] = len(self._made), entries
         return entries
 
     def _look(self, now_wall: int) -> None:
@@ -301,11 +330,9 @@ class Silences:
             if was_open:
                 self._closed[silence_id] = None
             if entry.opens(now_wall) is None:
-                over.append(entry.silence)
-        for silence in over:
-            self._retire(silence)
-        if over:
-            self._places.clear()
+                over.append(entry)
+        for entry in over:
+            self._retire(entry, entry.silence)
         changes = [
             at
             for entry in self._open.values()
@@ -314,15 +341,19 @@ class Silences:
         ]
         self._changes_at = min(changes, default=None)
 
-    def _retire(self, silence: Silence) -> None:
+    def _retire(self, entry: _Entry, silence: Silence) -> None:
+        entry.closes = _NEVER
         del self._open[silence.silence_id]
         self._ended[silence.silence_id] = silence
         while len(self._ended) > ENDED_MAX:
             self._ended.pop(next(iter(self._ended)))
+        if len(self._made) > 2 * len(self._open) + ENDED_KEPT:
+            self._made = list(self._open.values())
+            self._places.clear()
+            self._racks.clear()
 
-    def _changed(self) -> None:
-        """Orders have changed what there is: look at all of it anew, and at once."""
-        self._places.clear()
+    def _look_anew(self) -> None:
+        """Orders have changed what there is."""
         self._changes_at = 0
         self._look(self._wall)
 

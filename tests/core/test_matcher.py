@@ -9,10 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbagent.core.matcher import GLOB_LENGTH_MAX, GLOBS_MAX, Glob, check, fits
+from hbagent.core.matcher import GLOB_LENGTH_MAX, GLOBS_MAX, Glob, Place, check, fits_matter
 from hbagent.core.records import Matcher
 
 NODE = "dc1/r12/web3"
+
+
+def fits(matcher: Matcher, node: str, rack: str, cause: str, kind: str) -> bool:
+    place = Place(matcher)
+    return place.fits_node(node) and place.fits_rack(rack) and fits_matter(matcher, cause, kind)
 
 
 def fits_node(*globs: str, node: str = NODE) -> bool:
@@ -111,3 +116,10 @@ def test_a_glob_made_of_stars_costs_no_more_than_its_length_times_that_of_the_te
     for _ in range(100):
         assert not pattern.fits("a" * 190)
     assert time.process_time() - spent < 0.5
+
+
+@given(st.lists(st.text("ab*?", max_size=8).filter(bool), max_size=3), st.text("ab", max_size=10))
+def test_whoever_fits_has_a_hint_in_its_name(patterns: list[str], name: str) -> None:
+    place = Place(Matcher(node=tuple(patterns)))
+    if place.fits_node(name):
+        assert any(hint in name for hint in place.hints)

@@ -405,6 +405,18 @@ def test_a_hundred_silences_cost_two_thousand_nodes_little_and_once() -> None:
     assert spent[1] < 0.05
 
 
+def test_a_new_silence_is_compared_once_and_those_that_ended_are_not_kept_for_ever() -> None:
+    silences = Silences()
+    for number in range(1, 300):
+        assert covering(silences, NOON) == ""
+        silences.add(order(), "ops", NOON)
+        assert covering(silences, NOON) == f"s{number}"
+        assert covering(silences, NOON, node="dc1/r13/n", rack="dc1/r13") == ""
+        silences.end(f"s{number}", "ops", NOON)
+        assert len(silences._made) <= module.ENDED_KEPT + 2
+        assert all(len(entries) <= module.ENDED_KEPT + 2 for _, entries in silences._places.values())
+
+
 def test_the_memory_of_who_fits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PLACES_MAX", 5)
     silences = Silences()
