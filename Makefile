@@ -82,8 +82,8 @@ deps: TMPDIR = /tmp
 deps:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-		default-jdk-headless gcc iproute2 libc6-dev monitoring-plugins-basic nftables postgresql \
-		procps python3-venv systemd tmux
+		chromium default-jdk-headless fonts-dejavu-core gcc iproute2 libc6-dev monitoring-plugins-basic nftables \
+		postgresql procps python3-venv systemd tmux
 
 pins: $(VENV)/installed
 	$(BIN)/python tools/pin.py
