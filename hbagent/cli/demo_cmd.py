@@ -51,7 +51,14 @@ def _count(most: int) -> Any:
 def run(args: argparse.Namespace) -> int:
     """Run it until Ctrl-C, or for as long as asked; 0, or 69 when it could not be started."""
     directory = args.dir if args.dir is not None else Path(tempfile.mkdtemp(prefix="hbagent-demo-"))
-    plan = Plan(racks=args.racks, nodes=args.nodes, leaders=args.leaders, shop=True, agent_lines=("drills = true",))
+    plan = Plan(
+        racks=args.racks,
+        nodes=args.nodes,
+        leaders=args.leaders,
+        shop=True,
+        page=True,
+        agent_lines=("drills = true",),
+    )
     datacenter = Datacenter(directory, plan)
     try:
         datacenter.write()
@@ -102,6 +109,7 @@ class _Show:
         return [
             f"{len(self._datacenter.names)} processes in {directory}: a root, {plan.racks} racks of {plan.nodes} nodes "
             f"with {plan.leaders} leader(s) each",
+            f"the status page: {self._datacenter.page}",
             "from another shell:",
             f"  kill -9 $(cat {run}/rack1-node1.pid)     kill an agent",
             f"  kill -USR1 $(cat {run}/{SHOP}.pid)     have an application of that node deadlock",

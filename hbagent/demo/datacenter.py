@@ -53,6 +53,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     prober_lines: tuple[str, ...] = ("defaults = false",)
     #: An application under the first agent, `demo.victim`, that deadlocks when it is told to.
     shop: bool = False
+    #: A status page, at `Datacenter.page`.
+    page: bool = False
     #: Tables added at the end of each file of that role.
     agent_tables: str = ""
     leader_tables: str = ""
@@ -66,7 +68,7 @@ class Datacenter:
         self.directory = directory.resolve()
         self.plan = plan
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = free_ports(2 + 2 * plan.racks * plan.leaders + plan.racks * plan.nodes)
+        *self._ports, self._page_port = free_ports(3 + 2 * plan.racks * plan.leaders + plan.racks * plan.nodes)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
 
@@ -103,6 +105,11 @@ class Datacenter:
     def notify_socket(self, name: str) -> Path:
         """Where applications report to the prober of an agent."""
         return self.directory / "run" / f"{name}.notify"
+
+    @property
+    def page(self) -> str:
+        """Where the root's status page is, when the plan has one."""
+        return f"http://127.0.0.1:{self._page_port}/"
 
     @property
     def hooks_file(self) -> Path:
@@ -202,6 +209,8 @@ class Datacenter:
             # Three summaries: who watches a demo does not wait for five.
             text.append('lease = "3s"')
         text += ["[security]", 'key = "../keys/demo.root.key"', 'allow = "root-allow.toml"']
+        if self.plan.page:
+            text += ["[web]", f'listen = "127.0.0.1:{self._page_port}"']
         for rack in self.racks:
             names = ", ".join(f'"demo/{leader}"' for leader in self.leaders_of(rack))
             text += ["[[rack]]", f'name = "demo/{rack}"', f"leaders = [{names}]"]

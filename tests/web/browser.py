@@ -123,6 +123,7 @@ class Page:
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser
         self._session = session
+        self._forgiven: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network", "Audits"):
             self.call(f"{domain}.enable")
         self.size(1200, 900)
@@ -176,6 +177,10 @@ class Page:
         """Everything that is to be read on it."""
         return str(self.value("document.body.innerText"))
 
+    def forgive(self, word: str) -> None:
+        """What has this word in it is no complaint."""
+        self._forgiven.append(word)
+
     @property
     def complaints(self) -> list[str]:
         """Violations of the policy, exceptions and errors so far."""
@@ -190,7 +195,7 @@ class Page:
                 found.append(json.dumps(params))
             elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
                 found.append(params["entry"]["text"])
-        return found
+        return [text for text in found if not any(word in text for word in self._forgiven)]
 
 
 def _is_policy(params: dict[str, Any]) -> bool:
