@@ -57,6 +57,7 @@ COMMANDS = (
     ("run-app", "hbagent.cli.run_app_cmd", "run a program so that the agent knows it"),
     ("notify", "hbagent.cli.notify_cmd", "tell the agent how a script is doing"),
     ("probe", "hbagent.cli.probe_cmd", "run a probe of this host once, or list them"),
+    ("import", "hbagent.cli.import_cmd", "turn another monitoring's checks into probes"),
     ("drill", "hbagent.cli.drill_cmd", "have a program get stuck, and see who is told"),
     ("doctor", "hbagent.cli.doctor_cmd", "check what this host permits and reaches"),
     ("completion", "hbagent.cli.completion_cmd", "teach a shell the words of hbagent"),
