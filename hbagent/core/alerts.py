@@ -18,9 +18,6 @@ he was told (`records.Told`). The rest follows from three rules:
 
 from __future__ import annotations
 
-import heapq
-from typing import NamedTuple
-
 import msgspec
 
 from .brake import Brake
@@ -46,46 +43,19 @@ from .notice import (
     severity,
     subject_of,
 )
-from .records import Event, HookRun, Restored, RunState, Silence, Told, Trouble
-from .settling import Settling
-from .silences import Silences
+from .objections import Key, Objection, Objections
+from .records import Event, HookRun, Restored, RunState, Told, Trouble
 from .sinks import Sinks
 from .states import RELEASED, Axis, Cause, Kind, Reason
 from .summary import summary_of, topic_of
 from .units import SECOND, show_duration
+from .waiting import Waiting, WaitingRoom
 from .wallclock import WallClock
-
-Key = tuple[str, Axis]
 
 #: Silences are looked at this often, and at each boundary of one: the wall clock may be set meanwhile.
 SILENCES_NS = SECOND
-#: Reasons for which notifications of one rack are told together when they have waited together.
-_TOGETHER = (Reason.DOUBT, Reason.HOLD, Reason.GRACE, Reason.INHIBITED)
 #: Waits that end with one summary for all that wait so.
 _FOLDS = (Reason.BRAKE, Reason.GROUPED)
-
-
-class _Waiting:
-    """A notification that is not decided yet."""
-
-    __slots__ = ("began", "doubted", "run", "until")
-
-    def __init__(self, run: HookRun, began: int) -> None:
-        self.run = run
-        #: Since when the receiver is kept waiting for this trouble.
-        self.began = began
-        self.until = began
-        #: It has waited for the others of its rack.
-        self.doubted = False
-
-
-class _Objection(NamedTuple):
-    """Why a notification is not sent now."""
-
-    reason: Reason
-    ref: str = ""
-    #: It waits until then; None: it is put aside.
-    until: int | None = None
 
 
 class Alerts:
@@ -105,24 +75,17 @@ class Alerts:
         self._chronicle = chronicle
         self._wall = wall
         self._life = life
-        self.silences = Silences(restored.silences)
         self.incidents = Incidents(ledger, restored.incidents)
         #: Troubles that are not over, and those that flap.
         self.troubles: dict[Key, Trouble] = {trouble_key(trouble): trouble for trouble in restored.troubles}
         self.incidents.restore(self.troubles.values())
+        self._room = WaitingRoom()
+        self.objections = Objections(config, restored, self.troubles, self.incidents, self._room, wall)
         self._flapping = Flapping(config.flap)
         self._brake = Brake(config.brake)
         self.sinks = Sinks(config.sinks, life)
-        self._settling = Settling()
-        #: Notifications that wait, by run id, and when each is looked at again: (until, run id), some of them stale.
-        self._held: dict[str, _Waiting] = {}
-        self._due: list[tuple[int, str]] = []
         #: Notifications that were put aside, and may be told when their reason ends.
         self._aside: dict[str, HookRun] = {}
-        #: Nodes in doubt, by rack.
-        self._suspects: dict[str, dict[str, None]] = {}
-        #: Until when the newest notification of a receiver and rack waits for the doubts about others.
-        self._doubts: dict[tuple[str, str], int] = {}
         #: How many troubles that are not over were told by each summary.
         self._by_summary: dict[str, int] = {}
         self._silences_at: int | None = now
@@ -135,9 +98,9 @@ class Alerts:
     def use(self, config: RootConfig) -> None:
         """Another config: other receivers, other limits. What they were told stays."""
         self._config = config
-        self._leaders = {rack.name: rack.leaders for rack in config.racks}
         self.receivers: dict[str, Receiver] = {hook.name: hook for hook in config.hooks}
         self.receivers.update((sink.name, sink) for sink in config.sinks)
+        self.objections.use(config)
         self._flapping.use(config.flap)
         self._brake.use(config.brake)
         self.sinks.use(config.sinks)
@@ -146,8 +109,6 @@ class Alerts:
         for trouble in self.troubles.values():
             if trouble.flapping:
                 self._flapping.resume(trouble.subject, trouble.axis, now)
-            if trouble.kind is Kind.NODE_SUSPECT and not trouble.over:
-                self._suspects.setdefault(trouble.rack, {})[trouble.subject] = None
             for name, told in trouble.told.items():
                 if told.via:
                     self._by_summary[told.via] = self._by_summary.get(told.via, 0) + 1
@@ -155,7 +116,7 @@ class Alerts:
                     self.sinks.take_over(name, trouble)
         for run in restored.runs:
             if run.state is RunState.HELD:
-                self._wait(_Waiting(run, now), _Objection(run.reason or Reason.GRACE, run.ref, now))
+                self._wait(Waiting(run, now), Objection(run.reason or Reason.GRACE, run.ref, now))
             elif run.state is RunState.SUPPRESSED:
                 self._aside[run.run_id] = run
         for state in restored.nodes:
@@ -169,7 +130,12 @@ class Alerts:
         axis = AXES.get(told_as[-1], Axis.LIVENESS)
         key = (ROOT if axis is Axis.ROOT else subject, axis)
         if key not in self.troubles:
-            told = {name: Told(sent=True) for name, to in self.receivers.items() if set(told_as).intersection(to.on)}
+            level = severity(told_as[-1], None)
+            told = {
+                name: Told(sent=True, level=level)
+                for name, to in self.receivers.items()
+                if set(told_as).intersection(to.on)
+            }
             self.troubles[key] = Trouble(
                 subject=key[0], axis=axis, rack=rack, incident="", kind=told_as[-1], cause=cause, told=told
             )
@@ -186,7 +152,7 @@ class Alerts:
         elif phase is Phase.BURNS and trouble is not None and not event.late:
             trouble = self._keep(msgspec.structs.replace(trouble, cause=event.cause))
         if event.kind is Kind.NODE_UNKNOWN:
-            self._trust(event.rack, key)
+            self.objections.trust(event.rack, event.node)
         told = trouble.told if trouble is not None else {}
         asked = {
             name: asks(receiver, event, name in told and told[name].sent, trouble is not None)
@@ -258,7 +224,7 @@ class Alerts:
             told=before.told if before is not None else {},
         )
         if event.kind is Kind.NODE_SUSPECT:
-            self._suspects.setdefault(event.rack, {})[key[0]] = None
+            self.objections.suspect(event.rack, event.node)
         else:
             self._trust(event.rack, key)
             if not trouble.incident:
@@ -295,16 +261,16 @@ class Alerts:
         trouble = self.troubles[run.subject, run.axis or Axis.LIVENESS]
         told = trouble.told.get(run.hook, Told())
         began, doubted = now, False
-        older = self._held.pop(told.run_id, None)
+        older = self._room.take(told.run_id)
         if older is not None:
             began, doubted = older.began, older.doubted
             self._withhold(older.run, Reason.SUPERSEDED, event.event_id)
         self._aside.pop(told.run_id, None)
-        waiting = _Waiting(run, began)
+        waiting = Waiting(run, began)
         waiting.doubted = doubted
         self._decide(waiting, now, event)
 
-    def _decide(self, waiting: _Waiting, now: int, event: Event | None = None) -> None:
+    def _decide(self, waiting: Waiting, now: int, event: Event | None = None) -> None:
         run = waiting.run
         trouble = self.troubles.get((run.subject, run.axis or Axis.LIVENESS))
         receiver = self.receivers.get(run.hook)
@@ -316,7 +282,7 @@ class Alerts:
         if trouble is None or trouble.over:
             self._withhold(run, Reason.RECOVERED)
             return
-        objection = self._verdict(waiting, receiver, trouble, now) or self._braked(run, receiver, now)
+        objection = self.objections.to_telling(waiting, receiver, trouble, now) or self._braked(run, receiver, now)
         if objection is None:
             self._send(run, trouble, event)
         elif objection.until is not None:
@@ -326,67 +292,21 @@ class Alerts:
             self._put_aside(run, objection)
             self._note(trouble, run)
 
-    def _verdict(self, waiting: _Waiting, receiver: Receiver, trouble: Trouble, now: int) -> _Objection | None:
-        """The first objection to telling `receiver` now that `trouble` burns. The order is the promise."""
-        silence = self.covering(trouble, now)
-        if silence is not None:
-            reason = Reason.MAINTENANCE if silence.maintenance else Reason.SILENCE
-            return _Objection(reason, silence.silence_id)
-        parent = self.parent(trouble)
-        if parent is not None:
-            return _Objection(Reason.INHIBITED, parent.incident or parent.subject)
-        proved = trouble.cause is Cause.PROCESS_EXIT
-        if trouble.axis is Axis.LIVENESS and not proved:
-            settling = self._settling.of(trouble.rack, now)
-            if settling is not None:
-                return _Objection(settling.reason, settling.ref, settling.until)
-        if trouble.flapping:
-            return _Objection(Reason.FLAPPING, trouble.flapping)
-        if self.incidents.is_acknowledged(trouble.incident):
-            return _Objection(Reason.ACKNOWLEDGED, trouble.incident)
-        if isinstance(receiver, SinkConfig):
-            return self._hold(waiting, receiver, now)
-        if trouble.axis is Axis.LIVENESS and not proved and not waiting.doubted:
-            until = waiting.began + self._config.doubt_wait_ns
-            if now < until and self._others_in_doubt(trouble):
-                return _Objection(Reason.DOUBT, "", until)
-            # The last one of them is in doubt alone, and belongs to those that wait already.
-            until = self._doubts.get((receiver.name, trouble.rack), 0)
-            if now < until:
-                return _Objection(Reason.DOUBT, "", until)
-        return self._hold(waiting, receiver, now)
-
-    @staticmethod
-    def _hold(waiting: _Waiting, receiver: Receiver, now: int) -> _Objection | None:
-        until = waiting.began + receiver.hold_ns
-        return _Objection(Reason.HOLD, "", until) if now < until else None
-
-    def _braked(self, run: HookRun, receiver: Receiver, now: int) -> _Objection | None:
+    def _braked(self, run: HookRun, receiver: Receiver, now: int) -> Objection | None:
         if isinstance(receiver, SinkConfig):
             return None
         limit = self._brake.admit(receiver.name, run.subject, run.rack, now)
-        return _Objection(Reason.BRAKE, "", self._fold_ends(run, Reason.BRAKE, now)) if limit else None
+        return Objection(Reason.BRAKE, "", self._summary_due(run, Reason.BRAKE, now)) if limit else None
 
-    def _fold_ends(self, run: HookRun, reason: Reason, now: int) -> int:
-        """When the summary that `run` will be part of is due: with those of its receiver that wait for one already."""
-        for waiting in self._held.values():
-            other = waiting.run
-            if other.reason is reason and other.hook == run.hook and other.end is run.end:
-                return waiting.until
-        return now + self._config.brake.window_ns
+    def _summary_due(self, run: HookRun, reason: Reason, now: int) -> int:
+        return self._room.summary_due(run, reason, now + self._config.brake.window_ns)
 
     def _inform(self, run: HookRun, now: int) -> None:
         """Tell one receiver of news, which neither burn nor end anything that he knows of: now or not at all."""
-        silence = self.silences.covering(
-            self._wall.at(now),
-            node=run.subject if run.subject != run.rack else "",
-            rack=run.rack,
-            cause=run.cause.value if run.cause is not None else "",
-            kind=run.kind.value if run.kind is not None else "",
-        )
+        objection = self.objections.to_news(run, now)
         receiver = self.receivers[run.hook]
-        if silence is not None:
-            self._withhold(run, Reason.MAINTENANCE if silence.maintenance else Reason.SILENCE, silence.silence_id)
+        if objection is not None:
+            self._withhold(run, objection.reason, objection.ref)
         elif isinstance(receiver, SinkConfig):
             # A sink has a state, and news are none.
             self._ledger.run(msgspec.structs.replace(run, state=RunState.DONE))
@@ -398,11 +318,11 @@ class Alerts:
         if braked is None:
             self._ledger.run(run)
         else:
-            self._wait(_Waiting(run, now), braked)
+            self._wait(Waiting(run, now), braked)
 
     def _send(self, run: HookRun, trouble: Trouble, event: Event | None = None) -> None:
         """Nothing objects."""
-        told = {**trouble.told, run.hook: Told(sent=True)}
+        told = {**trouble.told, run.hook: Told(sent=True, level=_level(trouble))}
         trouble = self._keep(msgspec.structs.replace(trouble, told=told))
         if not isinstance(self.receivers[run.hook], SinkConfig):
             self._ledger.run(msgspec.structs.replace(run, state=RunState.PENDING))
@@ -413,19 +333,16 @@ class Alerts:
         else:
             self.sinks.take_over(run.hook, trouble)
 
-    def _wait(self, waiting: _Waiting, objection: _Objection) -> None:
+    def _wait(self, waiting: Waiting, objection: Objection) -> None:
         assert objection.until is not None
         waiting.run = msgspec.structs.replace(
             waiting.run, state=RunState.HELD, reason=objection.reason, ref=objection.ref
         )
         waiting.until = objection.until
-        if objection.reason is Reason.DOUBT:
-            self._doubts[waiting.run.hook, waiting.run.rack] = objection.until
-        self._held[waiting.run.run_id] = waiting
-        heapq.heappush(self._due, (waiting.until, waiting.run.run_id))
+        self._room.seat(waiting)
         self._ledger.run(waiting.run)
 
-    def _put_aside(self, run: HookRun, objection: _Objection) -> None:
+    def _put_aside(self, run: HookRun, objection: Objection) -> None:
         run = self._withhold(run, objection.reason, objection.ref)
         if objection.reason in RELEASED:
             self._aside[run.run_id] = run
@@ -448,7 +365,7 @@ class Alerts:
     def _cancel(self, trouble: Trouble) -> None:
         """A trouble is over: what still waits to tell of it never will."""
         for told in trouble.told.values():
-            waiting = self._held.pop(told.run_id, None)
+            waiting = self._room.take(told.run_id)
             if waiting is not None:
                 held = waiting.run.reason is Reason.HOLD
                 self._withhold(waiting.run, Reason.HOLD if held else Reason.RECOVERED, waiting.run.ref)
@@ -459,26 +376,20 @@ class Alerts:
         receiver = self.receivers[run.hook]
         told = trouble.told[run.hook]
         if trouble.flapping:
-            self._put_aside(run, _Objection(Reason.FLAPPING, trouble.flapping))
+            self._put_aside(run, Objection(Reason.FLAPPING, trouble.flapping))
             self._note(self.troubles[trouble_key(trouble)], run)
         elif isinstance(receiver, SinkConfig):
             self.sinks.resolve(run.hook, trouble.subject, trouble.axis, self._wall.at(now))
             self._ledger.run(msgspec.structs.replace(run, state=RunState.DONE))
         elif told.via:
             last = self._by_summary.get(told.via, 0) <= 1
-            until = now if last else self._fold_ends(run, Reason.GROUPED, now)
-            self._wait(_Waiting(run, now), _Objection(Reason.GROUPED, told.via, until))
+            until = now if last else self._summary_due(run, Reason.GROUPED, now)
+            self._wait(Waiting(run, now), Objection(Reason.GROUPED, told.via, until))
             if last:
-                self._hasten(run.hook, now)
+                # Nothing is waited for any more.
+                self._room.hasten(run.hook, Reason.GROUPED, now)
         else:
             self._send_news(run, receiver, now)
-
-    def _hasten(self, receiver: str, now: int) -> None:
-        """Nothing is waited for any more: the ends that wait for their summary are told now."""
-        for waiting in self._held.values():
-            if waiting.run.hook == receiver and waiting.run.end and waiting.run.reason is Reason.GROUPED:
-                waiting.until = now
-                heapq.heappush(self._due, (now, waiting.run.run_id))
 
     def _over(self, trouble: Trouble, event: Event, now: int) -> None:
         key = trouble_key(trouble)
@@ -498,7 +409,8 @@ class Alerts:
         else:
             self._drop(key)
         if trouble.axis in (Axis.RACK, Axis.LEADER, Axis.ROOT):
-            self._parent_over(trouble, now)
+            self.objections.parent_over(trouble, now)
+            self._look_again(now)
 
     def forget(self, subject: str) -> None:
         """A node is known no longer: nothing is left to be told of it."""
@@ -513,67 +425,13 @@ class Alerts:
                 self._drop((subject, axis))
         self._flapping.forget(subject)
 
-    # ---- parents -----------------------------------------------------------------------------------------
-
-    def parent(self, trouble: Trouble) -> Trouble | None:
-        """The trouble that explains another one: of the root, of its rack, of all leaders of its rack."""
-        if trouble.axis is Axis.ROOT:
-            return None
-        isolated = self._burning((ROOT, Axis.ROOT))
-        if isolated is not None or trouble.axis in (Axis.RACK, Axis.LEADER):
-            return isolated
-        dark = self._burning((trouble.rack, Axis.RACK))
-        if dark is not None:
-            return dark
-        lost = [self._burning((leader, Axis.LEADER)) for leader in self._leaders.get(trouble.rack, ())]
-        return lost[0] if lost and all(one is not None for one in lost) else None
-
-    def _burning(self, key: Key) -> Trouble | None:
-        trouble = self.troubles.get(key)
-        return None if trouble is None or trouble.over else trouble
-
-    def _parent_over(self, parent: Trouble, now: int) -> None:
-        """What a parent explained is asked for again before anything is told of it."""
-        racks = [parent.rack] if parent.axis is Axis.RACK else list(self._leaders)
-        if parent.axis is Axis.LEADER:
-            racks = [rack for rack in racks if self._was_silent(rack, parent.subject)]
-        for rack in racks:
-            self._settling.begin(rack, Reason.INHIBITED, parent.incident, now + self._config.settle_ns)
-        self._look_again(now)
-
-    def _was_silent(self, rack: str, leader: str) -> bool:
-        """True when nobody but this leader, who is back, can speak for the rack."""
-        leaders = self._leaders[rack]
-        return leader in leaders and all(
-            other == leader or self._burning((other, Axis.LEADER)) is not None for other in leaders
-        )
+    def _trust(self, rack: str, key: Key) -> None:
+        if key[1] is Axis.LIVENESS:
+            self.objections.trust(rack, key[0])
 
     def settle(self, rack: str, now: int) -> None:
         """A leader of a rack, or this root, has just started: what it says of silence waits until it has listened."""
-        self._settling.begin(rack, Reason.GRACE, "", now + self._config.settle_ns)
-
-    def _others_in_doubt(self, trouble: Trouble) -> bool:
-        suspects = self._suspects.get(trouble.rack, {})
-        return len(suspects) > (1 if trouble.subject in suspects else 0)
-
-    def _trust(self, rack: str, key: Key) -> None:
-        """A node is in doubt no more."""
-        if key[1] is Axis.LIVENESS and rack in self._suspects:
-            self._suspects[rack].pop(key[0], None)
-            if not self._suspects[rack]:
-                del self._suspects[rack]
-
-    # ---- silences ----------------------------------------------------------------------------------------
-
-    def covering(self, trouble: Trouble, now: int) -> Silence | None:
-        """The silence or maintenance that is in force and covers a trouble."""
-        return self.silences.covering(
-            self._wall.at(now),
-            node=trouble.subject if trouble.axis in (Axis.LIVENESS, Axis.HEALTH) else "",
-            rack=trouble.rack,
-            cause=trouble.cause.value if trouble.cause is not None else "",
-            kind=trouble.kind.value,
-        )
+        self.objections.settle(rack, now)
 
     def silences_changed(self, now: int) -> None:
         """A silence was added or ended, by somebody or by the clock."""
@@ -586,9 +444,9 @@ class Alerts:
         """Look at what is due; returns what the sinks are to be posted."""
         if self._silences_at is not None and now >= self._silences_at:
             wall = self._wall.at(now)
-            if self.silences.ended(wall):
+            if self.objections.silences.ended(wall):
                 self._look_again(now)
-            change = self.silences.next_change(wall)
+            change = self.objections.silences.next_change(wall)
             self._silences_at = None if change is None else now + min(max(change - wall, 1), SILENCES_NS)
         for key in self._flapping.steady(now):
             self._steady(key, now)
@@ -597,11 +455,14 @@ class Alerts:
 
     def deadline(self) -> int:
         """When `wake` wants to be called."""
-        others = (self._silences_at, self._flapping.deadline(), self.sinks.deadline())
-        times = [self._watchdog_at, *(due for due in others if due is not None)]
-        if self._due:
-            times.append(self._due[0][0])
-        return min(times)
+        others = (
+            self._watchdog_at,
+            self._silences_at,
+            self._room.deadline(),
+            self._flapping.deadline(),
+            self.sinks.deadline(),
+        )
+        return min(due for due in others if due is not None)
 
     def watchdog(self, now: int) -> list[HookRun]:
         """Signs of life of the alarm path, when they are due. They are not written: a late one is worth nothing."""
@@ -627,14 +488,9 @@ class Alerts:
 
     def _look_at_held(self, now: int) -> None:
         """Go on with what has waited for long enough."""
-        folds: dict[tuple[str, bool], list[_Waiting]] = {}
-        alone: list[_Waiting] = []
-        while self._due and self._due[0][0] <= now:
-            until, run_id = heapq.heappop(self._due)
-            waiting = self._held.get(run_id)
-            if waiting is None or waiting.until != until:
-                continue
-            del self._held[run_id]
+        folds: dict[tuple[str, bool], list[Waiting]] = {}
+        alone: list[Waiting] = []
+        for waiting in self._room.due(now):
             if waiting.run.reason in _FOLDS:
                 folds.setdefault((waiting.run.hook, waiting.run.end), []).append(waiting)
             else:
@@ -645,24 +501,12 @@ class Alerts:
             else:
                 self._tell_together([one for one in waitings if self._may_go(one, now)], now)
         if alone:
-            self._decide_all([*alone, *self._companions(alone, now)], now)
+            beside = self._room.companions(alone, now + self._config.doubt_wait_ns)
+            self._decide_all([*alone, *beside], now)
 
-    def _companions(self, due: list[_Waiting], now: int) -> list[_Waiting]:
-        """What waits beside these for the same receiver and rack, and not much longer: perhaps they are one trouble."""
-        places = {(waiting.run.hook, waiting.run.rack): None for waiting in due}
-        soon = now + self._config.doubt_wait_ns
-        found = [
-            waiting
-            for waiting in self._held.values()
-            if waiting.run.reason in _TOGETHER
-            and waiting.until <= soon
-            and (waiting.run.hook, waiting.run.rack) in places
-        ]
-        return found if len(found) + len(due) >= self._config.brake.group_min else []
-
-    def _decide_all(self, waitings: list[_Waiting], now: int) -> None:
+    def _decide_all(self, waitings: list[Waiting], now: int) -> None:
         """Decide about these, those of one receiver and rack together."""
-        places: dict[tuple[str, str], list[_Waiting]] = {}
+        places: dict[tuple[str, str], list[Waiting]] = {}
         for waiting in waitings:
             waiting.doubted = True
             places.setdefault((waiting.run.hook, waiting.run.rack), []).append(waiting)
@@ -670,25 +514,25 @@ class Alerts:
             receiver = self.receivers.get(name)
             ready = [waiting for waiting in group if self._may_be_told(waiting, max(now, waiting.until))]
             together = len(ready) >= self._config.brake.group_min and rack and not isinstance(receiver, SinkConfig)
-            for waiting in ready if together else group:
-                self._held.pop(waiting.run.run_id, None)
+            # Who is not due, and was called along for nothing, goes on waiting.
+            called = ready if together else [waiting for waiting in group if waiting.until <= now]
+            for waiting in called:
+                self._room.take(waiting.run.run_id)
             if together:
                 self._tell_together(ready, now)
             for waiting in group:
-                if together and waiting in ready:
-                    continue
-                if waiting.until <= now:
-                    self._held.pop(waiting.run.run_id, None)
+                if waiting.until <= now and not (together and waiting in ready):
+                    self._room.take(waiting.run.run_id)
                     self._decide(waiting, now)
-                else:
-                    self._held[waiting.run.run_id] = waiting
 
-    def _may_be_told(self, waiting: _Waiting, now: int) -> bool:
-        trouble = self._burning((waiting.run.subject, waiting.run.axis or Axis.LIVENESS))
+    def _may_be_told(self, waiting: Waiting, now: int) -> bool:
+        trouble = self.objections.burning((waiting.run.subject, waiting.run.axis or Axis.LIVENESS))
         receiver = self.receivers.get(waiting.run.hook)
-        return trouble is not None and receiver is not None and self._verdict(waiting, receiver, trouble, now) is None
+        if trouble is None or receiver is None:
+            return False
+        return self.objections.to_telling(waiting, receiver, trouble, now) is None
 
-    def _may_go(self, waiting: _Waiting, now: int) -> bool:
+    def _may_go(self, waiting: Waiting, now: int) -> bool:
         """True for news, and for what burns and nothing objects to by now; otherwise that is seen to."""
         waiting.doubted = True
         run = waiting.run
@@ -699,7 +543,7 @@ class Alerts:
         self._decide(waiting, now)
         return False
 
-    def _tell_together(self, waitings: list[_Waiting], now: int) -> None:
+    def _tell_together(self, waitings: list[Waiting], now: int) -> None:
         """One summary for all of these, which have one receiver; a single one is told as it is."""
         if len(waitings) <= 1:
             for waiting in waitings:
@@ -732,7 +576,7 @@ class Alerts:
         for run, trouble in zip(runs, troubles, strict=True):
             self._withhold(run, Reason.BRAKE if run.reason is Reason.BRAKE else Reason.GROUPED, event.event_id)
             if not end and trouble is not None and _is_beginning(run):
-                told = {**trouble.told, run.hook: Told(sent=True, via=event.event_id)}
+                told = {**trouble.told, run.hook: Told(sent=True, via=event.event_id, level=_level(trouble))}
                 self._keep(msgspec.structs.replace(trouble, told=told))
                 self._by_summary[event.event_id] = self._by_summary.get(event.event_id, 0) + 1
 
@@ -745,17 +589,17 @@ class Alerts:
 
     def _look_again(self, now: int) -> None:
         """Something that objected may have ended: what still burns of what it kept back is decided anew."""
-        again: list[_Waiting] = []
+        again: list[Waiting] = []
         for run_id, run in list(self._aside.items()):
             if run.end:
                 continue
-            trouble = self._burning((run.subject, run.axis or Axis.LIVENESS))
-            if trouble is None or run.hook not in self.receivers or trouble.told.get(run.hook, Told()).sent:
+            trouble = self.objections.burning((run.subject, run.axis or Axis.LIVENESS))
+            if trouble is None or run.hook not in self.receivers or _knows(trouble, run):
                 del self._aside[run_id]
                 continue
-            waiting = _Waiting(run, now - self.receivers[run.hook].hold_ns)
+            waiting = Waiting(run, now - self.receivers[run.hook].hold_ns)
             waiting.doubted = True
-            objection = self._verdict(waiting, self.receivers[run.hook], trouble, now)
+            objection = self.objections.to_telling(waiting, self.receivers[run.hook], trouble, now)
             waits = objection is not None and objection.until is not None
             if objection is None or waits or (objection.reason, objection.ref) != (run.reason, run.ref):
                 del self._aside[run_id]
@@ -816,8 +660,18 @@ def trouble_key(trouble: Trouble) -> Key:
     return (trouble.subject, trouble.axis)
 
 
+def _level(trouble: Trouble) -> int:
+    return severity(trouble.kind, trouble.health)
+
+
 def _is_worse(now: Trouble, before: Trouble) -> bool:
-    return severity(now.kind, now.health) > severity(before.kind, before.health)
+    return _level(now) > _level(before)
+
+
+def _knows(trouble: Trouble, run: HookRun) -> bool:
+    """True when the receiver was told before it began to flap, and it is no worse than then."""
+    told = trouble.told.get(run.hook, Told())
+    return run.reason is Reason.FLAPPING and told.sent and told.level >= _level(trouble)
 
 
 def _is_beginning(run: HookRun) -> bool:

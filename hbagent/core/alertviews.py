@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .alerts import Alerts
 from .health import RANK
 from .messages import Query
 from .records import Incident, Silence, Trouble
@@ -45,9 +44,9 @@ def incident_view(root: RootCore, incident: Incident, now: int) -> IncidentView:
     """One incident."""
     alerts = root.alerts
     troubles = [alerts.troubles[key] for key in alerts.incidents.members(incident.incident_id)]
-    covering = [alerts.covering(trouble, now) for trouble in troubles]
+    covering = [alerts.objections.covering(trouble, now) for trouble in troubles]
     silenced = covering and all(one is not None for one in covering)
-    parent = alerts.parent(troubles[0]) if troubles else None
+    parent = alerts.objections.parent(troubles[0]) if troubles else None
     return IncidentView(
         incident=incident.incident_id,
         state=incident.state.value,
@@ -73,48 +72,36 @@ def incident_view(root: RootCore, incident: Incident, now: int) -> IncidentView:
 def silence_views(root: RootCore, now: int) -> list[SilenceView]:
     """Silences and maintenances, also those that have ended not long ago; the newest first."""
     wall, covers = root.wall.at(now), _covers(root, now)
-    silences = root.alerts.silences
+    silences = root.alerts.objections.silences
     return [silences.view(one, wall, covers.get(one.silence_id, 0)) for one in reversed(silences.all())]
 
 
 def silence_view(root: RootCore, silence: Silence, now: int) -> SilenceView:
     """One silence, and how much of what burns it covers."""
     covers = _covers(root, now).get(silence.silence_id, 0)
-    return root.alerts.silences.view(silence, root.wall.at(now), covers)
+    return root.alerts.objections.silences.view(silence, root.wall.at(now), covers)
 
 
 def _covers(root: RootCore, now: int) -> dict[str, int]:
     """How many troubles that burn each silence covers, gone through once for all of them."""
-    wall = root.wall.at(now)
     covers: dict[str, int] = {}
     for trouble in root.alerts.troubles.values():
-        for one in () if trouble.over else all_covering(root.alerts, trouble, wall):
+        for one in () if trouble.over else root.alerts.objections.all_covering(trouble, now):
             covers[one.silence_id] = covers.get(one.silence_id, 0) + 1
     return covers
-
-
-def all_covering(alerts: Alerts, trouble: Trouble, now_wall: int) -> tuple[Silence, ...]:
-    """Everything in force that covers a trouble."""
-    return alerts.silences.all_covering(
-        now_wall,
-        node=trouble.subject if trouble.axis in (Axis.LIVENESS, Axis.HEALTH) else "",
-        rack=trouble.rack,
-        cause=trouble.cause.value if trouble.cause is not None else "",
-        kind=trouble.kind.value,
-    )
 
 
 def node_marks(root: RootCore, node: str, rack: str, now: int) -> tuple[list[str], list[str], bool]:
     """Of one node: its open incidents, the silences and maintenances that cover it now, whether it flaps."""
     alerts = root.alerts
-    if not alerts.troubles and not alerts.silences.any():
+    if not alerts.troubles and not alerts.objections.silences.any():
         return [], [], False
     troubles = [alerts.troubles.get((node, axis)) for axis in (Axis.LIVENESS, Axis.HEALTH)]
     burning = [trouble for trouble in troubles if trouble is not None]
-    wall = root.wall.at(now)
-    covering = [one.silence_id for one in alerts.silences.all_covering(wall, node=node, rack=rack, cause="", kind="")]
+    place = alerts.objections.silences.all_covering(root.wall.at(now), node=node, rack=rack, cause="", kind="")
+    covering = [one.silence_id for one in place]
     for trouble in burning:
-        covering.extend(one.silence_id for one in all_covering(alerts, trouble, wall))
+        covering.extend(one.silence_id for one in alerts.objections.all_covering(trouble, now))
     return (
         list(dict.fromkeys(trouble.incident for trouble in burning if trouble.incident and not trouble.over)),
         list(dict.fromkeys(covering)),
@@ -126,10 +113,10 @@ def markings(root: RootCore, now: int) -> dict[str, tuple[str, bool]]:
     """Of each node that anything covers, or that flaps: "silence", "maintenance" or "", and whether it flaps."""
     alerts, wall = root.alerts, root.wall.at(now)
     marks: dict[str, tuple[str, bool]] = {}
-    if alerts.silences.any():
+    if alerts.objections.silences.any():
         for rack, records in root.rack_nodes.items():
             for record in records:
-                covering = alerts.silences.covering(wall, node=record.name, rack=rack, cause="", kind="")
+                covering = alerts.objections.silences.covering(wall, node=record.name, rack=rack, cause="", kind="")
                 if covering is not None:
                     marks[record.name] = ("maintenance" if covering.maintenance else "silence", False)
     for (subject, axis), trouble in alerts.troubles.items():
@@ -137,7 +124,7 @@ def markings(root: RootCore, now: int) -> dict[str, tuple[str, bool]]:
             continue
         covered = marks.get(subject, ("", False))[0]
         if not covered and not trouble.over:
-            silence = alerts.covering(trouble, now)
+            silence = alerts.objections.covering(trouble, now)
             covered = "" if silence is None else "maintenance" if silence.maintenance else "silence"
         flaps = bool(trouble.flapping) or marks.get(subject, ("", False))[1]
         if covered or flaps:
@@ -157,11 +144,13 @@ def unsent_view(root: RootCore, query: Query, now: int) -> dict[str, Any]:
     wall = root.wall.at(now)
     covering: list[Silence] = []
     for trouble in troubles:
-        covering.extend(all_covering(alerts, trouble, wall))
+        covering.extend(alerts.objections.all_covering(trouble, now))
     record = root.nodes.get(query.node)
     if record is not None:
-        covering.extend(alerts.silences.all_covering(wall, node=record.name, rack=record.rack, cause="", kind=""))
-    parents = [parent for trouble in troubles if (parent := alerts.parent(trouble)) is not None]
+        covering.extend(
+            alerts.objections.silences.all_covering(wall, node=record.name, rack=record.rack, cause="", kind="")
+        )
+    parents = [parent for trouble in troubles if (parent := alerts.objections.parent(trouble)) is not None]
     return {
         "schema": SCHEMA,
         "node": query.node or None,

@@ -201,14 +201,14 @@ class Desk:
 
     def _silence(self, sender: str, ordered: Ordered, now: int) -> Any:
         root = self._root
-        silence = root.alerts.silences.add(ordered.order, ordered.by, root.wall.at(now))
+        silence = root.alerts.objections.silences.add(ordered.order, ordered.by, root.wall.at(now))
         root.ledger.silence(silence)
         root.alerts.silences_changed(now)
         return {"schema": SCHEMA, "silence": silence_view(root, silence, now)}
 
     def _unsilence(self, sender: str, ordered: Ordered, now: int) -> Any:
         root = self._root
-        silence = root.alerts.silences.end(ordered.order.target, ordered.by, root.wall.at(now))
+        silence = root.alerts.objections.silences.end(ordered.order.target, ordered.by, root.wall.at(now))
         root.ledger.silence(silence)
         root.alerts.silences_changed(now)
         return {"schema": SCHEMA, "silence": silence_view(root, silence, now)}

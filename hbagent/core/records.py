@@ -162,6 +162,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     sent: bool = False
     #: The summary that told it; "" when it was told by itself.
     via: str = ""
+    #: How bad it was when it was told (`core.notice.severity`).
+    level: int = 0
     #: The newest notification of it that was kept back or waits; "" for none.
     run_id: str = ""
 

@@ -362,8 +362,8 @@ class RootMetrics:
         )
         silences = {(kind, state): 0 for kind in ("silence", "maintenance") for state in ("active", "pending")}
         wall = root.wall.at(now)
-        for silence in alerts.silences.all():
-            state = alerts.silences.view(silence, wall, 0).state
+        for silence in alerts.objections.silences.all():
+            state = alerts.objections.silences.view(silence, wall, 0).state
             if state != "ended":
                 silences["maintenance" if silence.maintenance else "silence", state] += 1
         out.gauge(

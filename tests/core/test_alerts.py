@@ -140,7 +140,7 @@ class Life:
 
     def silence(self, seconds: int, **order: Any) -> str:
         values = {"what": "silence", "reason": "switch swap", "length_ns": seconds * SECOND, **order}
-        silence = self.alerts.silences.add(Order(id=1, **values), "ada", self.wall.at(self.now))
+        silence = self.alerts.objections.silences.add(Order(id=1, **values), "ada", self.wall.at(self.now))
         self.ledger.silence(silence)
         self.alerts.silences_changed(self.now)
         self.commit()
@@ -218,7 +218,7 @@ def test_a_silence_that_is_lifted_lets_go_at_once_what_burns_and_nothing_else() 
     life.say(DEAD, "n1")
     life.say(DEAD, "n2")
     life.say(BACK, "n2")
-    life.alerts.silences.end(silence, "ada", life.wall.at(life.now))
+    life.alerts.objections.silences.end(silence, "ada", life.wall.at(life.now))
     life.alerts.silences_changed(life.now)
     life.commit()
     assert life.kinds() == ["node-dead n1"]
