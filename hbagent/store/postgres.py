@@ -243,9 +243,13 @@ class PostgresHistory(History):
 def parameters(url: str) -> dict[str, Any]:
     """What an address says, completed. Raises ValueError, which tells nothing of what is in it."""
     try:
-        return {**_DEFAULTS, **conninfo.conninfo_to_dict(url)}
+        found = conninfo.conninfo_to_dict(url)
     except psycopg.Error:
-        raise ValueError("store: this is no PostgreSQL address; want postgresql://USER@HOST:PORT/DATABASE") from None
+        found = {"port": "?"}
+    # A password with a slash in it would be half a port, and be told as one.
+    if not str(found.get("port") or "0").replace(",", "").isdecimal():
+        raise ValueError("store: this is no PostgreSQL address; want postgresql://USER@HOST:PORT/DATABASE")
+    return {**_DEFAULTS, **found}
 
 
 def name_of(values: dict[str, Any]) -> str:

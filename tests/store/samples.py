@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from hbagent.core.messages import Evidence
 from hbagent.core.records import (
@@ -186,6 +189,17 @@ def restore(path: Path) -> Restored:
     restored = history.restore()
     history.close()
     return restored
+
+
+def change(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def without_problems(restored: Restored) -> Restored:
+    return msgspec.structs.replace(restored, problems=())
 
 
 def balanced(history: History) -> bool:

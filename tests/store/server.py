@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 #: Who may connect how: one user has a password.
-_ACCESS = "local all secretive scram-sha-256\nlocal all all trust\n"
+_ACCESS = "local all secretive,careful scram-sha-256\nlocal all all trust\n"
 _numbers = itertools.count(1)
 
 
@@ -72,7 +72,7 @@ class Server:
                 assert time.monotonic() < until and self._process.poll() is None, self._log.read_text()[-2000:]
                 time.sleep(0.02)
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """Every connection is lost; what was committed is not."""
         if self._process is not None:
             self._process.send_signal(how)

@@ -21,9 +21,11 @@ from hbagent.store import sqlite as sqlite_module
 from hbagent.store.failpoint import EXIT_STATUS, POINTS
 from hbagent.store.history import EVENTS_READ_MAX, HistoryError
 from hbagent.store.sqlite import SqliteHistory
+from tests.store.crashing import WRITER, run_writer
 from tests.store.samples import (
     balanced,
     batch,
+    change,
     event,
     fill,
     mark,
@@ -33,22 +35,10 @@ from tests.store.samples import (
     sequences,
     state,
     tally,
+    without_problems,
 )
 
 ROOT = Path(__file__).parents[2]
-
-#: Commits batch 1, 2, 3... up to a number; prints each once it is promised. A few events are kept, so that some go.
-WRITER = """
-import sys
-from pathlib import Path
-from tests.store.samples import SqliteHistory, batch
-history = SqliteHistory(Path(sys.argv[1]))
-number = history.restore().newest_sequence
-while number < int(sys.argv[2]):
-    number += 1
-    history.commit(batch(number))
-    print(number, flush=True)
-"""
 
 
 @pytest.fixture
@@ -121,10 +111,6 @@ def check_after_damage(path: Path) -> Restored:
     assert run(9) in again.runs
     assert again.problems == ()
     return restored
-
-
-def without_problems(restored: Restored) -> Restored:
-    return msgspec.structs.replace(restored, problems=())
 
 
 def put(path: Path, content: bytes, log: bytes | None = None) -> None:
@@ -225,13 +211,6 @@ def test_a_file_that_is_no_store_is_set_aside(path: Path, content: bytes) -> Non
     assert len(check_after_damage(path).problems) == (1 if content else 0)
     if content:
         assert path.with_name(path.name + ".corrupt-1").read_bytes() == content
-
-
-def change(path: Path, statement: str) -> None:
-    connection = sqlite3.connect(path)
-    with connection:
-        connection.execute(statement)
-    connection.close()
 
 
 def test_another_version_is_set_aside_unread(path: Path) -> None:
@@ -360,19 +339,6 @@ def test_something_else_in_its_place_is_set_aside(path: Path, suffix: str, what:
 # ---- crashes ---------------------------------------------------------------------------------------------------
 
 
-def run_writer(path: Path, count: int, point: str = "") -> tuple[int, list[int], str]:
-    ended = subprocess.run(
-        [sys.executable, "-c", WRITER, str(path), str(count)],
-        env={**os.environ, "HBAGENT_FAILPOINT": point},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        cwd=ROOT,
-    )
-    return ended.returncode, [int(number) for number in ended.stdout.split()], ended.stderr
-
-
 def check_whole(path: Path) -> int:
     """All parts of each batch are there, or none, and the ledger balances; returns how many batches."""
     history = SqliteHistory(path)
@@ -407,23 +373,6 @@ def test_a_crash_at_any_point_loses_nothing_that_was_promised(path: Path, point:
     code, _, errors = run_writer(path, 5)
     assert (code, errors) == (0, "")
     assert check_whole(path) == 5
-
-
-POINTS_OF_A_SALVAGE = [name for name in POINTS if name.startswith(("history-salvage", "quarantine"))]
-
-
-@pytest.mark.parametrize("point", [*POINTS_OF_A_SALVAGE, "history-created"])
-def test_a_crash_while_salvaging_loses_no_sound_row(path: Path, point: str) -> None:
-    fill(path, WRITTEN)
-    change(path, "UPDATE nodes SET crc = 0 WHERE node = 'dc1/rack1/node3'")
-    damaged = path.read_bytes()
-    code, _, errors = run_writer(path, 5, point)
-    assert (code, errors) == (EXIT_STATUS, "")
-    restored = restore(path)
-    nodes = tuple(one for one in TRUE.nodes if one != state(3))
-    assert without_problems(restored) == msgspec.structs.replace(TRUE, nodes=nodes)
-    assert [entry.read_bytes() for entry in path.parent.glob("*.corrupt-?")] == [damaged]
-    assert restore(path).problems == ()
 
 
 def test_kill_9_in_the_middle_of_the_work_loses_nothing_that_was_promised(path: Path) -> None:
