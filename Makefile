@@ -83,7 +83,7 @@ deps:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
 		chromium default-jdk-headless fonts-dejavu-core gcc iproute2 libc6-dev monitoring-plugins-basic nftables \
-		postgresql procps python3-venv systemd tmux
+		postgresql procps prometheus prometheus-alertmanager python3-venv systemd tmux
 
 pins: $(VENV)/installed
 	$(BIN)/python tools/pin.py
