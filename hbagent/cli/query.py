@@ -276,7 +276,7 @@ class Asker:
         return self._exchanged(lambda id: Order(id=id, what=what, **fields))
 
     def _exchanged(self, message_of: Callable[[int], Query | Order]) -> Any:
-        if not self._met:
+        if not self._met or self._line is not None:
             self._meet()
         self._asked += 1
         self._met = False

@@ -82,7 +82,7 @@ class Questions:
 
     def _order(self, asker: bytes, message: Order | Query, by: str) -> None:
         if isinstance(message, Query):
-            self._tell("info", "operator", {"by": by, "what": message.what, "target": message.node})
+            self._tell("info", "operator", {"by": by, "did": message.what, "to": message.node})
         self._feed(asker.decode("latin-1"), Ordered(message, by) if isinstance(message, Order) else message)
 
     def answer(self, answer: Answer) -> None:

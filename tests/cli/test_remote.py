@@ -153,6 +153,15 @@ def test_a_key_that_is_revoked_meanwhile_is_told_and_not_waited_for(root: Root) 
         assert time.monotonic() - begun < 10
 
 
+def test_a_key_that_is_revoked_between_two_questions_is_told_with_the_next(root: Root) -> None:
+    with Asker(root.target(), BOUND_NS) as asker:
+        asker.ask("ping")
+        root.admit()
+        for _ in range(2):
+            with pytest.raises(Unanswered, match="it refuses this key"):
+                asker.ask("ping")
+
+
 def test_the_wrong_servers_key_is_told(root: Root) -> None:
     assert "it does not have the key that it should have" in why(root.target(server_key=root.alice.public))
 

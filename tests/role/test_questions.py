@@ -226,7 +226,7 @@ def test_who_ordered_a_drill_is_logged(context: Context, socket_dir: Path) -> No
     post.send(drill)
     post.door.waiting[0]("alice")
     assert post.fed[0][1] == drill
-    assert post.lines.of("operator") == [{"by": "alice", "what": "drill", "target": "demo/rack1/node1"}]
+    assert post.lines.of("operator") == [{"by": "alice", "did": "drill", "to": "demo/rack1/node1"}]
 
 
 def test_an_objection_is_the_answer_to_everything(context: Context, socket_dir: Path) -> None:
