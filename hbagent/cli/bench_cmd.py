@@ -22,6 +22,7 @@ _BENCHES: dict[str, tuple[str, dict[str, float]]] = {
         "how fast a deadlock is found, what that costs the process, and whether it is ever wrong",
         {"looks": 50, "windows": 3, "racing_seconds": 1.0},
     ),
+    "fanout": ("what a tick of the status page costs with a hundred browsers", {"windows": 2, "ticks": 10}),
     "sim": ("how fast a datacenter is simulated", {"hosts": 1_000, "racks": 25, "seconds": 20}),
 }
 

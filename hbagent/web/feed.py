@@ -73,7 +73,8 @@ class Feed:
         self._frames: deque[tuple[int, bytes]] = deque()
         self._frames_size = 0
         self._whole: tuple[int, bytes] = (-1, b"")
-        self._index: tuple[int, bytes] = (-1, b"")
+        #: Until when the first page is good, and the page.
+        self._index: tuple[float, bytes] = (0.0, b"")
         self._taken_at = float("-inf")
         self._used_at = time.monotonic()
         self._refreshing: asyncio.Task[str] | None = None
@@ -116,12 +117,25 @@ class Feed:
             self._refreshing.add_done_callback(self._refreshed)
         return await asyncio.shield(self._refreshing)
 
+    @property
+    def newest(self) -> bytes:
+        """The newest tick that is kept, as it is sent; empty when there is none."""
+        return self._frames[-1][1] if self._frames else b""
+
+    def caught_up(self) -> bool:
+        """True when everybody has all there is, and the kernel has taken it."""
+        return all(
+            listener.current and not listener.writer.transport.get_write_buffer_size() for listener in self._listeners
+        )
+
     def index(self) -> bytes:
-        """The first page, made once for each tick that somebody asks in."""
-        if self.age_s > 2 * TICK_S:
-            return index_page(self.board, self.position, self.age_s)
-        if self._index[0] != self.number:
-            self._index = (self.number, index_page(self.board, self.position, 0.0))
+        """The first page. Of 10,000 nodes it takes a tenth of a second, so it is given again for as long as a tick, or
+        ten times as long as it took; a script that gets an older one is told by the feed what it lacks."""
+        began = time.monotonic()
+        if began >= self._index[0]:
+            page = index_page(self.board, self.position, self.age_s)
+            now = time.monotonic()
+            self._index = (now + max(TICK_S, 10 * (now - began)), page)
         return self._index[1]
 
     # ---- ticking -----------------------------------------------------------------------------------------
@@ -205,7 +219,7 @@ class Feed:
         self.board = Board()
         self._frames.clear()
         self._frames_size = 0
-        self._whole = self._index = (-1, b"")
+        self._whole, self._index = (-1, b""), (0.0, b"")
         self._taken_at = float("-inf")
 
     # ---- listening ---------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ PROMISED = {
     | (set() if hosts.missing() else {"vanish_p99_s"}),
     "diagnose": {"cycle_2_threads_ms", "cycle_100_threads_ms", "bundle_ms", "server_p99_ratio", "server_pause_ms"}
     | ({"false_deadlocked", "racing_looks"} if shutil.which("gcc") else set()),
+    "fanout": {"tick_p50_ms", "tick_p99_ms", "ratio", "storm_ms", "page_ms", "dropped"},
     "sim": {"real_time_ratio", "hosts", "virtual_s"},
 }
 

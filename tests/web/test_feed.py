@@ -215,3 +215,12 @@ def test_an_answer_that_is_not_understood_is_an_error_and_not_the_end() -> None:
         assert server.get("/").status == 503
         core.says["cells"] = view(cell())
         assert server.get("/").status == 200
+
+
+def test_the_first_page_is_made_once_for_all_who_ask_in_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "TICK_S", 60.0)
+    core = Core()
+    with running(core) as server:
+        pages = {server.get("/").body for _ in range(5)}
+        assert len(pages) == 1
+        assert [what for what, _ in core.asked] == ["cells"]

@@ -163,11 +163,12 @@ def test_nobody_is_ready_of_whom_nothing_is_known(core: Core) -> None:
         assert "The root does not answer" in found.text
 
 
-def test_a_root_that_falls_silent_leaves_no_green_page(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_root_that_falls_silent_leaves_no_green_page(core: Core) -> None:
     with running(core) as server:
         assert " class=old>" not in server.get("/").text
         core.silent = True
         server.server.feed._taken_at -= 30
+        server.server.feed._index = (0.0, b"")
         assert " class=old>" in server.get("/").text
 
 
@@ -196,3 +197,12 @@ def test_the_api_says_what_the_core_said(core: Core) -> None:
         assert isinstance(status, StatusView)
         assert said["incidents"][0]["incident"] == status.incidents[0].incident
         assert server.get("/api/v1/silences").json["silences"][0]["silence"] == "s3"
+
+
+def test_an_answer_that_costs_much_is_kept_longer(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "KEPT_S", 0.0)
+    monkeypatch.setattr(sites, "KEPT_TIMES", 100_000)
+    with running(core) as server:
+        for _ in range(3):
+            server.get("/api/v1/status")
+        assert len(core.asked) == 1
