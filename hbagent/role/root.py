@@ -191,6 +191,7 @@ class Root:
         }
         self._log.write("info", "started", fields)
         self._driver.call_every(LOOK_EVERY_NS, self._look)
+        self._prepare_hooks()
         self._notifier.ready(self._status())
         if self._web is not None:
             self._web.start()
