@@ -32,7 +32,7 @@ class Scraped:
                     raise ValueError(f"twice: {key}")
                 self.samples[key] = sample.value
 
-    def value(self, name: str, **labels: str) -> float:
+    def value(self, name: str, /, **labels: str) -> float:
         """The value of one series."""
         return self.samples[name, tuple(sorted(labels.items()))]
 
@@ -40,6 +40,6 @@ class Scraped:
         """The labels of every series of a name."""
         return [dict(labels) for found, labels in self.samples if found == name]
 
-    def of(self, name: str, **wanted: str) -> list[Mapping[str, Any]]:
+    def of(self, name: str, /, **wanted: str) -> list[Mapping[str, Any]]:
         """The labels of the series of a name that have these."""
         return [found for found in self.labels(name) if wanted.items() <= found.items()]
