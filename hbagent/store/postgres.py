@@ -102,7 +102,7 @@ class PostgresDatabase:
         if not distinct:
             return
         types = (*table.columns.values(), bytes, int)
-        arrays = ", ".join(f"%s::{_ARRAYS[kind]}" for kind in types)
+        arrays = ", ".join(f"%b::{_ARRAYS[kind]}" for kind in types)
         changed = ", ".join(f"{name} = excluded.{name}" for name in table.all_columns[table.key :])
         statement = (
             f"INSERT INTO {table.name}({table.columns_sql}) SELECT * FROM unnest({arrays})"

@@ -162,6 +162,10 @@ class Retention:
         excess = count - self._events_max
         oldest = now_wall_ns - self._retention_ns if now_wall_ns and self._retention_ns else 0
         found: list[str] = []
+        if excess <= 0:
+            first = database.rows("SELECT at FROM events ORDER BY sequence LIMIT 1")
+            if not first or first[0][0] >= oldest:
+                return found
         for offset in range(0, PASSED_OVER_MAX, PRUNE_MAX):
             page = database.rows(_OLDEST_EVENTS, (PRUNE_MAX, offset))
             for event_id, at in page:

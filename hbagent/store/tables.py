@@ -109,7 +109,7 @@ RUNS = Table(
     1,
     lambda run: (run.run_id, run.event_id, run.state.value, run.queued),
     HookRun,
-    (("state", "queued"), ("event_id",)),
+    (("state", "queued"), ("event_id", "state")),
 )
 UNSENT = Table(
     "unsent",
@@ -117,7 +117,7 @@ UNSENT = Table(
     1,
     lambda run: (run.run_id, run.event_id, run.state.value, run.queued, run.subject or run.node, run.incident),
     HookRun,
-    (("state", "queued"), ("event_id",), ("subject", "queued"), ("incident", "queued")),
+    (("state", "queued"), ("event_id", "state"), ("subject", "queued"), ("incident", "queued")),
 )
 #: Events once more, of the kind that has to be explained: the newest of each rack.
 VERDICTS = Table(
