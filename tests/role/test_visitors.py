@@ -20,7 +20,7 @@ from hbagent.role.driver import Driver
 from hbagent.role.questions import Questions
 from hbagent.role.visitors import Local, Operators, Users
 from hbagent.transport.allow import AllowList, Role
-from hbagent.transport.connections import Connections, Visits
+from hbagent.transport.connections import Connections
 from hbagent.transport.keys import KeyPair
 from hbagent.transport.sockets import (
     Context,
@@ -184,9 +184,10 @@ def test_who_asks_too_often_is_told_so_and_counted(
 
 
 def test_one_operator_has_only_so_many_consoles_and_the_oldest_makes_room(
-    port: Port, context: Context, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port.operators._visits = Visits(2)
+    monkeypatch.setattr(visitors, "VISITS_MAX", 2)
+    port: Port = request.getfixturevalue("port")
     consoles = [console(context, port, ALICE) for _ in range(3)]
     monitor = consoles[0].get_monitor_socket(zmq.EVENT_DISCONNECTED)
     for at, dealer in enumerate(consoles):

@@ -376,14 +376,16 @@ def test_of_too_many_connections_of_one_peer_the_oldest_is_ended(connect: Connec
 
 
 def test_connections_that_are_closed_make_room_and_other_peers_have_room_of_their_own(connect: Connect) -> None:
-    visits = Visits(1)
-    first, second, other = connect(), connect(), connect()
+    visits = Visits(2)
+    first, second, third, other = connect(), connect(), connect(), connect()
     visits.note(A, b"1", first.fd)
-    first.near.close()
-    assert visits.note(A, b"2", second.fd) == 0
-    assert visits.note(B, b"2", other.fd) == 0
-    second.near.send(b"x")
-    assert second.far.recv(1) == b"x"
+    visits.note(A, b"2", second.fd)
+    second.near.close()
+    assert visits.note(A, b"3", third.fd) == 0
+    assert visits.note(B, b"3", other.fd) == 0
+    for pair in (first, third):
+        pair.near.send(b"x")
+        assert pair.far.recv(1) == b"x"
 
 
 def test_every_connection_of_a_peer_is_ended_and_nobody_elses(connect: Connect) -> None:
