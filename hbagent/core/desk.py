@@ -45,6 +45,9 @@ class Desk:
         self._bundles = Bundles(life)
         self._drills = drills.Drills(life, drills.ROOT_TIME_NS)
         self._hook_tests = HookTests()
+        #: Answers to orders whose outcome has no batch yet, and those of the batch with this token.
+        self._unwritten: list[tuple[Note, Answer]] = []
+        self._writing: dict[int, list[tuple[Note, Answer]]] = {}
 
     @property
     def _config(self) -> RootConfig:
@@ -184,7 +187,10 @@ class Desk:
     # ---- orders ------------------------------------------------------------------------------------------
 
     def order(self, sender: str, ordered: Ordered, now: int) -> Effects:
-        """Somebody who may changes something. Who, what and why are logged."""
+        """Somebody who may changes something. Who, what and why are logged.
+
+        He is answered when it is on disk: what was accepted is never lost.
+        """
         order = ordered.order
         act = self._ORDERS.get(order.what)
         if act is None:
@@ -193,11 +199,33 @@ class Desk:
             given = act(self, sender, ordered, now)
         except (ValueError, KeyError) as refusal:
             return (denied(sender, order.id, str(refusal.args[0] if refusal.args else refusal)),)
-        fields = {"by": ordered.by, "did": order.what, "to": order.target, "reason": order.reason}
+        made = given["silence"].silence if isinstance(given, dict) and "silence" in given else ""
+        fields = {"by": ordered.by, "did": order.what, "to": order.target or made, "reason": order.reason}
         note = Note("info", "operator", {name: value for name, value in fields.items() if value})
         if isinstance(given, tuple):
             return (note, *given)
-        return (note, Answer(sender.encode("latin-1"), order.id, given))
+        self._unwritten.append((note, Answer(sender.encode("latin-1"), order.id, given)))
+        degraded = self._root.ledger.degraded
+        return self.not_kept(0, degraded) if degraded else ()
+
+    def written(self, token: int) -> None:
+        """What was ordered until now is in the batch with this token, which is on its way to the disk."""
+        if self._unwritten:
+            self._writing[token], self._unwritten = self._unwritten, []
+
+    def kept(self, token: int) -> Effects:
+        """A batch is on disk: whoever ordered something that is in it is answered."""
+        return tuple(effect for both in self._writing.pop(token, ()) for effect in both)
+
+    def not_kept(self, token: int, reason: str) -> Effects:
+        """The disk fails: what was ordered holds, as long as this process lives; that is said."""
+        told: list[Effect] = []
+        owed = [*self._writing.pop(token, ()), *self._unwritten]
+        self._unwritten.clear()
+        for note, answer in owed:
+            view = {**answer.view, "not_kept": reason}
+            told.extend((note, Answer(answer.asker, answer.id, view)))
+        return tuple(told)
 
     def _silence(self, sender: str, ordered: Ordered, now: int) -> Any:
         root = self._root

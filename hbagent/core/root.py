@@ -143,6 +143,7 @@ class RootCore:
                 if record is not None:
                     record.restore(state)
                     self._mind_left(record)
+        self._left = dict(sorted(self._left.items(), key=lambda item: item[1]))
         for mark in restored.marks:
             owner = self.leaders.get(mark.leader)
             if owner is not None:
@@ -185,7 +186,7 @@ class RootCore:
                 self.ledger.forget(record.name)
                 self.alerts.forget(record.name)
                 effects.append(Note("info", "forgotten", {"node": record.name}))
-            self._look_at_left(now)
+        self._look_at_left(now)
         effects.extend(self._ask_leaders(now))
         effects.extend(self._expire(now))
         for node in [node for node, until in self._doubted.items() if until <= now]:
@@ -252,7 +253,10 @@ class RootCore:
             self._owe(run, now)
         starting = self.dispatch.ready(now)
         writing = self.ledger.write(now)
-        return starting if writing is None else (*starting, writing)
+        if writing is None:
+            return starting
+        self.desk.written(writing.token)
+        return (*starting, writing)
 
     # ---- disk --------------------------------------------------------------------------------------------
 
@@ -269,13 +273,15 @@ class RootCore:
                 effects.append(Send(mark.leader, TransitionsAck(epoch=mark.epoch, number=mark.number)))
         for run in self.ledger.due(batch):
             self._owe(run, now)
+        effects.extend(self.desk.kept(kept.token))
         return tuple(effects)
 
     def _keep_failed(self, sender: str, failed: KeepFailed, now: int) -> Effects:
         first = not self.ledger.degraded
         if not self.ledger.failed(failed.token, failed.reason, now):
             return ()
-        return (Note("error", "store-failed", {"reason": failed.reason}),) if first else ()
+        told = self.desk.not_kept(failed.token, failed.reason)
+        return (Note("error", "store-failed", {"reason": failed.reason}), *told) if first else told
 
     def _owe(self, run: HookRun, now: int) -> None:
         for given_up in self.dispatch.add(run, now):

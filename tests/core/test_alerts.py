@@ -25,7 +25,7 @@ R1, R2 = "dc1/rack1", "dc1/rack2"
 RACKS = tuple(RackConfig(name=rack, leaders=(f"{rack}-leader1", f"{rack}-leader2")) for rack in (R1, R2))
 DEAD, BACK = Kind.NODE_DEAD, Kind.NODE_RECOVERED
 ALL_TROUBLES = (Kind.NODE_SUSPECT, DEAD, BACK, Kind.HEALTH_CHANGED, Kind.NODE_FLAPPING, Kind.NODE_STEADY)
-WAITS = {"doubt_wait_ns": SECOND, "settle_ns": 4 * SECOND}
+WAITS: dict[str, Any] = {"doubt_wait_ns": SECOND, "settle_ns": 4 * SECOND}
 
 
 class Disk:
