@@ -12,7 +12,7 @@ their own lag, it knows the pauses.
     monotone      (incarnation, sequence) in a leader's summaries never moves back
     durable       what the root acknowledged is on its disk
     once          one transition makes at most one event, one event one run per hook at a time
-    owed          each durable event that a hook wants ran to success with the same event id, or is in the dead-letter
+    owed          each notification that is owed ran to success with the id of its event, or is in the dead-letter
     lease         what a silent leader said last is UNKNOWN, not green, and not DEAD
     health        a change of health that lasts is told by the root in time and once, none without a cause, and none
                   touches whether a node lives
@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING, Any
 
 from hbagent.core.effects import Happened, RunHook
 from hbagent.core.messages import Answered, LastHeard, Pong, RackSummary, TransitionsAck
-from hbagent.core.records import Batch, Event, HookRun, RunState
+from hbagent.core.records import Batch, HookRun, RunState
 from hbagent.core.states import NEXT, Cause, Kind, Liveness
 from hbagent.core.units import MILLISECOND, SECOND
 
 from .causes import Claims, overlap
 from .health import HealthClaims
 from .host import FAR, Host
+from .notices import Notices
 
 if TYPE_CHECKING:
     from .asking import Question
@@ -66,8 +67,7 @@ _ALIVE, _DEAD, _SUSPECT = Liveness.ALIVE.value, Liveness.DEAD.value, Liveness.SU
 _LEFT, _UNKNOWN = Liveness.LEFT.value, Liveness.UNKNOWN.value
 _LEADER_KINDS = (Kind.LEADER_LOST, Kind.LEADER_RECOVERED)
 _RACK_KINDS = (Kind.RACK_DARK, Kind.RACK_RECOVERED)
-#: Kinds that a hook wants whatever was told before.
-_PLAIN_KINDS = (Kind.NODE_DEAD, Kind.LEADER_LOST, Kind.LEADER_RECOVERED, Kind.HEALTH_CHANGED)
+_OWED = (RunState.PENDING, RunState.DONE, RunState.DEAD)
 
 
 class Checker:
@@ -79,6 +79,7 @@ class Checker:
         #: Causes are a matter of their own.
         self.claims = Claims(scenario, world, self._violate)
         self.health = HealthClaims(scenario, world, self._violate)
+        self.notices = Notices(scenario, world, self._violate)
         self.violations: list[str] = []
         self.count = 0
         #: Detection times in nanoseconds from the stop.
@@ -95,7 +96,6 @@ class Checker:
         self._root_deaths: dict[str, int] = {}
         self._marks: dict[tuple[str, int], int] = {}
         self._event_keys: dict[tuple[object, ...], int] = {}
-        self._durable: list[tuple[int, Event]] = []
         self._runs: dict[str, HookRun] = {}
         #: When runs of (event, hook) ended well, and when they failed.
         self._succeeded: dict[tuple[str, str], int] = {}
@@ -374,17 +374,18 @@ class Checker:
                 self._violate(at, "durable", f"mark of {mark.leader} fell from {self._marks[key]} to {mark.number}")
             self._marks[key] = mark.number
         for event in batch.events:
-            self._durable.append((at, event))
             evidence = event.evidence
             proof = (evidence.text, evidence.incarnation) if evidence is not None else ()
             what = (event.leader, event.node, event.kind.value, event.at_wall_ns, proof)
-            if what in self._event_keys:
+            # Two receivers may have been sent the same words.
+            if what in self._event_keys and event.kind is not Kind.SUMMARY:
                 self._violate(at, "once", f"{event.kind.value} of {event.node or event.leader} is an event twice")
             self._event_keys[what] = at
             if event.kind is Kind.HEALTH_CHANGED:
                 self.health.committed(at, event)
         for run in batch.runs:
             self._runs[run.run_id] = run
+        self.notices.committed(at, batch)
 
     def acknowledged(self, at: int, leader: str, ack: TransitionsAck) -> None:
         """The root tells a leader that it has everything up to a number."""
@@ -442,6 +443,7 @@ class Checker:
                     self._complete(at, agent, begin, end)
         self.claims.finish(at)
         self._owed(at)
+        self.notices.finish(at)
         if at - quiet_since >= CAUGHT_UP_NS + HOOK_NS // 2:
             self._agreement(at)
             self.health.finish(at)
@@ -554,39 +556,24 @@ class Checker:
         return due
 
     def _owed(self, end_at: int) -> None:
-        """Each durable event that a hook wants ran."""
-        disk: Any = self._world.root.disk
-        given_up = {run.event_id for run in disk.runs.values() if run.state is RunState.DEAD}
-        dead_told: dict[str, bool] = {}
+        """Each notification that is owed to a hook ran to success, or was given up; those of one node in order."""
+        hooks = [hook.name for hook in self._scenario.hooks]
         free_at: dict[tuple[str, str], int] = {}
-        for at, event in self._durable:
-            wanted = event.kind in _PLAIN_KINDS and not event.withheld and bool(event.node or event.leader)
-            refined = event.withheld and event.liveness_from is event.liveness_to
-            if event.kind is Kind.NODE_DEAD and not event.late and not event.withheld:
-                dead_told[event.node] = True
-            elif event.kind is Kind.HEALTH_CHANGED:
-                wanted = not event.late
-            elif event.liveness_to in (Liveness.ALIVE, Liveness.LEFT) and not event.late and not refined:
-                # Whoever was told of the death is told of its end, also when the end is a restart or a goodbye.
-                wanted = dead_told.pop(event.node, False)
-            if event.late or not wanted:
+        owed = [run for run in self._runs.values() if run.hook in hooks and run.state in _OWED]
+        for run in sorted(owed, key=lambda run: run.queued):
+            if run.state is RunState.DEAD:
                 continue
-            for hook in self._scenario.hooks:
-                ended = event.liveness_to in (Liveness.ALIVE, Liveness.LEFT)
-                kind = Kind.NODE_RECOVERED if ended and event.kind is not Kind.HEALTH_CHANGED else event.kind
-                if kind not in hook.on or event.event_id in given_up:
-                    continue
-                # Runs of one node stay in order, so one that is tried again holds up those behind it.
-                queue = (event.node or event.leader, hook.name)
-                free_at[queue] = self._done_at(max(at, free_at.get(queue, 0)), event, hook.name, end_at)
-                if free_at[queue] < end_at and (event.event_id, hook.name) not in self._succeeded:
-                    what = f"{event.kind.value} of {event.node or event.leader}"
-                    self._violate(at, "owed", f"{hook.name} was never told {event.event_id}, {what}")
+            queue = (run.node, run.hook)
+            at = max(self.notices.told_at(run.run_id), free_at.get(queue, 0))
+            free_at[queue] = self._done_at(at, run, end_at)
+            if free_at[queue] < end_at and (run.event_id, run.hook) not in self._succeeded:
+                what = f"{run.kind.value if run.kind is not None else '?'} of {run.subject}"
+                self._violate(at, "owed", f"{run.hook} was never told {run.event_id}, {what}")
 
-    def _done_at(self, owed_at: int, event: Event, hook: str, end_at: int) -> int:
+    def _done_at(self, owed_at: int, run: HookRun, end_at: int) -> int:
         """By when a run that may start at `owed_at` must have ended well; `end_at` when it may still be on its way."""
         root = self._world.root
-        key = (event.event_id, hook)
+        key = (run.event_id, run.hook)
         if key in self._succeeded:
             return self._succeeded[key]
         failed = self._failed.get(key, [])

@@ -12,7 +12,21 @@ from typing import Any
 
 import msgspec
 
-from hbagent.core.records import Batch, Conviction, Event, HookRun, Mark, NodeState, Restored, RunState, Tally
+from hbagent.core.records import (
+    Batch,
+    Conviction,
+    Event,
+    HookRun,
+    Incident,
+    Mark,
+    NodeState,
+    Restored,
+    RunState,
+    Silence,
+    Tally,
+    Trouble,
+)
+from hbagent.core.states import Axis, IncidentState
 
 #: A sync takes this long; the slow one is a disk with other work to do.
 SYNC_NS = (500_000, 12_000_000)
@@ -22,7 +36,7 @@ SLOW_SYNC_NS = (200_000_000, 900_000_000)
 class Disk:
     """Writes on their way, in order."""
 
-    __slots__ = ("_done_at", "failed_at", "failing", "slow", "waiting")
+    __slots__ = ("_done_at", "failed_at", "failing", "slow", "troubled", "waiting")
 
     def __init__(self) -> None:
         self._done_at = 0
@@ -32,6 +46,8 @@ class Disk:
         #: When a write last failed; 0 when none did.
         self.failed_at = 0
         self.slow = False
+        #: When it failed or was slow; end FAR while it does.
+        self.troubled: list[list[int]] = []
 
     def write(self, token: int, what: Any, at: int, rng: random.Random) -> int:
         """Begin to write; returns when it will be synced."""
@@ -108,7 +124,17 @@ class Journal(Disk):
 class Store(Disk):
     """The root's history, with the meaning of `hbagent.store.history`."""
 
-    __slots__ = ("convictions", "events", "marks", "nodes", "runs", "tallies")
+    __slots__ = (
+        "convictions",
+        "events",
+        "incidents",
+        "marks",
+        "nodes",
+        "runs",
+        "silences",
+        "tallies",
+        "troubles",
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,6 +144,9 @@ class Store(Disk):
         self.runs: dict[str, HookRun] = {}
         self.convictions: dict[str, Conviction] = {}
         self.tallies: dict[int, Tally] = {}
+        self.troubles: dict[tuple[str, Axis], Trouble] = {}
+        self.incidents: dict[str, Incident] = {}
+        self.silences: dict[str, Silence] = {}
 
     def keep(self, what: Batch) -> None:
         self.events.extend(what.events)
@@ -133,14 +162,26 @@ class Store(Disk):
             for life in what.tally.replaces:
                 self.tallies.pop(life, None)
             self.tallies[what.tally.life] = what.tally
+        self.troubles.update(((trouble.subject, trouble.axis), trouble) for trouble in what.troubles)
+        for key in what.ended:
+            self.troubles.pop(key, None)
+        self.incidents.update((incident.incident_id, incident) for incident in what.incidents)
+        self.silences.update((silence.silence_id, silence) for silence in what.silences)
 
     def load(self) -> Restored:
         """What a root's start finds."""
-        pending = [run for run in self.runs.values() if run.state is RunState.PENDING]
+        named = {told.run_id for trouble in self.troubles.values() for told in trouble.told.values()}
+        runs = [
+            run for run in self.runs.values() if run.state in (RunState.PENDING, RunState.HELD) or run.run_id in named
+        ]
+        open_ones = [one for one in self.incidents.values() if one.state is not IncidentState.RESOLVED]
         return Restored(
             nodes=tuple(self.nodes.values()),
             marks=tuple(sorted(self.marks.values(), key=lambda mark: (mark.leader, mark.life))),
-            runs=tuple(sorted(pending, key=lambda run: run.queued)),
+            runs=tuple(sorted(runs, key=lambda run: (run.queued, run.run_id))),
+            troubles=tuple(self.troubles.values()),
+            incidents=tuple(sorted(open_ones, key=lambda one: int(one.incident_id[1:]))),
+            silences=tuple(sorted(self.silences.values(), key=lambda one: int(one.silence_id[1:]))),
             convictions=tuple(sorted(self.convictions.values(), key=lambda conviction: conviction.at_wall_ns)),
             tallies=tuple(self.tallies.values()),
             newest_sequence=max((event.sequence for event in self.events), default=0),

@@ -10,10 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from hbagent.core.states import Health
+from hbagent.core.messages import Order, Ordered
+from hbagent.core.states import Health, IncidentState
 from hbagent.core.units import HOUR, MILLISECOND, SECOND
 
-from .host import Host
+from .disk import Store
+from .host import FAR, Host
 from .network import Route
 from .world import World
 
@@ -425,6 +427,72 @@ def root_pause(plan: Plan) -> None:
                 plan.world.push(at + length, _end_cut, plan.world, route, (True, True))
 
 
+def operators(plan: Plan) -> None:
+    """People silence nodes and racks, for some seconds or for longer than the run, end that early, and acknowledge."""
+    world = plan.world
+    for host in plan.take(max(3, len(world.agents) // 5)):
+        down = plan.length((1, 3), (4, 14))
+        at = plan.instant(down)
+        world.push(at, world.crash, host)
+        world.push(at + down, world.start, host)
+    for number in range(6):
+        node = plan.rng.choice(world.agents).name
+        rack = node.rpartition("/")[0]
+        nodes, racks, kinds = plan.rng.choice(
+            [((node,), (), ()), ((node,), (), ()), ((), (rack,), ()), ((f"{rack}/*",), (), ()), ((), (), ("node-*",))]
+        )
+        order = Order(
+            id=number,
+            what="silence",
+            reason="works",
+            nodes=nodes,
+            racks=racks,
+            kinds=kinds,
+            length_ns=plan.length((3, 8), (8, 20), (100, 100)),
+            maintenance=plan.rng.random() < 0.3,
+        )
+        at = plan.instant()
+        world.push(at, _order, world, order)
+        if plan.rng.random() < 0.4:
+            world.push(at + plan.rng.randrange(8 * SECOND), _unsilence, world)
+    for _ in range(2):
+        world.push(plan.instant(), _acknowledge, world, plan.rng)
+
+
+def _order(at: int, world: World, order: Order, *_: object) -> None:
+    world.trace.add(at, "order", order.what, order.target)
+    world.tell(at, world.root, Ordered(order, "operator"))
+
+
+def _unsilence(at: int, world: World, *_: object) -> None:
+    """End the newest silence that an operator was told of."""
+    ids = [answer["silence"].silence for answer in world.answers if isinstance(answer, dict) and "silence" in answer]
+    if ids:
+        _order(at, world, Order(id=0, what="unsilence", target=ids[-1], reason="done"))
+
+
+def _acknowledge(at: int, world: World, rng: random.Random, *_: object) -> None:
+    """Take one of the incidents that nobody has taken yet."""
+    store = world.root.disk
+    assert isinstance(store, Store)
+    firing = [one.incident_id for one in store.incidents.values() if one.state is IncidentState.FIRING]
+    if firing:
+        _order(at, world, Order(id=0, what="ack", target=rng.choice(firing), reason="mine"))
+
+
+def flapping(plan: Plan) -> None:
+    """Agents end and are started again, many times in a row."""
+    for host in plan.take(2):
+        at = plan.begin + plan.rng.randrange(4 * SECOND)
+        for _ in range(plan.rng.randrange(3, 9)):
+            down = plan.length((0.05, 0.5), (1, 2))
+            if at + down >= plan.heal_by:
+                break
+            plan.world.push(at, plan.world.crash, host)
+            plan.world.push(at + down, plan.world.start, host)
+            at += down + plan.length((0.3, 3))
+
+
 def clock_step(plan: Plan) -> None:
     """Wall clocks jump by an hour or a day, everywhere."""
     hosts = [plan.world.root, *plan.world.leaders, *plan.some(plan.world.agents, 4)]
@@ -436,6 +504,7 @@ def clock_step(plan: Plan) -> None:
 def _step(at: int, world: World, host: Host, step: int) -> None:
     world.trace.add(at, "step", host.name, step)
     host.wall_offset_ns += step
+    host.stepped = True
 
 
 def disk_trouble(plan: Plan) -> None:
@@ -452,6 +521,10 @@ def _set_disk(at: int, host: Host, failing: bool, slow: bool) -> None:
     assert host.disk is not None
     host.disk.failing = failing
     host.disk.slow = slow
+    if failing or slow:
+        host.disk.troubled.append([at, FAR])
+    elif host.disk.troubled:
+        host.disk.troubled[-1][1] = at
 
 
 def hook_failure(plan: Plan) -> None:
@@ -492,6 +565,8 @@ CATALOG: dict[str, Callable[[Plan], None]] = {
     "leader-frozen": leader_frozen,
     "root-restart": root_restart,
     "root-pause": root_pause,
+    "operators": operators,
+    "flapping": flapping,
     "clock-step": clock_step,
     "disk-trouble": disk_trouble,
     "hook-failure": hook_failure,

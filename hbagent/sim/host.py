@@ -54,6 +54,7 @@ class Host:
         "run_delay_ns",
         "spins",
         "started_at",
+        "stepped",
         "suspended_ns",
         "wake_at",
         "wake_for",
@@ -69,6 +70,8 @@ class Host:
         self.offset_ns = rng.randrange(1 << 50)
         self.ppm = rng.randint(-DRIFT_PPM, DRIFT_PPM)
         self.wall_offset_ns = 1_795_000_000_000_000_000 + rng.randrange(_MILLION * 1000)
+        #: Its wall clock was set to another time.
+        self.stepped = False
         #: The process; None while there is none.
         self.core: Any = None
         #: Counts the processes that ran here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hbagent.core.config import HookConfig, LeaderConfig
+from hbagent.core.config import HookConfig, LeaderConfig, SinkConfig
 from hbagent.core.units import MILLISECOND, SECOND
 
 #: Bounds of one process's memory: a host takes about 6 KiB, an hour of one host about 7,000 events.
@@ -29,7 +29,14 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     interval_ns: int = SECOND
     #: Detector, deadlines and periods of every leader; names, racks and root are filled in.
     leader: LeaderConfig = LeaderConfig(name="", racks={})
-    hooks: tuple[HookConfig, ...] = (HookConfig(name="pager", argv=("/bin/pager",)),)
+    #: Somebody who is told at once, somebody who is told of what lasts, and two Alertmanagers.
+    hooks: tuple[HookConfig, ...] = (
+        HookConfig(name="pager", argv=("/bin/pager",)),
+        HookConfig(name="ticket", argv=("/bin/ticket",), hold_ns=3 * SECOND),
+    )
+    sinks: tuple[SinkConfig, ...] = (
+        SinkConfig(name="alerts", urls=("http://one:9093", "http://two:9093"), resend_ns=5 * SECOND),
+    )
     lease_ns: int = 5 * SECOND
 
     @property

@@ -21,6 +21,7 @@ import msgspec
 from hbagent.core.agent import AgentCore
 from hbagent.core.config import AgentConfig, LeaderConfig, RackConfig, RootConfig
 from hbagent.core.effects import (
+    Answer,
     Ask,
     Effects,
     Exit,
@@ -29,6 +30,7 @@ from hbagent.core.effects import (
     KillProber,
     Note,
     Persist,
+    PostAlerts,
     Publish,
     PublishBeat,
     Recall,
@@ -48,6 +50,7 @@ from hbagent.core.messages import (
     LastHeard,
     Located,
     Pong,
+    Posted,
     ProberEnded,
     RackSummary,
     Recalled,
@@ -86,6 +89,8 @@ PROBER_NS = (MILLISECOND, 8 * MILLISECOND)
 FACTS_NS = 10 * SECOND
 #: A hook process takes this long.
 HOOK_NS = (10 * MILLISECOND, 400 * MILLISECOND)
+#: A post to an Alertmanager takes this long.
+POST_NS = (2 * MILLISECOND, 60 * MILLISECOND)
 #: Where every agent answers signed questions.
 ECHO_PORT = 7079
 #: One host in so many has a firewall before that port; there only silence can judge.
@@ -127,6 +132,8 @@ class World:
         self.hook_runs = 0
         self.refused = 0
         self.notes: dict[str, int] = {}
+        #: What operators were answered.
+        self.answers: list[Any] = []
         self.root = self._make_root()
         self.leaders: list[Host] = []
         self.agents: list[Host] = []
@@ -147,6 +154,7 @@ class World:
             name=ROOT,
             racks=racks,
             hooks=scenario.hooks,
+            sinks=scenario.sinks,
             lease_ns=scenario.lease_ns,
             join_grace_ns=scenario.leader.join_grace_ns,
         )
@@ -715,6 +723,23 @@ class World:
         )
         self.push(at + took, self._local, host, result, host.life)
 
+    def _post(self, at: int, host: Host, effect: PostAlerts) -> None:
+        took = host.rng.randrange(*POST_NS)
+        self.push(at + took, self._posted, host, effect, host.life)
+
+    def _posted(self, at: int, host: Host, effect: PostAlerts, life: int) -> None:
+        """What is on its way to an Alertmanager arrives there, also when the root has ended meanwhile."""
+        error = self.checker.notices.posted(at, effect)
+        self.trace.add(at, "post", effect.url, effect.token, error)
+        result = Posted(sink=effect.sink, url=effect.url, token=effect.token, error=error)
+        self._local(at, host, result, life)
+
+    def _answer(self, at: int, host: Host, effect: Answer) -> None:
+        """An operator reads what came of an order."""
+        self.trace.add(at, "answer", effect.id, effect.error)
+        if effect.view is not None:
+            self.answers.append(effect.view)
+
     def _happened(self, at: int, host: Host, effect: Happened) -> None:
         self.trace.add(at, "happened", host.name, effect.node, effect.kind.value, effect.before, effect.after)
         self.checker.happened(at, host, effect)
@@ -749,6 +774,8 @@ class World:
         Rewrite: _write,
         Persist: _write,
         RunHook: _run_hook,
+        PostAlerts: _post,
+        Answer: _answer,
         Happened: _happened,
         Note: _note,
         Exit: _exit,
