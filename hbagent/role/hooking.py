@@ -21,7 +21,7 @@ import msgspec
 
 from hbagent.core.effects import Effect, RunHook
 from hbagent.core.messages import HookFinished
-from hbagent.core.units import MINUTE
+from hbagent.core.units import MILLISECOND, MINUTE, SECOND
 from hbagent.hooks import runner
 from hbagent.offspring import reaper
 from hbagent.offspring.hands import TIMED_OUT, Hands, Job, Outcome
@@ -109,6 +109,23 @@ class HookRunner:
 
     def _tell(self, level: str, what: str, fields: Mapping[str, object]) -> None:
         self._link.send(Line(level, what, dict(fields)))
+
+
+def run_once(order: RunHook) -> HookFinished:
+    """Run one hook as a hook runner would, and wait for it. All other children of this process are ended."""
+    reaper.become_subreaper()
+    hands = Hands({"hook": Job(lambda order, _: runner.perform(order, None), RunHook, HookFinished)}, 1, nice=0)
+    try:
+        hands.start(1, "hook", order, order.timeout_ns + runner.SLACK_NS, time.monotonic_ns())
+        outcomes = hands.wake(time.monotonic_ns())
+        while not outcomes:
+            at = hands.deadline()
+            wait_ns = SECOND if at is None else max(0, at - time.monotonic_ns())
+            select.select([hands], [], [], (wait_ns + MILLISECOND) / SECOND)
+            outcomes = hands.ready(time.monotonic_ns()) or hands.wake(time.monotonic_ns())
+    finally:
+        hands.close()
+    return finished(order, outcomes[0])
 
 
 def finished(order: RunHook, outcome: Outcome) -> HookFinished:

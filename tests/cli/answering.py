@@ -17,12 +17,13 @@ from types import TracebackType
 import zmq
 
 from hbagent.core.config import HookConfig, LeaderConfig, RackConfig, RootConfig
-from hbagent.core.effects import Answer, Effect, Fetch, Persist, Send
+from hbagent.core.effects import Answer, Effect, Fetch, Persist, Revive, RunHook, Send
 from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import (
     Evidence,
     EvidencePage,
     EvidenceWanted,
+    HookFinished,
     HostFacts,
     Kept,
     LeaderStats,
@@ -31,6 +32,7 @@ from hbagent.core.messages import (
     RackReports,
     RackSummary,
     Report,
+    Revived,
     Transition,
     Transitions,
     WallTime,
@@ -76,6 +78,8 @@ class Daemon:
         self._history = history
         #: Evidence bundles of its nodes; without one, a node does not answer.
         self.bundles: dict[str, bytes] = {}
+        #: What comes of a hook that is run for a question or an order.
+        self.hook: Callable[[RunHook], HookFinished] = lambda order: HookFinished(run_id=order.run_id, exit_code=0)
         #: What its nodes were asked for.
         self.wanted: list[EvidenceWanted] = []
         self._context: Context = zmq.Context()
@@ -127,6 +131,12 @@ class Daemon:
                     effects += self._evidence(effect.peer, effect.message)
                 elif isinstance(effect, Fetch):
                     self._questions.answer(self._fetched(effect))
+                elif isinstance(effect, RunHook):
+                    effects += self.core.receive("", self.hook(effect), self.now)
+                elif isinstance(effect, Revive):
+                    assert self._history is not None
+                    runs = self._history.given_up(effect.run_id)
+                    effects += self.core.receive("", Revived(effect.asker, effect.id, runs), self.now)
 
     def _evidence(self, node: str, wanted: EvidenceWanted) -> Iterator[Effect]:
         """The node answers in pages, or says that it has nothing."""
