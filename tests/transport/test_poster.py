@@ -140,7 +140,7 @@ def never_answers(connection: socket.socket) -> None:
 
 
 def reads_nothing(connection: socket.socket) -> None:
-    time.sleep(5)
+    threading.Event().wait(5)
 
 
 def drips(connection: socket.socket) -> None:
@@ -148,7 +148,7 @@ def drips(connection: socket.socket) -> None:
     request_of(connection)
     for byte in b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * 1000:
         connection.sendall(bytes([byte]))
-        time.sleep(0.02)
+        threading.Event().wait(0.02)
 
 
 @pytest.mark.parametrize("how", [never_answers, reads_nothing, drips])
@@ -193,6 +193,14 @@ def test_a_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     server.listener.close()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition. Raises AssertionError."""
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        threading.Event().wait(0.001)
+
+
 def effect(url: str, token: int) -> PostAlerts:
     return PostAlerts(sink="am", url=url, token=token, body=b"[]")
 
@@ -209,9 +217,7 @@ def test_each_post_is_answered_once_and_one_that_waits_gives_way_to_a_newer_one(
     url = serve(how)
     posting = Poster(told.put)
     posting.post(effect(url, 1))
-    until = time.monotonic() + 5
-    while posting._lines[url]._waiting is not None and time.monotonic() < until:
-        time.sleep(0.001)
+    wait_until(lambda: posting._lines[url]._waiting is None)
     posting.post(effect(url, 2))
     posting.post(effect(url, 3))
     assert told.get(timeout=5) == Posted(sink="am", url=url, token=2, error="a newer one took its place")
@@ -241,7 +247,4 @@ def test_a_thread_without_work_ends_and_the_next_post_has_another(
     for token in (1, 2):
         posting.post(effect(url, token))
         assert told.get(timeout=5) == Posted(sink="am", url=url, token=token)
-        until = time.monotonic() + 5
-        while posting._lines[url]._running and time.monotonic() < until:
-            time.sleep(0.001)
-        assert not posting._lines[url]._running
+        wait_until(lambda: not posting._lines[url]._running)
