@@ -46,7 +46,7 @@ from .notice import (
 from .objections import Key, Objection, Objections
 from .records import Event, HookRun, Restored, RunState, Told, Trouble
 from .sinks import Sinks
-from .states import RELEASED, Axis, Cause, Kind, Reason
+from .states import NODE_AXES, RELEASED, Axis, Cause, Kind, Reason
 from .summary import summary_of, topic_of
 from .units import SECOND, show_duration
 from .waiting import Waiting, WaitingRoom
@@ -109,6 +109,11 @@ class Alerts:
         for trouble in self.troubles.values():
             if trouble.flapping:
                 self._flapping.resume(trouble.subject, trouble.axis, now)
+                for sink in self._config.sinks:
+                    if Kind.NODE_FLAPPING in sink.on:
+                        self.sinks.flap(
+                            sink.name, trouble.subject, trouble.axis, trouble.rack, trouble.flapping, trouble.at_wall_ns
+                        )
             for name, told in trouble.told.items():
                 if told.via:
                     self._by_summary[told.via] = self._by_summary.get(told.via, 0) + 1
@@ -204,7 +209,7 @@ class Alerts:
         """A trouble begins, or is another one now."""
         begins = before is None or before.over
         flapping = before.flapping if before is not None else ""
-        if begins and self._flapping.trouble(*key, now):
+        if begins and key[1] is not Axis.DRILL and self._flapping.trouble(*key, now):
             flapping = self._say_flapping(event, now)
         text = event.evidence.text if event.evidence is not None else ""
         trouble = Trouble(
@@ -252,6 +257,7 @@ class Alerts:
             health_to=event.health_to,
             cause=event.cause,
             evidence=Evidence(text=text),
+            axis=axis_of(event),
         )
 
     # ---- one notification --------------------------------------------------------------------------------
@@ -308,7 +314,9 @@ class Alerts:
         if objection is not None:
             self._withhold(run, objection.reason, objection.ref)
         elif isinstance(receiver, SinkConfig):
-            # A sink has a state, and news are none.
+            # A sink has a state. Of news, only flapping is one.
+            if run.kind is Kind.NODE_FLAPPING and run.axis is not None:
+                self.sinks.flap(run.hook, run.subject, run.axis, run.rack, run.event_id, run.at_wall_ns)
             self._ledger.run(msgspec.structs.replace(run, state=RunState.DONE))
         else:
             self._send_news(run, receiver, now)
@@ -414,7 +422,7 @@ class Alerts:
 
     def forget(self, subject: str) -> None:
         """A node is known no longer: nothing is left to be told of it."""
-        for axis in (Axis.LIVENESS, Axis.HEALTH):
+        for axis in NODE_AXES:
             trouble = self.troubles.get((subject, axis))
             if trouble is not None:
                 self._cancel(trouble)
@@ -614,7 +622,7 @@ class Alerts:
         if trouble is None or not trouble.flapping:
             return
         subject, axis = key
-        node = axis in (Axis.LIVENESS, Axis.HEALTH)
+        node = axis in NODE_AXES
         state = "well" if trouble.over else f"not well ({trouble.kind.value})"
         self.tell(
             self._chronicle.make(
@@ -623,10 +631,13 @@ class Alerts:
                 node=subject if node else "",
                 rack=trouble.rack,
                 leader=subject if axis is Axis.LEADER else "",
+                axis=axis,
                 evidence=Evidence(text=f"its {axis.value} has stayed as it is for long enough; it is {state}"),
             ),
             now,
         )
+        for name in self.receivers:
+            self.sinks.steady(name, subject, axis, self._wall.at(now))
         trouble = self._keep(msgspec.structs.replace(trouble, flapping=""))
         if not trouble.over:
             self._look_again(now)

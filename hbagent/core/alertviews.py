@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .health import RANK
 from .messages import Query
 from .records import Incident, Silence, Trouble
-from .states import Axis, IncidentState, Liveness
+from .states import NODE_AXES, Axis, IncidentState, Liveness
 from .views import SCHEMA, IncidentView, SilenceView, seconds_of
 from .wallclock import rfc3339
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Members of an incident that are named in a list of incidents.
 MEMBERS_SHOWN_MAX = 20
 #: Worst first: what stands for many before what stands for one.
-_RANK = {Axis.ROOT: 0, Axis.RACK: 1, Axis.LEADER: 2, Axis.LIVENESS: 3, Axis.HEALTH: 4}
+_RANK = {Axis.ROOT: 0, Axis.RACK: 1, Axis.LEADER: 2, Axis.LIVENESS: 3, Axis.HEALTH: 4, Axis.DRILL: 5}
 
 
 def incident_views(root: RootCore, now: int) -> list[IncidentView]:
@@ -96,7 +96,7 @@ def node_marks(root: RootCore, node: str, rack: str, now: int) -> tuple[list[str
     alerts = root.alerts
     if not alerts.troubles and not alerts.objections.silences.any():
         return [], [], False
-    troubles = [alerts.troubles.get((node, axis)) for axis in (Axis.LIVENESS, Axis.HEALTH)]
+    troubles = [alerts.troubles.get((node, axis)) for axis in NODE_AXES]
     burning = [trouble for trouble in troubles if trouble is not None]
     place = alerts.objections.silences.all_covering(root.wall.at(now), node=node, rack=rack, cause="", kind="")
     covering = [one.silence_id for one in place]
@@ -120,7 +120,7 @@ def markings(root: RootCore, now: int) -> dict[str, tuple[str, bool]]:
                 if covering is not None:
                     marks[record.name] = ("maintenance" if covering.maintenance else "silence", False)
     for (subject, axis), trouble in alerts.troubles.items():
-        if axis not in (Axis.LIVENESS, Axis.HEALTH) or (trouble.over and not trouble.flapping):
+        if axis not in NODE_AXES or (trouble.over and not trouble.flapping):
             continue
         covered = marks.get(subject, ("", False))[0]
         if not covered and not trouble.over:

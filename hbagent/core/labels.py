@@ -14,7 +14,7 @@ import re
 import msgspec
 
 from .records import Event, Trouble
-from .states import Axis, Cause, Health, Kind
+from .states import NODE_AXES, Axis, Cause, Health, Kind
 from .wallclock import rfc3339
 
 #: Longest annotation: two sentences of evidence; a notification on a phone shows less.
@@ -35,6 +35,7 @@ _ALERT_NAMES = {
 _FLAPPING = {
     Axis.LIVENESS: "HbagentHostFlapping",
     Axis.HEALTH: "HbagentHostFlapping",
+    Axis.DRILL: "HbagentHostFlapping",
     Axis.RACK: "HbagentRackFlapping",
     Axis.LEADER: "HbagentLeaderFlapping",
     Axis.ROOT: "HbagentRootFlapping",
@@ -79,7 +80,7 @@ def alert_of(trouble: Trouble, event: Event | None = None) -> AlertText:
 def flapping(subject: str, axis: Axis, rack: str, event_id: str) -> AlertText:
     """The alert that `subject` changes too often to tell of each change."""
     labels = {"alertname": _FLAPPING[axis], "severity": "warning", "rack": rack, **_subject(subject, axis)}
-    if axis in (Axis.LIVENESS, Axis.HEALTH):
+    if axis in NODE_AXES:
         labels["axis"] = axis.value
     annotations = {
         "summary": f"{subject} changes too often",
@@ -102,7 +103,7 @@ def watchdog(life: int) -> AlertText:
 
 def _subject(subject: str, axis: Axis) -> dict[str, str]:
     """The label that names whom it is about. There is one root."""
-    names = {Axis.LIVENESS: "host", Axis.HEALTH: "host", Axis.RACK: "rack", Axis.LEADER: "leader"}
+    names = {Axis.LIVENESS: "host", Axis.HEALTH: "host", Axis.DRILL: "host", Axis.RACK: "rack", Axis.LEADER: "leader"}
     return {names[axis]: subject} if axis in names else {}
 
 
@@ -153,7 +154,7 @@ def _description(trouble: Trouble, event: Event | None) -> str:
 
 def _runbook(subject: str, axis: Axis, rack: str) -> str:
     """What to type to know more."""
-    if axis in (Axis.LIVENESS, Axis.HEALTH):
+    if axis in NODE_AXES:
         return f"hbagent explain {subject}"
     return f"hbagent incidents; hbagent racks --rack {rack}" if rack else "hbagent incidents"
 

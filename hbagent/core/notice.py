@@ -76,14 +76,19 @@ def subject_of(event: Event) -> str:
 
 def axis_of(event: Event) -> Axis:
     """On which axis an event lies. That the root's leaders are heard again has the kind of a leader, and no leader."""
-    axis = AXES.get(event.kind, Axis.LIVENESS)
+    axis = event.axis or AXES.get(event.kind, Axis.LIVENESS)
+    if axis is Axis.HEALTH and of_drill(event):
+        return Axis.DRILL
     return Axis.ROOT if axis is Axis.LEADER and not event.leader else axis
 
 
 def phase_of(event: Event) -> Phase:
     """What an event is to the trouble of its subject on its axis."""
     if event.kind is Kind.HEALTH_CHANGED:
-        return Phase.ENDS if event.health_to is Health.OK else Phase.BURNS
+        over = event.health_to is Health.OK
+        if of_drill(event) and event.evidence is not None:
+            over = all(change.after is Health.OK for change in event.evidence.changes)
+        return Phase.ENDS if over else Phase.BURNS
     if event.kind in BEGINNINGS:
         return Phase.BURNS
     return Phase.ENDS if event.kind in _ENDS else Phase.NEWS
@@ -113,6 +118,8 @@ def asks(receiver: Receiver, event: Event, told: bool, known: bool = True) -> As
     axis = axis_of(event)
     if told or (axis is Axis.HEALTH and not known):
         return Asked.YES
+    if axis is Axis.DRILL:
+        return Asked.NEVER_TOLD
     listens = any(AXES.get(kind, Axis.LIVENESS) is axis for kind in on if kind in (*BEGINNINGS, Kind.HEALTH_CHANGED))
     if axis is Axis.ROOT and not listens:
         return Asked.NO

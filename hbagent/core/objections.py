@@ -15,7 +15,7 @@ from .notice import ROOT, Receiver
 from .records import HookRun, Restored, Silence, Trouble
 from .settling import Settling
 from .silences import Silences
-from .states import Axis, Cause, Kind, Reason
+from .states import NODE_AXES, Axis, Cause, Kind, Reason
 from .waiting import Waiting, WaitingRoom
 from .wallclock import WallClock
 
@@ -99,7 +99,7 @@ class Objections:
         """The silence that covers what neither burns nor ends."""
         silence = self.silences.covering(
             self._wall.at(now),
-            node=run.subject if run.axis in (Axis.LIVENESS, Axis.HEALTH) else "",
+            node=run.subject if run.axis in NODE_AXES else "",
             rack=run.rack,
             cause=run.cause.value if run.cause is not None else "",
             kind=run.kind.value if run.kind is not None else "",
@@ -116,7 +116,7 @@ class Objections:
         """All of them, the one that counts first."""
         return self.silences.all_covering(
             self._wall.at(now),
-            node=trouble.subject if trouble.axis in (Axis.LIVENESS, Axis.HEALTH) else "",
+            node=trouble.subject if trouble.axis in NODE_AXES else "",
             rack=trouble.rack,
             cause=trouble.cause.value if trouble.cause is not None else "",
             kind=trouble.kind.value,

@@ -46,6 +46,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     withheld: str = ""
     #: The incident that it belongs to; "" for none.
     incident: str = ""
+    #: Of node-flapping and node-steady: what changes too often.
+    axis: Axis | None = None
     #: Of a summary: how many notifications it stands for, and about whom; at most `MEMBERS_TOLD_MAX` are named.
     count: int = 0
     members: tuple[str, ...] = ()

@@ -123,10 +123,16 @@ class Axis(str, enum.Enum):
 
     LIVENESS = "liveness"
     HEALTH = "health"
+    #: What a drill does to a node's health: no trouble of it, and told beside what is.
+    DRILL = "drill"
     #: A rack is dark, a leader is lost, the root is isolated.
     RACK = "rack"
     LEADER = "leader"
     ROOT = "root"
+
+
+#: Axes on which the subject is a node.
+NODE_AXES = (Axis.LIVENESS, Axis.HEALTH, Axis.DRILL)
 
 
 class IncidentState(str, enum.Enum):

@@ -461,6 +461,30 @@ def test_a_sink_is_told_what_burns_and_of_its_end() -> None:
     assert life.alerts.sinks.firing("am") == 1, "and after a restart"
     life.say(BACK)
     assert life.alerts.sinks.firing("am") == 0
+    for kind in 3 * (DEAD, BACK):
+        life.say(kind)
+    assert life.alerts.sinks.firing("am") == 1, "that it flaps"
+    life.start()
+    assert life.alerts.sinks.firing("am") == 1
+    life.pass_time(3600)
+    assert life.alerts.sinks.firing("am") == 0
+    life.check()
+
+
+def test_a_drill_is_told_each_time_and_is_no_trouble_of_its_node() -> None:
+    life = Life()
+    real = life.sick("n1", Health.CRITICAL)
+
+    def drill(after: Health) -> Event:
+        changes = (part("hbagent-drill-1", after),)
+        fields: dict[str, Any] = {"health_to": Health.CRITICAL, "evidence": Evidence(text="drill", changes=changes)}
+        return life.pass_time(30).say(Kind.HEALTH_CHANGED, "n1", **fields)
+
+    for _ in range(6):
+        begun, over = drill(Health.DEADLOCKED), drill(Health.OK)
+        assert life.why(begun)[0] is life.why(over)[0] is RunState.PENDING
+    assert set(life.disk.troubles) == {(f"{R1}/n1", Axis.HEALTH)}
+    assert life.disk.troubles[f"{R1}/n1", Axis.HEALTH].event_id == real.event_id
     life.check()
 
 
