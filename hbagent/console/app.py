@@ -7,7 +7,7 @@ into the `Fleet`, what is shown comes out of the panes and pages; here both meet
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -17,13 +17,14 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 
-from hbagent.cli.answers import Row, word
+from hbagent.cli.answers import Row, row, word
 from hbagent.cli.grid import Cell, Screen, clean
+from hbagent.cli.incidents import silence_sentence
 from hbagent.cli.pieces import age
 from hbagent.cli.query import Asker
 from hbagent.core.bundles import BUNDLE_TIME_NS
 from hbagent.core.names import rack_of, short_of
-from hbagent.core.states import Liveness, RackState
+from hbagent.core.states import RackState
 from hbagent.core.units import SECOND, parse_duration
 
 from .lines import Line, Spans, Target, fitted, plain, tone_of, word_of
@@ -38,7 +39,7 @@ from .pages import (
     rack_lines,
     silence_lines,
 )
-from .panes import Incidents, Listing, Page, Problems
+from .panes import Incidents, Listing, Page, Problems, why
 from .racks import RackGrid
 from .widgets import Bar, Dialog, Pane
 
@@ -51,7 +52,7 @@ SAID_S = 8.0
 #: What a silence lasts unless somebody says otherwise.
 SILENCE_DEFAULT = "2h"
 
-_KEYS = "Enter open  Esc back  / filter  : jump  s silence  a ack  o order  ? help  q quit"
+_KEYS = "Enter open  Esc back  / filter  : jump  s silence  a acknowledge  ? help  q end"
 
 
 class Source(Protocol):
@@ -66,7 +67,9 @@ class Source(Protocol):
     def ask_now(self) -> None:
         """Tell at once."""
 
-    def run(self, errand: Callable[[Asker], Any], told: Callable[[Row | None, str], None]) -> None:
+    def run(
+        self, errand: Callable[[Asker], Any], told: Callable[[Row | None, str], None], patience_ns: int = 0
+    ) -> None:
         """Ask one thing."""
 
 
@@ -91,7 +94,8 @@ class _Told(Message):
 
 
 class Console(App[None]):
-    """The application. `source` is made with what is to be called for each answer to "cells"."""
+    """The application. `source` is made with what is to be called for each answer to "cells"; `seen` is told the names
+    of all nodes now and then."""
 
     ENABLE_COMMAND_PALETTE = False
     CSS = """
@@ -133,15 +137,21 @@ class Console(App[None]):
         source: Callable[[Callable[[Row | None, str], None]], Source],
         screen: Screen,
         clock: Callable[[], float] = time.monotonic,
+        seen: Callable[[Iterable[str]], None] = lambda names: None,
     ) -> None:
         super().__init__(ansi_color=True)
         self.fleet = Fleet()
         self.shown = screen
         self._clock = clock
+        self._seen = seen
         self._source = source(self._heard)
         self._grid = RackGrid(screen)
         self._problems = Problems(screen)
         self._incidents = Incidents(screen)
+        self._bars = {name: Bar(screen, name) for name in ("head", "crumbs", "said", "keys")}
+        self._panes = {name: Pane(listing, screen, name) for name, listing in self._overview().items()}
+        self._page = Pane(Page(screen, ""), screen, "page")
+        self._both = Horizontal(id="overview")
         self._trail: list[_Place] = []
         self._said: Spans = []
         self._said_at = 0.0
@@ -149,21 +159,21 @@ class Console(App[None]):
 
     def compose(self) -> ComposeResult:
         """Two lines above, the panes, two lines below."""
-        yield Bar(self.shown, "head")
-        yield Bar(self.shown, "crumbs")
-        with Horizontal(id="overview"):
-            yield Pane(self._grid, self.shown, "racks")
+        yield self._bars["head"]
+        yield self._bars["crumbs"]
+        with self._both:
+            yield self._panes["racks"]
             with Vertical(id="right"):
-                yield Pane(self._problems, self.shown, "problems")
-                yield Pane(self._incidents, self.shown, "incidents")
-        yield Pane(Page(self.shown, ""), self.shown, "page")
-        yield Bar(self.shown, "said")
-        yield Bar(self.shown, "keys")
+                yield self._panes["problems"]
+                yield self._panes["incidents"]
+        yield self._page
+        yield self._bars["said"]
+        yield self._bars["keys"]
 
     def on_mount(self) -> None:
         """Begin to ask."""
-        self.query_one("#keys", Bar).say([Cell(f" {_KEYS}", "dim")])
-        self.query_one("#problems", Pane).focus()
+        self._bars["keys"].say([Cell(f" {_KEYS}", "dim")])
+        self._panes["problems"].focus()
         self._draw()
         self.set_interval(TICK_S, self._tick)
         self._source.start()
@@ -188,6 +198,8 @@ class Console(App[None]):
             self.fleet.lost = why
         else:
             self.fleet.take(answer, self._clock())
+            if answer.get("whole"):
+                self._seen(self.fleet.hosts)
         self._draw()
 
     def _tick(self) -> None:
@@ -213,6 +225,7 @@ class Console(App[None]):
             self._problems.total = sum(fleet.counts().values())
         self._drawn = (fleet.changes, stale)
         self._grid.old = frozenset(rack.name for rack in fleet.racks.values() if fleet.is_old(rack, now))
+        self._problems.told = self._incidents.told = fleet.answered is not None
         # What stands still ages no more.
         self._problems.now = now if not stale else (fleet.answered or now)
         self._problems.at = word(fleet.root, "at")
@@ -220,15 +233,15 @@ class Console(App[None]):
             self._draw_place(self._trail[-1], bool(stale))
         else:
             for name, listing in self._overview().items():
-                self.query_one(f"#{name}", Pane).show(listing, bool(stale))
+                self._panes[name].show(listing, bool(stale))
         self._draw_bars()
 
     def _overview(self) -> dict[str, Listing]:
         return {"racks": self._grid, "problems": self._problems, "incidents": self._incidents}
 
     def _draw_place(self, place: _Place, stale: bool) -> None:
-        pane = self.query_one("#page", Pane)
-        place.page.show(self._lines_of(place, max(20, pane.size.width - 1)))
+        pane = self._page
+        place.page.show(self._lines_of(place, max(20, self.size.width - 1)))
         pane.show(place.page, stale)
 
     def _lines_of(self, place: _Place, width: int) -> list[Line]:
@@ -255,12 +268,12 @@ class Console(App[None]):
     def _draw_bars(self) -> None:
         width = self.size.width
         now = self._clock()
-        self.query_one("#head", Bar).say(self._head(now, width))
-        self.query_one("#crumbs", Bar).say(self._crumbs(width))
+        self._bars["head"].say(self._head(now, width))
+        self._bars["crumbs"].say(self._crumbs(width))
         if self._said and now - self._said_at < SAID_S:
-            self.query_one("#said", Bar).say(self._said)
+            self._bars["said"].say(self._said)
         else:
-            self.query_one("#said", Bar).say(self._chosen(width))
+            self._bars["said"].say(self._chosen(width))
 
     def _head(self, now: float, width: int) -> Spans:
         """What is wrong, and how old that is; when it is old, that first."""
@@ -272,7 +285,7 @@ class Console(App[None]):
         if few and not stale:
             told += f", {few} rack{'s' * (few != 1)} older"
         if stale:
-            text = f" OLD DATA: {told}; {clean(stale, screen)} "
+            text = f" {'NO DATA' if old is None else f'OLD DATA, {age(old)} old'}: {clean(stale, screen)} "
             return fitted([Cell(text, "alarm")], width, screen)
         counts = fleet.counts()
         parts: Spans = []
@@ -309,17 +322,15 @@ class Console(App[None]):
         if target is None:
             return []
         host = self.fleet.hosts.get(target.name) if target.kind == "node" else None
-        if host is None:
-            rack = self.fleet.racks.get(target.name) if target.kind == "rack" else None
-            state = f" is {rack.state}" if rack is not None else ""
-            return fitted([Cell(f" {target.kind} {clean(target.name, self.shown)}{state}")], width, self.shown)
-        parts = [clean(host.cause, self.shown), clean(host.text, self.shown), clean(host.covered, self.shown)]
-        name, state_word = clean(host.name, self.shown), word_of(host, self.shown)
-        health = f", health {host.health}" if host.liveness == Liveness.ALIVE.value else ""
-        rest = "; ".join(filter(None, parts))
-        return fitted(
-            [Cell(f" {name} "), state_word, Cell(f"{health}{f': {rest}' if rest else ''}")], width, self.shown
-        )
+        if host is not None:
+            name, rest = clean(host.name, self.shown), clean(why(host), self.shown)
+            told = "" if rest == "-" else f": {rest}"
+            return fitted([Cell(f" {name} "), word_of(host, self.shown), Cell(told)], width, self.shown)
+        if target.kind not in ("node", "rack", "incident", "silence"):
+            return []
+        rack = self.fleet.racks.get(target.name) if target.kind == "rack" else None
+        state = f" is {rack.state}" if rack is not None else ""
+        return fitted([Cell(f" {target.kind} {clean(target.name, self.shown)}{state}")], width, self.shown)
 
     def say(self, text: str, tone: str = "") -> None:
         """Show a line for some seconds."""
@@ -347,13 +358,12 @@ class Console(App[None]):
 
     def _arrive(self) -> None:
         away = bool(self._trail)
-        self.query_one("#overview").display = not away
-        page = self.query_one("#page", Pane)
-        page.display = away
-        (page if away else self.query_one("#problems", Pane)).focus()
+        page = self._page
+        self._both.display, page.display = not away, away
+        (page if away else self._panes["problems"]).focus()
         self._ask_for_place()
         self._drawn = (-1, self._drawn[1])
-        self.call_after_refresh(self._draw)
+        self._draw()
 
     def _target(self) -> Target | None:
         """What is chosen; on a page, what the page is about unless its line leads on."""
@@ -375,9 +385,8 @@ class Console(App[None]):
         def errand(asker: Asker) -> Any:
             if kind == "node":
                 return asker.ask("explain", node=name)
-            with Asker(asker.target, BUNDLE_TIME_NS + 2 * SECOND) as patient:
-                node, _, bundle = name.rpartition(" ")
-                return patient.ask("evidence", node=node, app=app, bundle=bundle)
+            node, _, bundle = name.rpartition(" ")
+            return asker.ask("evidence", node=node, app=app, bundle=bundle)
 
         def told(answer: Row | None, why: str) -> None:
             place.waits = False
@@ -387,7 +396,8 @@ class Console(App[None]):
             if self._trail and self._trail[-1] is place:
                 self._draw()
 
-        self._source.run(errand, lambda answer, why: self._post(lambda: told(answer, why)))
+        patience_ns = BUNDLE_TIME_NS + 2 * SECOND if kind == "bundle" else 0
+        self._source.run(errand, lambda answer, why: self._post(lambda: told(answer, why)), patience_ns)
 
     def _post(self, act: Callable[[], None]) -> None:
         self.post_message(_Told(act))
@@ -544,7 +554,7 @@ class Console(App[None]):
             if answer is None:
                 self.say(why, "bad")
             else:
-                self.say(f"{what}: {_done(answer) or 'done'}", "good")
+                self.say(_done(what, answer, word(self.fleet.root, "at"), self.shown), "good")
             self._source.ask_now()
 
         self.say(f"{what} is sent")
@@ -569,9 +579,9 @@ def _crumb(target: Target) -> str:
     return short_of(target.name) if target.kind == "node" else target.name
 
 
-def _done(answer: Row) -> str:
-    """What an order came to, in words, from whatever was answered."""
-    for key in ("text", "message", "silence", "incident"):
-        if word(answer, key):
-            return word(answer, key)
-    return ""
+def _done(what: str, answer: Row, at: str, screen: Screen) -> str:
+    """What an order came to, in words."""
+    silence, incident = row(answer, "silence"), row(answer, "incident")
+    if silence:
+        return f"ended: {word(silence, 'silence')}" if what == "unsilence" else silence_sentence(silence, at, screen)
+    return f"{word(incident, 'incident')} is acknowledged" if incident else f"{what}: done"

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from hbagent.cli import EXIT_UNAVAILABLE, EXIT_USAGE, query, terminal
+from hbagent.cli import EXIT_UNAVAILABLE, EXIT_USAGE, names_cache, query, terminal
 from hbagent.cli.query import NoTarget, Target
 
 
@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
             "(without it: hbagent status, hbagent nodes --watch, hbagent events --follow)"
         )
         return EXIT_UNAVAILABLE
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    # Textual draws on standard error.
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         query.say("the console needs a terminal; for a pipe there is: hbagent nodes --watch")
         return EXIT_USAGE
     try:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from .app import Console
     from .feed import Feed
 
-    console = Console(lambda told: Feed(found, args.timeout, told), terminal.screen(args))
+    console = Console(lambda told: Feed(found, args.timeout, told), terminal.screen(args), seen=names_cache.remember)
     console.run()
     return console.return_code or 0
 

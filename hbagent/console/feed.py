@@ -43,7 +43,7 @@ class Feed:
         self._at = 0
         self._closing = threading.Event()
         self._now = threading.Event()
-        self._errands: queue.Queue[tuple[Errand, Told] | None] = queue.Queue(ERRANDS_MAX)
+        self._errands: queue.Queue[tuple[Errand, Told, int] | None] = queue.Queue(ERRANDS_MAX)
         self._threads = [
             threading.Thread(target=self._watch, name="console-feed", daemon=True),
             threading.Thread(target=self._run_errands, name="console-errands", daemon=True),
@@ -66,11 +66,11 @@ class Feed:
         """Do not wait for the next second."""
         self._now.set()
 
-    def run(self, errand: Errand, told: Told) -> None:
-        """Have one thing asked; `told` hears what came of it."""
-        self._put((errand, told))
+    def run(self, errand: Errand, told: Told, patience_ns: int = 0) -> None:
+        """Have one thing asked; `told` hears what came of it. What must come from afar needs more patience."""
+        self._put((errand, told, max(self._timeout_ns, patience_ns)))
 
-    def _put(self, item: tuple[Errand, Told] | None) -> None:
+    def _put(self, item: tuple[Errand, Told, int] | None) -> None:
         while True:
             try:
                 self._errands.put_nowait(item)
@@ -86,7 +86,7 @@ class Feed:
     # ---- changes -----------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        line = _Line(self._timeout_ns)
+        line = _Line()
         life, version = "", 0
         retry_at = 0.0
         while not self._closing.is_set():
@@ -100,7 +100,7 @@ class Feed:
             for at in order:
                 try:
                     # Another daemon knows no version of this life, and tells everything.
-                    answer = line.to(self._targets[at]).ask("cells", after=version, life=life)
+                    answer = line.to(self._targets[at], self._timeout_ns).ask("cells", after=version, life=life)
                 except (Unanswered, Denied, NoTarget) as error:
                     said.append(str(error))
                     line.hang_up()
@@ -120,11 +120,11 @@ class Feed:
     # ---- errands -----------------------------------------------------------------------------------------
 
     def _run_errands(self) -> None:
-        line = _Line(self._timeout_ns)
+        line = _Line()
         while (item := self._errands.get()) is not None and not self._closing.is_set():
-            errand, told = item
+            errand, told, timeout_ns = item
             try:
-                answer = errand(line.to(self._targets[self._at]))
+                answer = errand(line.to(self._targets[self._at], timeout_ns))
             except (Unanswered, Denied, NoTarget) as error:
                 line.hang_up()
                 told(None, str(error))
@@ -136,15 +136,15 @@ class Feed:
 class _Line:
     """At most one connection, to whoever was wanted last."""
 
-    def __init__(self, timeout_ns: int) -> None:
-        self._timeout_ns = timeout_ns
+    def __init__(self) -> None:
         self._asker: Asker | None = None
+        self._timeout_ns = 0
 
-    def to(self, target: Target) -> Asker:
-        """A connection to a target. Raises NoTarget."""
-        if self._asker is None or self._asker.target != target:
+    def to(self, target: Target, timeout_ns: int) -> Asker:
+        """A connection to a target that waits so long. Raises NoTarget."""
+        if self._asker is None or self._asker.target != target or self._timeout_ns != timeout_ns:
             self.hang_up()
-            self._asker = Asker(target, self._timeout_ns)
+            self._asker, self._timeout_ns = Asker(target, timeout_ns), timeout_ns
         return self._asker
 
     def hang_up(self) -> None:

@@ -59,6 +59,8 @@ class Rows(Generic[_Item]):
     def __init__(self, screen: Screen, key: Callable[[_Item], Target | None]) -> None:
         self.screen = screen
         self.items: Sequence[_Item] = ()
+        #: False until anything was heard: then an empty list is no good news.
+        self.told = True
         self._key = key
         self._at = 0
 
@@ -72,8 +74,8 @@ class Rows(Generic[_Item]):
         self._at = min(self._at, max(0, len(items) - 1))
 
     def count(self, width: int) -> int:
-        """One line an item."""
-        return len(self.items)
+        """One line an item; without any, one that says so."""
+        return max(1, len(self.items))
 
     def cursor(self, width: int) -> int:
         """The chosen item."""
@@ -89,6 +91,8 @@ class Rows(Generic[_Item]):
 
     def line(self, at: int, width: int) -> Spans:
         """One item behind its mark."""
+        if not self.items:
+            return [Cell(f" {self.none() if self.told else 'nothing is known'}", "dim")]
         chosen = at == self._at
         pieces = fitted([Cell(mark(chosen, self.screen)), *self.cells(self.items[at], width - 1)], width, self.screen)
         return [Cell(text, f"{tone} chosen".strip()) for text, tone in pieces] if chosen else pieces
@@ -96,6 +100,10 @@ class Rows(Generic[_Item]):
     def cells(self, item: _Item, width: int) -> Spans:
         """An item in a width."""
         raise NotImplementedError
+
+    def none(self) -> str:
+        """What is said when there is no item."""
+        return "none"
 
 
 class Problems(Rows[Host]):
@@ -111,6 +119,10 @@ class Problems(Rows[Host]):
         #: What every name begins with and nobody needs to read; and the longest name without it.
         self.site = ""
         self.longest = 10
+
+    def none(self) -> str:
+        """Nothing is wrong, or nothing that the filter lets through."""
+        return "none that the filter lets through" if self.total else "none"
 
     def title(self, width: int) -> Spans:
         """How many, and by what they are sorted."""

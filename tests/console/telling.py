@@ -29,7 +29,7 @@ LONG_AGO = "2026-11-21T09:30:00.000Z"
 def cell(
     node: str, liveness: str = "ALIVE", cause: str | None = None, health: str = "OK", text: str = "", **more: Any
 ) -> Cell:
-    values = {"since": LONG_AGO, "age_s": 0.25, "covered": "", "flapping": False} | more
+    values: dict[str, Any] = {"since": LONG_AGO, "age_s": 0.25, "covered": "", "flapping": False} | more
     return Cell(node, Liveness(liveness), cause, Health(health), values["since"], values["age_s"], text,
                 values["covered"], values["flapping"])  # fmt: skip
 
@@ -92,7 +92,13 @@ def answer(
     life: str = "1f",
     **root: Any,
 ) -> Row:
-    about = {"name": "demo/root", "role": "root", "version": "1.0.0", "at": AT, "uptime_s": 7805.0} | root
+    about: dict[str, Any] = {
+        "name": "demo/root",
+        "role": "root",
+        "version": "1.0.0",
+        "at": AT,
+        "uptime_s": 7805.0,
+    } | root
     view = CellsView(
         life=life,
         version=version,
@@ -167,7 +173,9 @@ class Teller:
     def ask_now(self) -> None:
         """Nothing comes by itself."""
 
-    def run(self, errand: Callable[[Asker], Any], told: Callable[[Row | None, str], None]) -> None:
+    def run(
+        self, errand: Callable[[Asker], Any], told: Callable[[Row | None, str], None], patience_ns: int = 0
+    ) -> None:
         what = ""
         teller = self
 
