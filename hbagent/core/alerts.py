@@ -156,6 +156,10 @@ class Alerts:
             trouble = self._burn(key, trouble, event, now)
         elif phase is Phase.BURNS and trouble is not None and not event.late:
             trouble = self._keep(msgspec.structs.replace(trouble, cause=event.cause))
+            for name, so_far in trouble.told.items():
+                if so_far.sent and isinstance(self.receivers.get(name), SinkConfig):
+                    # To a sink another cause is another alert.
+                    self.sinks.fire(name, trouble, event, event.at_wall_ns)
         if event.kind is Kind.NODE_UNKNOWN:
             self.objections.trust(event.rack, event.node)
         told = trouble.told if trouble is not None else {}

@@ -216,10 +216,11 @@ class Sinks:
             sink.fire((trouble.subject, trouble.axis.value), alert_of(trouble, event), starts or now_wall, now_wall)
 
     def resolve(self, sink: str, subject: str, axis: Axis, now_wall: int) -> None:
-        """The trouble of `subject` on `axis` is over. One that was never told is nothing."""
+        """The trouble of `subject` on `axis` is over, and its flapping. One that was never told is nothing."""
         found = self._sinks.get(sink)
         if found is not None:
             found.resolve((subject, axis.value), now_wall)
+            found.resolve((subject, f"flapping {axis.value}"), now_wall)
 
     def flap(self, sink: str, subject: str, axis: Axis, rack: str, event_id: str, at_wall_ns: int) -> None:
         """`subject` changes too often on `axis` to tell of each change: one alert beside those of its troubles."""

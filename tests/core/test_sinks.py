@@ -13,12 +13,13 @@ from hbagent.core import sinks
 from hbagent.core.config import SinkConfig
 from hbagent.core.effects import PostAlerts
 from hbagent.core.messages import Posted
-from hbagent.core.records import Event, Trouble
+from hbagent.core.records import Event, Restored, Told, Trouble
+from hbagent.core.root import RootCore
 from hbagent.core.sinks import PROMISED, RETRY_MAX_NS, SKEW_NS, Sinks
-from hbagent.core.states import Axis, Cause, Kind
+from hbagent.core.states import Axis, Cause, Kind, Liveness
 from hbagent.core.units import HOUR, MINUTE, SECOND
 from hbagent.core.wallclock import rfc3339
-from tests.build import NODE, NODE2, RACK, WALL_NS, T
+from tests.build import LEADER, NODE, NODE2, RACK, WALL_NS, T, root_core, summary, transition, transitions
 
 ONE, TWO = "http://127.0.0.1:9093", "http://127.0.0.1:9094"
 CONFIG = SinkConfig(name="am", urls=(ONE,))
@@ -298,6 +299,47 @@ def test_flapping_burns_beside_the_trouble_and_ends_alone() -> None:
     world.sinks.steady("am", NODE, Axis.HEALTH, world.wall)
     world.step()
     assert world.members[ONE].firing(world.wall) == [DOWN]
+
+
+def test_a_subject_that_is_known_no_longer_flaps_no_more() -> None:
+    world = World()
+    world.sinks.flap("am", NODE, Axis.LIVENESS, RACK, "7-2", world.wall)
+    world.resolve()
+    world.step()
+    assert world.members[ONE].firing(world.wall) == []
+
+
+def root_with(*messages: object, **settings: Any) -> tuple[RootCore, World]:
+    """A root that was told these by its leader, and a world that has its sinks."""
+    core = root_core(**{"sinks": (CONFIG,), **settings})
+    core.receive(LEADER, summary(1), T(1))
+    for message in messages:
+        core.receive(LEADER, message, T(1))
+    world = World(now=T(1))
+    world.sinks = core.alerts.sinks
+    for _, member in world.sinks._members():
+        # What the core itself has posted by now is taken as lost.
+        member.token = 0
+    world.step()
+    return core, world
+
+
+def test_a_cause_that_is_known_better_is_another_alert() -> None:
+    silent = transition(1, Liveness.SUSPECT, Liveness.ALIVE, cause=Cause.SILENCE)
+    frozen = transition(2, Liveness.SUSPECT, Liveness.SUSPECT, cause=Cause.PROCESS_FROZEN)
+    config = msgspec.structs.replace(CONFIG, on=(Kind.NODE_SUSPECT, *CONFIG.on))
+    _, world = root_with(transitions(silent), transitions(frozen), sinks=(config,))
+    burning = [alert for alert in world.members[ONE].alerts.values() if alert["endsAt"] > rfc3339(world.wall)]
+    assert [alert["labels"].get("cause") for alert in burning if "host" in alert["labels"]] == ["process-frozen"]
+
+
+def test_a_root_that_is_started_again_goes_on_with_what_burns_and_what_flaps() -> None:
+    told = Trouble(
+        subject=NODE, axis=Axis.LIVENESS, rack=RACK, incident="i1", kind=Kind.NODE_DEAD, told={"am": Told(sent=True)}
+    )
+    flaps = msgspec.structs.replace(told, subject=NODE2, flapping="e-1", over=True, told={})
+    _, world = root_with(restored=Restored(troubles=(told, flaps)))
+    assert world.members[ONE].firing(world.wall) == [DOWN, f"HbagentHostFlapping {NODE2}"]
 
 
 def test_nothing_is_posted_before_the_wall_clock_is_known() -> None:
