@@ -102,13 +102,9 @@ class _Sink:
         self.members = {url: _Member(url) for url in config.urls}
 
     def use(self, config: SinkConfig) -> None:
-        """Another config of the same name: a new member is owed everything that burns."""
+        """Another config of the same name. A new member is owed everything, as each is now and then."""
         self.config = config
-        before = self.members
-        self.members = {url: before.get(url) or _Member(url) for url in config.urls}
-        for url, member in self.members.items():
-            if url not in before:
-                member.owed = dict.fromkeys(self.burning.values(), True)
+        self.members = {url: self.members.get(url) or _Member(url) for url in config.urls}
 
     def fire(self, subject: tuple[str, str], text: AlertText, starts_wall_ns: int, now_wall: int) -> None:
         key = tuple(text.labels.items())
