@@ -46,7 +46,7 @@ from .notice import (
 from .objections import Key, Objection, Objections
 from .records import Event, HookRun, Restored, RunState, Told, Trouble
 from .sinks import Sinks
-from .states import NODE_AXES, RELEASED, Axis, Cause, Kind, Reason
+from .states import NODE_AXES, RELEASED, Axis, Cause, Health, Kind, Liveness, Reason
 from .summary import summary_of, topic_of
 from .units import SECOND, show_duration
 from .waiting import Waiting, WaitingRoom
@@ -54,6 +54,13 @@ from .wallclock import WallClock
 
 #: Silences are looked at this often, and at each boundary of one: the wall clock may be set meanwhile.
 SILENCES_NS = SECOND
+#: How the trouble of somebody ends whom nobody expects any more.
+_RETIREMENTS = {
+    Axis.LIVENESS: Kind.NODE_LEFT,
+    Axis.HEALTH: Kind.HEALTH_CHANGED,
+    Axis.RACK: Kind.RACK_RECOVERED,
+    Axis.LEADER: Kind.LEADER_RECOVERED,
+}
 #: Waits that end with one summary for all that wait so.
 _FOLDS = (Reason.BRAKE, Reason.GROUPED)
 
@@ -423,6 +430,26 @@ class Alerts:
         if trouble.axis in (Axis.RACK, Axis.LEADER, Axis.ROOT):
             self.objections.parent_over(trouble, now)
             self._look_again(now)
+
+    def retire(self, subject: str, why: str, now: int) -> None:
+        """Nobody expects `subject` any more: who was told that it burns is told that this is over."""
+        for axis, kind in _RETIREMENTS.items():
+            trouble = self.objections.burning((subject, axis))
+            if trouble is None:
+                continue
+            node = axis in NODE_AXES
+            event = self._chronicle.make(
+                kind,
+                self._wall.at(now),
+                node=subject if node else "",
+                rack=trouble.rack,
+                leader=subject if axis is Axis.LEADER else "",
+                liveness_to=Liveness.LEFT if axis is Axis.LIVENESS else None,
+                health_to=Health.OK if axis is Axis.HEALTH else None,
+                evidence=Evidence(text=why),
+            )
+            self.tell(event, now)
+        self.forget(subject)
 
     def forget(self, subject: str) -> None:
         """A node is known no longer: nothing is left to be told of it."""

@@ -434,7 +434,7 @@ class RootMetrics:
         refused = [(labels(reason=reason), count) for reason, count in sorted(root.refused.items())]
         out.counter("hbagent_refused", "Messages refused, by reason.", refused)
         out.counter("hbagent_events", "Events in the history, also of earlier lives.", [("", root.chronicle.newest)])
-        out.gauge("hbagent_isolated", "1 while all leaders are silent together.", [("", root.isolated)])
+        out.gauge("hbagent_isolated", "1 while all leaders are silent together.", [("", root.leases.isolated)])
         out.gauge(
             "hbagent_store_degraded", "1 while what is told may not be on disk.", [("", bool(root.ledger.degraded))]
         )
@@ -445,7 +445,7 @@ class RootMetrics:
             "Largest lag of the loop in the last minute.",
             [("", root.lag_max_ns / SECOND)],
         )
-        suspended = [("", root.suspended_ns / SECOND)]
+        suspended = [("", root.leases.suspended_ns / SECOND)]
         out.counter("hbagent_suspended_seconds", "Time for which this host was suspended.", suspended)
 
 

@@ -94,8 +94,8 @@ def root_view(root: RootCore, config: RootConfig, now: int) -> RootView:
         hooks_waiting=root.dispatch.waiting,
         hooks_dead=root.dispatch.dead,
         refused=dict(root.refused),
-        isolated=root.isolated,
-        suspended_s=round(root.suspended_ns / SECOND, 3),
+        isolated=root.leases.isolated,
+        suspended_s=round(root.leases.suspended_ns / SECOND, 3),
     )
 
 

@@ -452,6 +452,20 @@ def test_a_watchdog_goes_to_who_asks_for_it_and_into_no_history() -> None:
     assert life.disk.events == {}
 
 
+def test_who_was_told_of_somebody_that_is_expected_no_more_is_told_of_the_end() -> None:
+    life = Life()
+    life.say(DEAD)
+    life.sick("n1", Health.CRITICAL)
+    life.lose(Kind.LEADER_LOST, "leader1")
+    told = life.kinds()
+    life.alerts.retire(f"{R1}/n1", "it is in the config no more", life.now)
+    life.alerts.retire(f"{R1}-leader1", "it is in the config no more", life.now)
+    life.commit()
+    assert life.kinds()[len(told) :] == ["node-left n1", "health-changed n1", "leader-recovered k1"]
+    assert life.disk.troubles == {}
+    life.check()
+
+
 def test_a_sink_is_told_what_burns_and_of_its_end() -> None:
     sink = SinkConfig(name="am", urls=("http://127.0.0.1:9093",))
     life = Life(sinks=(sink,))
