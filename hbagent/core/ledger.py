@@ -225,8 +225,9 @@ class Ledger:
     # ---- hook runs ---------------------------------------------------------------------------------------
 
     def due(self, batch: Batch) -> list[HookRun]:
-        """Runs to begin now that `batch` is on disk."""
-        return [run for run in batch.runs if self._owed.pop(run.run_id, None) is not None]
+        """Runs to begin now that `batch` is on disk. Of one that is owed since, the disk may have an older state."""
+        kept = (run for run in batch.runs if run.state is RunState.PENDING)
+        return [run for run in kept if self._owed.pop(run.run_id, None) is not None]
 
     def due_from_memory(self) -> list[HookRun]:
         """Runs to begin although the disk has not got them, because it fails."""

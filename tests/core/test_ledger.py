@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from hbagent.core.effects import Persist
 from hbagent.core.ledger import PATIENCE_NS, RETRY_NS, Ledger
 from hbagent.core.records import Batch, Conviction, Mark, NodeState, RunState, Tally
@@ -172,6 +174,19 @@ def test_a_disk_that_does_not_answer_in_time_holds_up_no_run() -> None:
     assert batch is not None and ledger.due(batch) == []
     assert ledger.degraded == ""
     assert not ledger.stuck(T(100)), "nothing is on its way"
+
+
+def test_a_run_that_is_owed_since_its_batch_left_begins_when_the_disk_has_that() -> None:
+    ledger = Ledger()
+    held = msgspec.structs.replace(run(1), state=RunState.HELD)
+    ledger.run(held)
+    order = written(ledger)
+    ledger.run(run(1))
+    batch = ledger.kept(order.token)
+    assert batch is not None and ledger.due(batch) == [], "it is on disk as one that waits"
+    order = written(ledger)
+    batch = ledger.kept(order.token)
+    assert batch is not None and ledger.due(batch) == [run(1)]
 
 
 def test_a_disk_that_is_behind_by_more_than_can_wait_is_in_trouble_before_it_fails() -> None:
