@@ -340,6 +340,17 @@ resend = "30s"
     )
 
 
+def test_metrics_of_a_host_are_written_with_its_name() -> None:
+    assert read_agent(HERE, AGENT).prober.textfile == ""
+    prober = read_agent(HERE, AGENT + '[metrics]\ntextfile = "../x.prom"\n').prober
+    assert (prober.textfile, prober.node) == ("/etc/hbagent/../x.prom", "dc1/rack1/node1")
+
+
+def test_the_root_may_tell_of_fewer_hosts() -> None:
+    assert read_root(HERE, ROOT).metric_hosts == "all"
+    assert read_root(HERE, ROOT + '[metrics]\nhosts = "problems"\n').metric_hosts == "problems"
+
+
 def test_an_echo_that_is_off_has_neither_address_nor_port() -> None:
     read = read_agent(HERE, AGENT + "[echo]\nenabled = false\nport = 6000\n")
     assert (read.echo_bind, read.echo_port, read.core.echo_port) == ("", 0, 0)
@@ -464,6 +475,13 @@ public_key = "short"
         (read_root, ROOT.replace('"dc1/rack1-leader1"', '"dc1/root"'), "the root's own name is among the leaders"),
         (read_root, ROOT.replace('["dc1/rack1-leader1"]', "[]"), "1 to 3 items"),
         (read_root, ROOT.replace("[security]", 'lease = "2s"\n[security]'), "from 2500ms to 10m"),
+        (read_root, ROOT + '[metrics]\nhosts = "some"\n', "must be one of all, problems, none"),
+        (read_agent, AGENT + '[metrics]\ntextfile = "/x/y.txt"\n', 'must end in ".prom"'),
+        (
+            read_agent,
+            AGENT + '[prober]\nenabled = false\n[metrics]\ntextfile = "/x/y.prom"\n',
+            "is written by the prober, which [prober] does not enable",
+        ),
         (read_root, ROOT + SINK.replace("9093", "9093?x"), "without ? and #"),
         (read_root, ROOT + SINK.replace("http:", "tcp:"), 'must be an address as in "http://'),
         (read_root, ROOT + SINK + 'on = ["node-recovered"]\n', "must be one of node-suspect"),
