@@ -172,7 +172,7 @@ class Leader:
         self._metrics = LeaderMetrics(self.core)
         self._web = None
         if settings.web is not None:
-            from .web import Web  # asyncio takes 7 MiB that a leader without a page has not
+            from .web import Web  # 2 MiB that a leader which serves nobody does not load
 
             self._web = Web(settings.web, self._driver, self._log.write, pages=False, metrics=self._measure)
             self._desks.add(self._web.mark, self._web.answer)

@@ -162,7 +162,7 @@ class Root:
         self._metrics = RootMetrics(self.core, settings.metric_hosts)
         self._web = None
         if settings.web is not None:
-            from .web import Web  # asyncio takes 7 MiB that a root without a page has not
+            from .web import Web  # 2 MiB that a root without a page does not load
 
             self._web = Web(settings.web, self._driver, self._log.write, pages=True, metrics=self._measure)
             self._desks.add(self._web.mark, self._web.answer)

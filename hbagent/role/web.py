@@ -75,7 +75,8 @@ class Web:
         """End the thread, within a second."""
         self._stopped.set()
         self._in_thread(self._cancel)
-        self._thread.join(1.0)
+        if self._thread.ident is not None:
+            self._thread.join(1.0)
 
     # ---- in the loop's thread ----------------------------------------------------------------------------
 
