@@ -403,6 +403,8 @@ class Checker:
             event_id = order.run_id.rpartition("-")[0]
         else:
             event_id = run.event_id
+            if run.state is not RunState.PENDING and not disk.failed_at:
+                self._violate(at, "durable", f"hook run {order.run_id} started, and is {run.state.value} on disk")
         if f'"event_id":"{event_id}"'.encode() not in order.input:
             self._violate(at, "once", f"hook run {order.run_id} is told another event id")
         if failed:

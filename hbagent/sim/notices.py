@@ -426,6 +426,10 @@ class Notices:
         """When a notification was first owed, or told."""
         return self._told_at[run_id]
 
+    def rows(self) -> list[HookRun]:
+        """All notifications as they now stand."""
+        return list(self._rows.values())
+
     def posted(self, at: int, order: PostAlerts) -> str:
         """A post reaches a member of a sink; why it was not taken, or ""."""
         return self.pagers.take(at, order)
