@@ -426,7 +426,7 @@ class Alerts:
             told_now = {name: msgspec.structs.replace(told, via="") for name, told in trouble.told.items()}
             self._keep(msgspec.structs.replace(trouble, over=True, incident="", told=told_now))
         else:
-            self._drop(key)
+            self._drop(key, event.at_wall_ns)
         if trouble.axis in (Axis.RACK, Axis.LEADER, Axis.ROOT):
             self.objections.parent_over(trouble, now)
             self._look_again(now)
@@ -459,9 +459,7 @@ class Alerts:
                 self._cancel(trouble)
                 self._trust(trouble.rack, (subject, axis))
                 self.incidents.leave(trouble.incident, (subject, axis), trouble.at_wall_ns)
-                for name in trouble.told:
-                    self.sinks.resolve(name, subject, axis, trouble.at_wall_ns)
-                self._drop((subject, axis))
+                self._drop((subject, axis), trouble.at_wall_ns)
         self._flapping.forget(subject)
 
     def _trust(self, rack: str, key: Key) -> None:
@@ -682,7 +680,7 @@ class Alerts:
                 self._ledger.run(msgspec.structs.replace(run, state=RunState.DONE))
             else:
                 self._ledger.run(msgspec.structs.replace(run, state=RunState.PENDING))
-        self._drop(key)
+        self._drop(key, self._wall.at(now))
 
     # ---- what is kept ------------------------------------------------------------------------------------
 
@@ -691,9 +689,12 @@ class Alerts:
         self._ledger.trouble(trouble)
         return trouble
 
-    def _drop(self, key: Key) -> None:
+    def _drop(self, key: Key, at_wall_ns: int) -> None:
         for told in self.troubles.pop(key).told.values():
             self._aside.pop(told.run_id, None)
+        for sink in self._config.sinks:
+            # Also one that asks for no ends: what nobody ends is repeated for ever.
+            self.sinks.resolve(sink.name, *key, at_wall_ns)
         self._ledger.over(*key)
 
 

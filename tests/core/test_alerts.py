@@ -452,6 +452,14 @@ def test_a_watchdog_goes_to_who_asks_for_it_and_into_no_history() -> None:
     assert life.disk.events == {}
 
 
+def test_a_sink_that_asks_for_no_ends_has_them_all_the_same() -> None:
+    life = Life(sinks=(SinkConfig(name="am", urls=("http://127.0.0.1:9093",), on=(DEAD,)),))
+    life.say(DEAD)
+    assert life.alerts.sinks.firing("am") == 1
+    life.say(BACK)
+    assert life.alerts.sinks.firing("am") == 0
+
+
 def test_who_was_told_of_somebody_that_is_expected_no_more_is_told_of_the_end() -> None:
     life = Life()
     life.say(DEAD)
