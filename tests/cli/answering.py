@@ -124,7 +124,10 @@ class Daemon:
             effects = list(self.core.receive(sender, message, self.now))
             for effect in effects:
                 if isinstance(effect, Persist):
-                    settle(self.core, (effect,), self.now, self._history)
+                    if self._history is not None:
+                        self._history.commit(effect.batch)
+                    # An order is answered when it is on disk.
+                    effects += self.core.receive("", Kept(effect.token), self.now)
                 elif isinstance(effect, Answer):
                     self._questions.answer(effect)
                 elif isinstance(effect, Send) and isinstance(effect.message, EvidenceWanted):

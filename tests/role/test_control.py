@@ -279,7 +279,7 @@ def test_every_message_of_the_wire_is_taken_at_some_door() -> None:
     leaders = (leader.PUBLISHED, leader.CONTROL, leader.FROM_ROOT, peers.QUESTIONS, peers.ANSWERS)
     doors: tuple[tuple[type, ...], ...] = (agent.CONTROL, *leaders, root.PUBLISHED, root.CONTROL)
     taken = {kind for door in doors for kind in door}
-    assert taken == {*codec.TYPES.values()} - {m.Query, m.AnswerPage}
+    assert taken == {*codec.TYPES.values()} - {m.Query, m.Order, m.AnswerPage}
 
 
 # ---- what the kernel knows of the peers --------------------------------------------------------------------
