@@ -29,6 +29,8 @@ from tests.offspring.owning import gone, new_tag, tagged
 from tests.role.hooktender import RETRIES_NS
 from tests.role.parts import until
 
+pytestmark = pytest.mark.slow
+
 #: Leaves its session, its parent and its environment, ignores a polite end, and stays.
 ESCAPE = """trap '' TERM
 env -i X={tag} setsid sh -c 'trap "" TERM; setsid sh -c "trap \\"\\" TERM; sleep 300; sleep 300" & sleep 300' &
@@ -166,7 +168,6 @@ def test_an_order_that_no_frame_holds_is_a_failure(tended: Tended) -> None:
 # ---- what a hook may do ----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_slow_hooks_cost_the_loop_nothing_and_others_no_time_and_nobody_stays(tended: Tended) -> None:
     tag = new_tag()
     tended.do("forget-lag")
@@ -192,7 +193,6 @@ def test_slow_hooks_cost_the_loop_nothing_and_others_no_time_and_nobody_stays(te
     assert len(tended.of("finished")) == 1 + 3 + 5, "each came back once"
 
 
-@pytest.mark.slow
 def test_a_bomb_a_flood_and_a_hoarder_cost_the_root_nothing(tended: Tended) -> None:
     tag = new_tag()
     rss = psutil.Process(tended.process.pid).memory_info().rss
@@ -398,7 +398,6 @@ def test_a_runner_that_cannot_be_started_is_tried_again_later_each_time() -> Non
 # ---- how fast --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_hook_starts_soon_after_its_order(tended: Tended) -> None:
     took = []
     for _ in range(200):

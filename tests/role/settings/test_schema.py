@@ -12,6 +12,7 @@ import pytest
 from hbagent.core.checks import ExecCheck
 from hbagent.core.config import AppConfig, ProbeConfig
 from hbagent.core.states import Kind
+from hbagent.core.units import SECOND
 from hbagent.probes.host import MEASURES
 from hbagent.role.settings import Settings
 from hbagent.role.settings.document import Shape
@@ -67,7 +68,10 @@ def test_the_examples_load_too() -> None:
     text, lines = EXAMPLE.subn("", shipped("root"))
     assert lines >= 5
     settings = read_root(ETC / "root.toml", text)
-    assert [hook.name for hook in settings.core.hooks] == ["syslog", "webhook"]
+    hooks = {hook.name: hook for hook in settings.core.hooks}
+    assert list(hooks) == ["syslog", "chat", "mail", "webhook", "heartbeat", "fence"]
+    assert [hook.argv[0] for hook in hooks.values() if not Path(hook.argv[0]).is_file()] == []
+    assert {hooks[name].hold_ns for name in ("chat", "mail", "webhook")} == {10 * SECOND}, "what wakes people waits"
     text, lines = EXAMPLE.subn("", shipped("leader"))
     assert lines == 7
     assert [peer.name for peer in read_leader(ETC / "leader.toml", text).peers] == ["dc1/rack07-leader2"]
