@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from hbagent.core.names import is_node
 
-from . import EXIT_USAGE, query, terminal
+from . import EXIT_USAGE, export, query, terminal
 from .answers import Row, number, rows
 from .grid import Grid
 from .render import as_json, as_json_line, event_cells, events_grid
@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", metavar="NODE", type=_node, help="only events of this node")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens next, until Ctrl-C")
     terminal.add_table_arguments(parser)
+    words = parser.add_subparsers(metavar="[export]", dest="word")
+    export.add_arguments(
+        words.add_parser("export", allow_abbrev=False, help="all of them, or those of a time, as JSON or CSV")
+    )
 
 
 def _limit(text: str) -> int:
@@ -43,6 +47,8 @@ def _node(text: str) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.word == "export":
+        return export.run(args)
     if args.follow and args.output == "json":
         print('hbagent: "--follow" has no end, so it cannot be one document; use -o jsonl', file=sys.stderr)
         return EXIT_USAGE

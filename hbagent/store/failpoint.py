@@ -43,6 +43,7 @@ POINTS = (
     "history-salvage-ready",
     "history-salvage-cleared",
     "history-salvage-done",
+    "backup-written",
 )
 
 

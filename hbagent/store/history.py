@@ -280,21 +280,8 @@ class History(abc.ABC):
 
         Reads everything. Raises HistoryError.
         """
-        wrong: list[str] = []
         with self._database() as database:
-            counted: dict[str, int] = {}
-            for table in (RUNS, UNSENT):
-                select = f"SELECT event_id, count(*) FROM {table.name} GROUP BY event_id"
-                for event_id, count in database.each(select):
-                    counted[event_id] = counted.get(event_id, 0) + count
-            twice = database.rows("SELECT run_id FROM hook_runs WHERE run_id IN (SELECT run_id FROM unsent)")
-            wrong.extend(f"{run_id} is told and not told" for (run_id,) in twice)
-            for row in database.each(f"SELECT {EVENTS.columns_sql} FROM events ORDER BY sequence"):
-                event = record_of(EVENTS, row)
-                if event is not None and event.notices != counted.get(event.event_id, 0):
-                    found = counted.get(event.event_id, 0)
-                    wrong.append(f"{event.event_id} ({event.kind.value}) has {event.notices} notices and {found} rows")
-        return wrong
+            return unbalanced(database)
 
     # ---- starting ----------------------------------------------------------------------------------------
 
@@ -354,6 +341,23 @@ def keep_verdicts(database: Database, events: Iterable[Event]) -> None:
             " (SELECT sequence FROM verdicts WHERE rack = ? ORDER BY sequence DESC LIMIT ? OFFSET ?)",
             (rack, PRUNE_MAX, VERDICTS_PER_RACK_MAX),
         )
+
+
+def unbalanced(database: Database) -> list[str]:
+    """A sentence for each event whose notifications are not all accounted for, or more than once."""
+    wrong: list[str] = []
+    counted: dict[str, int] = {}
+    for table in (RUNS, UNSENT):
+        for event_id, count in database.each(f"SELECT event_id, count(*) FROM {table.name} GROUP BY event_id"):
+            counted[event_id] = counted.get(event_id, 0) + count
+    twice = database.rows("SELECT run_id FROM hook_runs WHERE run_id IN (SELECT run_id FROM unsent)")
+    wrong.extend(f"{run_id} is told and not told" for (run_id,) in twice)
+    for row in database.each(f"SELECT {EVENTS.columns_sql} FROM events ORDER BY sequence"):
+        event = record_of(EVENTS, row)
+        if event is not None and event.notices != counted.get(event.event_id, 0):
+            found = counted.get(event.event_id, 0)
+            wrong.append(f"{event.event_id} ({event.kind.value}) has {event.notices} notices and {found} rows")
+    return wrong
 
 
 def _all_records(database: Database, table: Table, wanted: Any = None) -> list[Any]:

@@ -240,6 +240,26 @@ class PostgresHistory(History):
             timer.cancel()
 
 
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[tuple[str, PostgresDatabase]]:
+    """A store for whoever only reads: its name and a connection that cannot write. Raises HistoryError, ValueError."""
+    values = {**parameters(url), "application_name": "hbagent reader", "target_session_attrs": "any"}
+    name = name_of(values)
+    try:
+        with contextlib.closing(connect(values)) as connection:
+            database = PostgresDatabase(connection)
+            database.run("SET default_transaction_read_only = on")
+            if "search_path" not in str(values.get("options", "")):
+                database.run(f"SET search_path = {SCHEMA}")
+            database.rows("SELECT set_config('statement_timeout', ?, false)", (f"{STATEMENT_S}s",))
+            found = database.rows("SELECT version FROM store_version")
+            if found != [(VERSION,)]:
+                raise HistoryError(f"{name}: it has not version {VERSION}; a root of this version makes it so")
+            yield name, database
+    except psycopg.Error as error:
+        raise HistoryError(f"{name}: {sentence(error, values)}") from None
+
+
 def parameters(url: str) -> dict[str, Any]:
     """What an address says, completed. Raises ValueError, which tells nothing of what is in it."""
     try:

@@ -191,12 +191,16 @@ class SqliteHistory(History):
             raise HistoryError(f"{self.path}: {error}") from error
 
 
+def plain_text(text: bytes) -> str:
+    """A text of the file: a flipped bit in it must not hide the sound rows behind it."""
+    return text.decode(errors="replace")
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to whatever is at `path`."""
     # The owner is one thread at a time, not always the same one: a driver closes what its worker opened.
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    # A flipped bit in a text must not hide the sound rows behind it.
-    connection.text_factory = lambda text: text.decode(errors="replace")
+    connection.text_factory = plain_text
     return connection
 
 
