@@ -200,7 +200,14 @@ class Desk:
         except (ValueError, KeyError) as refusal:
             return (denied(sender, order.id, str(refusal.args[0] if refusal.args else refusal)),)
         made = given["silence"].silence if isinstance(given, dict) and "silence" in given else ""
-        fields = {"by": ordered.by, "did": order.what, "to": order.target or made, "reason": order.reason}
+        globs = (*order.nodes, *order.racks, *order.causes, *order.kinds)
+        fields = {
+            "by": ordered.by,
+            "did": "maintenance" if order.maintenance else order.what,
+            "to": order.target or made,
+            "covers": " ".join(globs),
+            "reason": order.reason,
+        }
         note = Note("info", "operator", {name: value for name, value in fields.items() if value})
         if isinstance(given, tuple):
             return (note, *given)

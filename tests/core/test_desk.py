@@ -60,7 +60,8 @@ def test_an_order_is_answered_when_it_is_on_disk_and_logged_with_who_gave_it() -
     assert (answer.id, answer.error, answer.view["silence"].author) == (7, "", "ada")
     (note,) = [effect for effect in kept if isinstance(effect, Note)]
     assert note.what == "operator"
-    assert note.fields == {"by": "ada", "did": "silence", "to": answer.view["silence"].silence, "reason": "swap"}
+    silence = answer.view["silence"].silence
+    assert note.fields == {"by": "ada", "did": "silence", "to": silence, "covers": NODE, "reason": "swap"}
 
 
 def test_an_order_during_a_failing_disk_holds_and_says_that_it_is_not_kept() -> None:
