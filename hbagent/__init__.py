@@ -2,11 +2,12 @@
 
 Agents beat to the leaders of their rack, leaders judge the silence, one root tells people::
 
-    host agent --beats--> rack leader --summaries, transitions--> root --> hooks, console
+    host agent --beats--> rack leader --summaries, transitions--> root --> hooks, Alertmanager, consoles
 
 The code stands on floors, and an import goes down only (`tests/test_tidy.py` reads the imports and keeps it so)::
 
     3  cli              one command a file; text and exit codes
+       console          the whole datacenter on one screen, for whoever watches it all day
        demo, bench      whole datacenters on loopback; figures
     2  role             the one driver loop that owns sockets and clock, and what each daemon is made of
        sim              the same cores in one process, under a virtual clock with seeded faults
@@ -14,6 +15,7 @@ The code stands on floors, and an import goes down only (`tests/test_tidy.py` re
        probes           what a host says of itself
        diagnosis        what a process is doing, found from outside
        hooks            running an operator's script
+       web              the status page, JSON and the live feed, over HTTP
        store            journal, history and evidence on disk
        offspring        disposable processes for whatever may hang, and the end of whole trees of them
     0  core             every decision; pure: no clock, socket, file, thread or log
