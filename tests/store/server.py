@@ -9,11 +9,12 @@ import pwd
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from hbagent.demo.datacenter import wait_until
 
 #: Who may connect how: one user has a password.
 _ACCESS = "local all secretive,careful scram-sha-256\nlocal all all trust\n"
@@ -63,14 +64,13 @@ class Server:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._data, *options], stdout=log, stderr=log, **self._as_user()
             )
-        until = time.monotonic() + 20
-        while True:
-            try:
-                self.ask("SELECT 1")
-                return
-            except psycopg.OperationalError:
-                assert time.monotonic() < until and self._process.poll() is None, self._log.read_text()[-2000:]
-                time.sleep(0.02)
+        assert wait_until(self._answers, 20, step=0.02), self._log.read_text()[-2000:]
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.ask("SELECT 1"))
+        except psycopg.OperationalError:
+            return False
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """Every connection is lost; what was committed is not."""
