@@ -26,7 +26,7 @@ import pytest
 
 import hbagent
 from hbagent.cli import COMMANDS
-from hbagent.core.config import AgentConfig, LeaderConfig, ProberConfig, RootConfig
+from hbagent.core.config import AgentConfig, BrakeConfig, LeaderConfig, ProberConfig, RootConfig
 from hbagent.core.states import NEXT
 from hbagent.core.units import HOUR, MILLISECOND, MINUTE, SECOND
 from hbagent.demo.datacenter import free_ports, wait_until
@@ -40,7 +40,7 @@ DOCUMENTS = (
 )
 
 #: Packages that run in a daemon or for one: each bound in them is in the table of limits.
-BOUNDED = ("core", "wire", "transport", "probes", "hooks", "store", "diagnosis", "offspring", "role")
+BOUNDED = ("core", "wire", "transport", "probes", "hooks", "store", "diagnosis", "offspring", "web", "role")
 #: Ends of a number's range, not bounds of memory, time or work.
 RANGES = ("DURATION_MAX_NS", "DEVIATIONS_MAX", "THRESHOLD_MAX", "SEQUENCE_MAX")
 UNITS_NS = {"ms": MILLISECOND, "s": SECOND, "min": MINUTE, "h": HOUR}
@@ -145,7 +145,7 @@ def value_of(file: str, name: str) -> float:
     owner, _, field = name.rpartition(".")
     if owner:
         defaults: dict[str, object] = {}
-        for config in (AgentConfig, ProberConfig, LeaderConfig, RootConfig):
+        for config in (AgentConfig, ProberConfig, LeaderConfig, RootConfig, BrakeConfig):
             defaults |= {f"{config.__name__}.{f.name}": f.default for f in msgspec.structs.fields(config)}
         value = defaults[name]
     else:
