@@ -27,6 +27,7 @@ from hbagent.role.driver import Driver
 from hbagent.role.sdnotify import Notifier
 from hbagent.role.settings import Web as Settings
 from hbagent.role.web import AT_PAGE, Web
+from hbagent.web.source import Reply
 from tests.role.parts import until
 
 Lines = list[tuple[str, str, dict[str, object]]]
@@ -131,6 +132,15 @@ def test_an_answer_that_nobody_waits_for_is_dropped(loop: Loop) -> None:
     loop.web.answer(Answer(AT_PAGE, 999, {"x": 1}))
     loop.driver.post(Query(id=998, what="ping"), AT_PAGE.decode())
     assert loop.get("healthz")[0] == 200
+
+
+def test_an_answer_that_comes_as_its_asker_gives_up_is_dropped(deaf: Loop) -> None:
+    async def give_up() -> None:
+        future = deaf.web._asked[1] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        deaf.web._arrived(1, Reply(b"late"))
+
+    asyncio.run(give_up())
 
 
 def test_a_loop_that_does_not_turn_is_told_in_time(deaf: Loop) -> None:

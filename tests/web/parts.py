@@ -142,6 +142,14 @@ def explained(**fields: Any) -> ExplainView:
     return ExplainView(**{"node": node, "rack": rack(), "story": [], "events": [], **fields})
 
 
+async def later(seconds: float) -> None:
+    """An answer comes from another thread, not at once."""
+    loop = asyncio.get_running_loop()
+    come = loop.create_future()
+    loop.call_later(seconds, come.set_result, None)
+    await come
+
+
 class Core:
     """Answers as a core would. What it says may be changed at any time; `silent` has it say nothing."""
 
@@ -158,12 +166,12 @@ class Core:
         self.metric_text = "hbagent_nodes 1\n"
         self.asked: list[tuple[str, dict[str, str | int]]] = []
         self.silent = False
+        self.takes_s = 0.0
 
     async def ask(self, what: str, **fields: str | int) -> Reply:
         """Of `cells` a change is told once, as a core does; a text is why there is no answer."""
         self.asked.append((what, fields))
-        # An answer comes from another thread, later.
-        await asyncio.sleep(0)
+        await later(self.takes_s)
         if self.silent:
             return Reply(error="no answer within 5 s")
         said = self.says[what]

@@ -25,6 +25,7 @@ from tests.web.parts import cell
         ("DEAD", "UNKNOWN", "host-gone", "dead"),
         ("UNKNOWN", "UNKNOWN", "leader-lost", "unknown"),
         ("LEFT", "UNKNOWN", "left", "left"),
+        ("LEFT", "CRITICAL", "left", "left"),
     ],
 )
 def test_the_worst_of_a_node_is_shown(liveness: str, health: str, cause: str | None, look: str) -> None:

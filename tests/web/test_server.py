@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -77,6 +79,16 @@ def test_what_is_no_request_is_told_why_and_ends_the_connection(raw: bytes, expe
         assert server.get("/healthz").status == 200
 
 
+def test_somebody_who_is_refused_may_finish_talking() -> None:
+    with running() as server, server.connect() as made:
+        made.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n")
+        assert status(everything(made)) == 405
+        for _ in range(20):
+            # A closed connection would answer the first with a reset, and that would raise at one of the next.
+            made.sendall(b"x")
+            select.select([], [], [], 0.002)
+
+
 def test_a_refused_connection_answers_nothing_more() -> None:
     with running() as server:
         data = server.say(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n" + HEAD % (b"/healthz", b""))
@@ -146,6 +158,8 @@ def test_whoever_does_not_read_his_answer_loses_it(large: Core) -> None:
         deaf = server.connect()
         deaf.sendall(HEAD % (b"/metrics", b""))
         assert server.get("/healthz").status == 200
+        held = [writer.transport.get_write_buffer_size() for writer in server.server._connections.values()]
+        assert max(held) < 300_000, "the rest of it waits where all share it"
         until(lambda: server.server.ended["slow"] == 1)
         with contextlib.suppress(ConnectionError):
             assert len(everything(deaf)) < 20_000_000
@@ -172,6 +186,16 @@ def test_requests_are_spread_over_time_once_they_are_too_many() -> None:
     assert [pace.wait(100.0) for _ in range(7)] == pytest.approx([0, 0, 0, 0, 0, 0.1, 0.2])
     assert pace.wait(100.2) == pytest.approx(0.1)
     assert [pace.wait(200.0) for _ in range(6)][-1] == pytest.approx(0.1)
+
+
+def test_a_client_that_asks_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "RATE", 20)
+    monkeypatch.setattr(servers, "BURST", 1)
+    with running() as server:
+        began = time.monotonic()
+        for _ in range(4):
+            assert server.get("/healthz").status == 200
+        assert time.monotonic() - began >= 0.14
 
 
 def test_its_own_counters_are_told_as_metrics() -> None:

@@ -7,8 +7,10 @@ import threading
 import pytest
 
 from hbagent.core.views import StatusView
+from hbagent.web import feed as feeds
 from hbagent.web import site as sites
-from tests.web.parts import Core, Running, cell, leader, rack, root, running, view
+from hbagent.web.source import Reply
+from tests.web.parts import Core, Listener, Running, cell, leader, rack, root, running, view
 
 
 @pytest.fixture
@@ -206,3 +208,52 @@ def test_an_answer_that_costs_much_is_kept_longer(core: Core, monkeypatch: pytes
         for _ in range(3):
             server.get("/api/v1/status")
         assert len(core.asked) == 1
+
+
+def test_listeners_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "LISTENERS_MAX", 2)
+    with running() as server:
+        for _ in range(2):
+            Listener(server).next()
+        assert server.get("/events").status == 503
+        assert server.server.feed.listening == 2
+
+
+def test_of_the_reads_that_the_store_allows_half_are_left_to_consoles() -> None:
+    core = Slow()
+    with running(core) as server:
+        paths = [f"/api/v1/node/dc/r1/n{number}" for number in range(8)] + ["/api/v1/events", "/node/dc/r1/n9"]
+        threads = [threading.Thread(target=server.get, args=(path,)) for path in paths]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert core.most == 2
+
+
+class Slow(Core):
+    """Counts the reads that are under way together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes_s = 0.02
+        self.now = self.most = 0
+
+    async def ask(self, what: str, **fields: str | int) -> Reply:
+        reads = what in ("explain", "events")
+        self.now += reads
+        self.most = max(self.most, self.now)
+        reply = await super().ask(what, **fields)
+        self.now -= reads
+        return reply
+
+
+def test_however_many_open_the_page_one_board_is_asked_for(core: Core) -> None:
+    core.takes_s = 0.1
+    with running(core) as server:
+        threads = [threading.Thread(target=server.get, args=("/",)) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [what for what, _ in core.asked] == ["cells"]
