@@ -5,12 +5,13 @@ The first half has a core of its own, that says what a test has it say; the seco
 
 from __future__ import annotations
 
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
-from hbagent.demo.datacenter import Plan
+from hbagent.demo.datacenter import Plan, free_ports
 from tests.e2e.conftest import Build, Figures
 from tests.e2e.fleet import Fleet
 from tests.web.browser import PROGRAM, Browser, Page
@@ -206,6 +207,7 @@ def test_a_nodes_page_follows_its_node(page: Page, core: Core, server: Running) 
 # ---- a real datacenter -----------------------------------------------------------------------------------
 
 
+LEADER_PORT = free_ports(1)[0]
 #: A probe that says what a browser would like to obey.
 TALKER = """
 [[probe]]
@@ -218,7 +220,8 @@ interval = "1s"
 
 @pytest.fixture(scope="module")
 def fleet(build: Build) -> Fleet:
-    made = build(Plan(racks=1, nodes=4, page=True, agent_tables=TALKER))
+    listens = f'[web]\nlisten = "127.0.0.1:{LEADER_PORT}"\n'
+    made = build(Plan(racks=1, nodes=4, page=True, agent_tables=TALKER, leader_tables=listens))
     made.wake_up()
     return made
 
@@ -244,11 +247,27 @@ def test_what_a_probe_printed_is_text(page: Page, fleet: Fleet) -> None:
     assert page.value("document.scripts.length") == 1
 
 
-def test_machines_are_answered(fleet: Fleet) -> None:
-    for path in ("healthz", "readyz", "metrics", "api/v1/status", "api/v1/events?limit=3", "api/v1/incidents"):
-        with urllib.request.urlopen(fleet.page + path, timeout=10) as answer:
-            assert answer.status == 200, path
+def test_machines_are_answered_by_root_and_leader(fleet: Fleet) -> None:
+    node = fleet.nodes["rack1-node1"]
+    both = ("healthz", "readyz", "metrics", "api/v1/status", "api/v1/nodes", "api/v1/racks", f"api/v1/node/{node}")
+    only_root = ("api/v1/events?limit=3", "api/v1/incidents", "api/v1/silences", "events")
+    for path in (*both, *only_root[:-1]):
+        assert status_of(fleet.page + path) == 200, path
+    for path in both:
+        assert status_of(f"http://127.0.0.1:{LEADER_PORT}/{path}") == 200, path
+    for path in only_root:
+        assert status_of(f"http://127.0.0.1:{LEADER_PORT}/{path}") == 404, path
+
+
+def status_of(url: str) -> int:
+    """The status of an answer that has a body."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
             assert answer.read()
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def test_a_stopped_root_leaves_no_colour_and_its_return_brings_it_back(
