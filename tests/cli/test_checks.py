@@ -18,14 +18,15 @@ from hbagent.cli.checks import FAIL, OK, WARN, Finding
 from hbagent.core.states import Kind
 from hbagent.core.units import SECOND
 from hbagent.diagnosis import helper
-from hbagent.role.settings import AgentSettings, Endpoint, LeaderSettings, RootSettings, Settings, load_any
+from hbagent.role.settings import AgentSettings, Endpoint, LeaderSettings, RootSettings, load_any
+from hbagent.role.settings.load import AnySettings
 from hbagent.transport import allow, keys
 from tests.cli.answering import LEADER1, RACK1, Daemon, calm_root, leader_core, without_rights
 
 NODES = [f"{RACK1}/node1", f"{RACK1}/node2"]
 
 
-def config(directory: Path, text: str, *, plain: bool = True) -> Settings:
+def config(directory: Path, text: str, *, plain: bool = True) -> AnySettings:
     """The settings of a config file below a directory, with the security section that is wanted."""
     security = "plain = true" if plain else 'key = "my.key"\nallow = "allow.toml"'
     path = directory / "daemon.toml"

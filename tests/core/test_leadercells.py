@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,7 +100,7 @@ STEPS = st.lists(
 
 @settings(max_examples=60)
 @given(STEPS)
-def test_a_reader_who_applies_every_change_has_what_is_shown(steps: list[tuple]) -> None:
+def test_a_reader_who_applies_every_change_has_what_is_shown(steps: list[tuple[Any, ...]]) -> None:
     watched = Watched()
     watched.verify()
     reports = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -57,7 +58,7 @@ class Site:
             if leader not in self.quiet:
                 rows = [row(f"n{number}", version=0) for number in range(self.nodes)]
                 number = self._numbers[leader] = self._numbers.get(leader, 0) + 1
-                fields = {"rack": leader[:-3], "newest": self._transitions.get(leader, 0)}
+                fields: dict[str, Any] = {"rack": leader[:-3], "newest": self._transitions.get(leader, 0)}
                 said = summary(number, *rows, **fields)
                 if number == 1:
                     self.core.receive(leader, said, self.now)
@@ -144,7 +145,7 @@ STEPS = st.lists(
 @example([("tell", 1, Liveness.DEAD, 0), ("wait", 1), ("racks", 1), ("wait", 1)])
 @settings(max_examples=60)
 @given(STEPS)
-def test_a_reader_who_applies_every_change_has_what_is_shown(steps: list[tuple]) -> None:
+def test_a_reader_who_applies_every_change_has_what_is_shown(steps: list[tuple[Any, ...]]) -> None:
     site, reader = Site(), Reader()
     site.run(T(1))
     verify(site, reader)

@@ -24,13 +24,13 @@ from hbagent.core.units import MILLISECOND, MINUTE, SECOND
 from hbagent.probes import defaults
 from hbagent.role.settings import (
     AgentSettings,
+    AnySettings,
     ConfigError,
     Endpoint,
     LeaderSettings,
     Logging,
     RootSettings,
     Security,
-    Settings,
     load_agent,
     load_any,
     load_leader,
@@ -41,7 +41,7 @@ from hbagent.transport import keys
 
 KEY = "R[&C4]+AHCkK>B<.=:zF@Vn[+Yo50-uxXD9{LoFz"
 HERE = Path("/etc/hbagent/t.toml")
-Reader = Callable[[Path, str], Settings]
+Reader = Callable[[Path, str], AnySettings]
 
 AGENT = f"""\
 [agent]
