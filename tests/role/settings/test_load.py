@@ -375,7 +375,7 @@ def test_plain_text_on_loopback_needs_no_keys() -> None:
     [(AGENT, load_agent, AgentSettings), (LEADER, load_leader, LeaderSettings), (ROOT, load_root, RootSettings)],
 )
 def test_the_sections_tell_whose_file_it_is(
-    tmp_path: Path, text: str, load: Callable[[Path], Settings], kind: type
+    tmp_path: Path, text: str, load: Callable[[Path], AnySettings], kind: type
 ) -> None:
     (tmp_path / "t.toml").write_text(text)
     assert isinstance(load_any(tmp_path / "t.toml"), kind)
