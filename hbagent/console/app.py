@@ -116,20 +116,26 @@ class Console(App[None]):
     #dialog .hint { text-style: dim; }
     #dialog #wrong { text-style: bold; }
     """
+    # All with priority: they are then obeyed in the order in which they are typed, and "down, s" never silences what
+    # was chosen before.
     BINDINGS = [
-        Binding("q,ctrl+c,ctrl+q", "quit", priority=False, show=False),
-        Binding("question_mark", "help", show=False),
-        Binding("slash", "filter", show=False),
-        Binding("colon,g", "jump", show=False),
-        Binding("escape,backspace", "leave", show=False),
-        Binding("o", "order", show=False),
-        Binding("s", "silence(False)", show=False),
-        Binding("m", "silence(True)", show=False),
-        Binding("a", "acknowledge", show=False),
-        Binding("u", "unsilence", show=False),
-        Binding("S", "silences", show=False),
-        Binding("e", "evidence", show=False),
-        Binding("r", "ask_now", show=False),
+        Binding(keys, action, show=False, priority=True)
+        for keys, action in (
+            ("ctrl+c,ctrl+q", "end"),
+            ("q", "quit"),
+            ("question_mark", "help"),
+            ("slash", "filter"),
+            ("colon,g", "jump"),
+            ("escape,backspace", "leave"),
+            ("o", "order"),
+            ("s", "silence(False)"),
+            ("m", "silence(True)"),
+            ("a", "acknowledge"),
+            ("u", "unsilence"),
+            ("S", "silences"),
+            ("e", "evidence"),
+            ("r", "ask_now"),
+        )
     ]
 
     def __init__(
@@ -194,6 +200,8 @@ class Console(App[None]):
 
     def take(self, answer: Row | None, why: str = "") -> None:
         """An answer to "cells", or why there is none."""
+        if not self.screen_stack:
+            return
         if answer is None:
             self.fleet.lost = why
         else:
@@ -203,6 +211,8 @@ class Console(App[None]):
         self._draw()
 
     def _tick(self) -> None:
+        if not self.screen_stack:
+            return  # it is being taken down
         self._ask_for_place()
         self._draw_bars()
         if self.fleet.stale(self._clock()) != self._drawn[1]:
@@ -422,6 +432,14 @@ class Console(App[None]):
 
     # ---- keys --------------------------------------------------------------------------------------------
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a dialog is open, keys are letters of its texts."""
+        return action == "end" or not isinstance(self.screen, Dialog)
+
+    def action_end(self) -> None:
+        """Quit, from anywhere."""
+        self.exit()
+
     def action_help(self) -> None:
         """The keys."""
         self.go(Target("help", "help"))
@@ -448,7 +466,7 @@ class Console(App[None]):
             return
         self.go(Target("bundle", f"{place.target.name} {found[0].name}", found[0].app))
 
-    def action_filter(self) -> None:
+    async def action_filter(self) -> None:
         """Show less."""
         before = self.fleet.filter
 
@@ -459,9 +477,9 @@ class Console(App[None]):
         def done(values: list[str] | None) -> None:
             narrow(before if values is None else values[0])
 
-        self._dialog("Filter", [("words of a name, state, cause or text", before)], done, changed=narrow)
+        await self._dialog("Filter", [("words of a name, state, cause or text", before)], done, changed=narrow)
 
-    def action_jump(self) -> None:
+    async def action_jump(self) -> None:
         """Go to a node."""
 
         def wrong(values: list[str]) -> str:
@@ -473,9 +491,9 @@ class Console(App[None]):
                 self._grid.choose(Target("node", name))
                 self.go(Target("node", name))
 
-        self._dialog("Jump", [("a node's name, or a part of it", "")], done, wrong)
+        await self._dialog("Jump", [("a node's name, or a part of it", "")], done, wrong)
 
-    def action_silence(self, maintenance: bool) -> None:
+    async def action_silence(self, maintenance: bool) -> None:
         """Be told nothing of what is chosen, for a time and a reason."""
         target = self._target()
         about = self._matchers(target) if target is not None else {}
@@ -500,7 +518,7 @@ class Console(App[None]):
                 self._order("silence", reason=reason, maintenance=maintenance, length_ns=length, **about)
 
         fields = [("for how long", SILENCE_DEFAULT), ("reason", "")]
-        self._dialog(f"{noun} for {what}", fields, done, wrong)
+        await self._dialog(f"{noun} for {what}", fields, done, wrong)
 
     def _matchers(self, target: Target) -> dict[str, tuple[str, ...]]:
         if target.kind == "node":
@@ -521,7 +539,7 @@ class Console(App[None]):
             return
         self._order("unsilence", target=target.name)
 
-    def action_acknowledge(self) -> None:
+    async def action_acknowledge(self) -> None:
         """Say that somebody knows."""
         name = self._incident_of(self._target())
         if not name:
@@ -535,7 +553,7 @@ class Console(App[None]):
             if values is not None:
                 self._order("ack", target=name, reason=values[0])
 
-        self._dialog(f"Acknowledge {clean(name, self.shown)}", [("comment", "")], done, wrong)
+        await self._dialog(f"Acknowledge {clean(name, self.shown)}", [("comment", "")], done, wrong)
 
     def _incident_of(self, target: Target | None) -> str:
         if target is None:
@@ -562,7 +580,7 @@ class Console(App[None]):
             lambda asker: asker.order(what, **fields), lambda answer, why: self._post(lambda: told(answer, why))
         )
 
-    def _dialog(
+    async def _dialog(
         self,
         title: str,
         fields: list[tuple[str, str]],
@@ -570,7 +588,8 @@ class Console(App[None]):
         wrong: Callable[[list[str]], str] = lambda values: "",
         changed: Callable[[str], None] | None = None,
     ) -> None:
-        self.push_screen(Dialog(title, fields, not self.shown.unicode, wrong, changed), done)
+        # Keys that are typed ahead wait until it is there.
+        await self.push_screen(Dialog(title, fields, not self.shown.unicode, wrong, changed), done)
 
 
 def _crumb(target: Target) -> str:

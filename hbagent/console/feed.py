@@ -24,6 +24,8 @@ PERIOD_S = 1.0
 #: While somebody else stands in, the first is tried again this often: trying one that hangs costs a timeout, and that
 #: must be small against the age at which data counts as old.
 RETRY_S = 10.0
+#: Who quits does not wait for a daemon that hangs; its answer is left to nobody.
+CLOSE_S = 0.3
 #: Errands that may wait; whoever presses keys faster than a daemon answers loses the oldest wish.
 ERRANDS_MAX = 8
 
@@ -54,13 +56,13 @@ class Feed:
         for thread in self._threads:
             thread.start()
 
-    def close(self, patience_s: float = 5.0) -> None:
+    def close(self) -> None:
         """End; what is still asked for is given up."""
         self._closing.set()
         self._now.set()
         self._put(None)
         for thread in self._threads:
-            thread.join(patience_s)
+            thread.join(CLOSE_S)
 
     def ask_now(self) -> None:
         """Do not wait for the next second."""

@@ -162,7 +162,8 @@ def _words(document: Any, key: str) -> list[str]:
 def silence_lines(fleet: Fleet, width: int, screen: Screen) -> list[Line]:
     """Every silence and maintenance that is not over: what it covers, until when, and who wants it."""
     lines = [_text("Silences and maintenances", "bold")]
-    for one in fleet.silences:
+    current = [one for one in fleet.silences if word(one, "state") != "ended"]
+    for one in current:
         kind = "maintenance" if one.get("maintenance") is True else "silence"
         state = word(one, "state")
         fits = [
@@ -178,7 +179,7 @@ def silence_lines(fleet: Fleet, width: int, screen: Screen) -> list[Line]:
         covers = f"covers {number(one, 'covers') or 0:.0f} now"
         why = f"    {'; '.join(fits) or 'everything'}; {covers}; {word(one, 'author')}: {word(one, 'reason')}"
         lines += [Line(piece, target) for piece in wrapped([Cell(clean(why, screen))], width)]
-    return lines if fleet.silences else [*lines, _text("  there is none")]
+    return lines if current else [*lines, _text("  there is none")]
 
 
 # ---- node ----------------------------------------------------------------------------------------------------

@@ -61,15 +61,18 @@ class Pane(Widget, can_focus=True):
     """A list or text that can be moved in."""
 
     BINDINGS = [
-        *(
-            Binding(keys, f"move({across},{down})", show=False)
-            for keys, across, down in (("up,k", 0, -1), ("down,j", 0, 1), ("left,h", -1, 0), ("right,l", 1, 0))
-        ),
-        Binding("pageup,ctrl+b", "leaf(-1)", show=False),
-        Binding("pagedown,ctrl+f,space", "leaf(1)", show=False),
-        Binding("home", "move(0,-1000000)", show=False),
-        Binding("end,G", "move(0,1000000)", show=False),
-        Binding("enter", "open", show=False),
+        Binding(keys, action, show=False, priority=True)
+        for keys, action in (
+            ("up,k", "move(0,-1)"),
+            ("down,j", "move(0,1)"),
+            ("left,h", "move(-1,0)"),
+            ("right,l", "move(1,0)"),
+            ("pageup,ctrl+b", "leaf(-1)"),
+            ("pagedown,ctrl+f,space", "leaf(1)"),
+            ("home", "move(0,-1000000)"),
+            ("end,G", "move(0,1000000)"),
+            ("enter", "open"),
+        )
     ]
 
     class Opened(Message):
@@ -182,7 +185,11 @@ class Bar(Widget):
 class Dialog(ModalScreen[list[str]]):
     """Asks for one or more texts; Enter goes on to the next and ends with the last, Esc gives up."""
 
-    BINDINGS = [Binding("escape", "dismiss(None)", show=False)]
+    BINDINGS = [
+        Binding("escape", "dismiss(None)", show=False, priority=True),
+        # Obeyed at once, so that what is typed after it goes into the next text.
+        Binding("enter", "next", show=False, priority=True),
+    ]
 
     def __init__(
         self,
@@ -209,19 +216,27 @@ class Dialog(ModalScreen[list[str]]):
             yield Static("", markup=False, id="wrong")
             yield Static("Enter: go on   Esc: leave it", markup=False, classes="hint")
 
+    def on_mount(self) -> None:
+        """Begin with the first text, at once."""
+        self.set_focus(self.query(Input).first())
+
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show what a text does while it is written."""
         if self._changed is not None:
             self._changed(event.value)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def action_next(self) -> None:
         """On to the next text, or done."""
         inputs = list(self.query(Input))
-        at = inputs.index(event.input)
+        at = next((at for at, one in enumerate(inputs) if one is self.focused), len(inputs) - 1)
         if at + 1 < len(inputs):
-            inputs[at + 1].focus()
-            return
-        values = [one.value.strip() for one in inputs]
+            self.set_focus(inputs[at + 1])
+        else:
+            # After the letters that wait to be taken in.
+            inputs[at].call_later(self._finish)
+
+    def _finish(self) -> None:
+        values = [one.value.strip() for one in self.query(Input)]
         wrong = self._wrong(values)
         if wrong:
             self.query_one("#wrong", Static).update(wrong)

@@ -67,6 +67,16 @@ class Stage:
         for _ in range(3):
             await self._pilot._wait_for_screen()
 
+    async def still(self) -> list[str]:
+        """What stands on the terminal once three looks at it were alike."""
+        looks: list[list[str]] = []
+        for _ in range(100):
+            looks = [*looks[-2:], self.lines()]
+            if len(looks) == 3 and looks[0] == looks[1] == looks[2]:
+                break
+            await self._pilot.pause()
+        return looks[-1]
+
     def lines(self) -> list[str]:
         """What stands on the terminal."""
         return [strip.text.rstrip() for strip in self.console.screen._compositor.render_strips()]

@@ -23,7 +23,7 @@ def after(*keys: str, told: Row | None = None, size: tuple[int, int] = LARGE, **
         stage.teller.answers |= answers
         await stage.tell(told or troubled())
         await stage.press(*keys)
-        return stage.text()
+        return "\n".join(await stage.still())
 
     return play(act, size)
 
@@ -106,7 +106,7 @@ def typed(first: str, text: str, *keys: str, **answers: Row) -> tuple[str, Any]:
         await stage.press(*first.split())
         await stage.type(text)
         await stage.press(*keys)
-        return stage.text()
+        return "\n".join(await stage.still())
 
     return play(act, LARGE)
 

@@ -94,7 +94,7 @@ async def screen_of(name: str) -> str:
     act, _, size = name.rpartition("-")
     async with staged(*SIZES[size]) as stage:
         await acts()[act](stage)
-        return "".join(f"{line}\n" for line in stage.lines())
+        return "".join(f"{line}\n" for line in await stage.still())
 
 
 @cache
