@@ -88,15 +88,16 @@ class Server:
 
     async def serve(self, listening: socket.socket) -> None:
         """Serve until cancelled; `listening` is bound, and closed at the end."""
-        self._hosts = self._known_hosts(listening)
-        server = await asyncio.start_server(self._connected, sock=listening, limit=HEAD_SIZE_MAX)
-        feeding = asyncio.ensure_future(self.feed.run())
-        try:
-            await asyncio.wait({feeding})
-            feeding.result()
-        finally:
-            server.close()
-            await _end({feeding, *self._connections})
+        with listening:
+            self._hosts = self._known_hosts(listening)
+            server = await asyncio.start_server(self._connected, sock=listening, limit=HEAD_SIZE_MAX)
+            feeding = asyncio.ensure_future(self.feed.run())
+            try:
+                await asyncio.wait({feeding})
+                feeding.result()
+            finally:
+                server.close()
+                await _end({feeding, *self._connections})
 
     def metrics(self, openmetrics: bool) -> bytes:
         """Its own counters, as Prometheus reads them; others follow."""
