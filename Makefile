@@ -71,6 +71,7 @@ bench-full: $(VENV)/installed
 	HBAGENT_SEEDS=1000 $(PYTEST) -m "slow and not e2e" $(ARGS)
 	HBAGENT_RUNS=20 HBAGENT_LOSS_SECONDS=60 $(PYTEST) tests/e2e/test_causes.py tests/e2e/test_links.py -m e2e $(ARGS)
 	HBAGENT_RUNS=20 $(PYTEST) tests/e2e/test_diagnosis.py tests/e2e/test_health.py -m e2e $(ARGS)
+	HBAGENT_RUNS=10 $(PYTEST) tests/e2e/test_root_crashes.py -m e2e $(ARGS)
 	HBAGENT_NIGHTLY=1 timeout 600 $(PYTEST) tests/e2e/test_pauses.py -m e2e $(ARGS)
 	$(BIN)/hbagent bench detect
 	$(BIN)/hbagent bench diagnose
