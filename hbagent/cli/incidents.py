@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from hbagent.core.units import seconds, show_duration
 
 from .answers import Row, number, rows, word
-from .grid import Cell, Column, Grid, Screen, clean
+from .grid import Cell, Column, Grid, Screen, clean, cut
 from .pieces import age, clock, state_cell
 
 #: Names of silences after a node, and of members after an incident; beyond they are counted.
@@ -124,6 +124,8 @@ _SILENCE_COLUMNS = (
     Column("BY", 3),
     Column("REASON", cut=True),
 )
+#: Columns that a list of names leaves to what else is to be known of a silence.
+_BESIDE_COVERS = 45
 
 
 def silences_grid(screen: Screen) -> Grid:
@@ -137,7 +139,7 @@ def silence_cells(silence: Row, now: str, screen: Screen) -> list[Cell]:
     return [
         Cell(clean(word(silence, "silence"), screen) or "-"),
         state_cell(word(silence, "state"), screen),
-        Cell(clean(matcher_text(silence), screen)),
+        Cell(cut(clean(matcher_text(silence), screen), screen, _BESIDE_COVERS)),
         Cell(f"{number(silence, 'covers') or 0:.0f}"),
         Cell(until_text(silence, now, screen)),
         Cell(clean(word(silence, "author"), screen) or "-"),

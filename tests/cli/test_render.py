@@ -16,6 +16,7 @@ import pytest
 from hbagent.cli.answers import exit_code
 from hbagent.cli.dossier import bundle_lines
 from hbagent.cli.grid import Screen
+from hbagent.cli.incidents import incident_lines, silence_cells, silences_grid
 from hbagent.cli.render import (
     as_json,
     as_json_line,
@@ -389,6 +390,37 @@ def rack_lines(screen: Screen, wide: bool) -> list[str]:
     return racks_grid(screen, wide).lines([rack_cells(one, screen, wide) for one in troubled()["racks"]])
 
 
+def silence_lines(screen: Screen) -> list[str]:
+    one = {
+        "silence": "s3",
+        "maintenance": False,
+        "state": "active",
+        "nodes": [],
+        "racks": ["demo/rack1", "demo/rack2"],
+        "causes": ["host-gone"],
+        "kinds": [],
+        "begins": "2026-11-21T11:00:00.000Z",
+        "ends": "2026-11-21T14:00:00.000Z",
+        "next": "2026-11-21T14:00:00.000Z",
+        "every": "",
+        "length_s": 10800.0,
+        "reason": "the switch is swapped, and everything behind it goes away for a while",
+        "author": "alice (uid 1000)",
+        "ended_by": "",
+        "covers": 3,
+    }
+    nightly = {
+        "silence": "s4",
+        "maintenance": True,
+        "state": "pending",
+        "every": "sun 02:00",
+        "nodes": ["demo/*/node1"],
+    }
+    over = {"silence": "s2", "state": "ended", "ended_by": "bob (uid 1001)", "covers": 0}
+    every = [one, {**one, **nightly, "next": "2026-11-22T02:00:00.000Z", "covers": 0}, {**one, **over}]
+    return silences_grid(screen).lines([silence_cells(each, NOW, screen) for each in every])
+
+
 def texts() -> dict[str, list[str]]:
     """Every golden text, by name."""
     return {
@@ -407,7 +439,17 @@ def texts() -> dict[str, list[str]]:
         "racks-wide-200": rack_lines(LARGE, True),
         "events-80": event_lines(SMALL),
         "events-200": event_lines(LARGE),
+        "status-calm-200": status(calm(), LARGE),
+        "status-dark-200": status(dark(), LARGE),
+        "nodes-200": node_lines(LARGE, False),
+        "racks-200": rack_lines(LARGE, False),
+        "incidents-80": incident_lines(burning()["incidents"], NOW, SMALL),
+        "incidents-wide-200": incident_lines(burning()["incidents"], NOW, LARGE, True),
+        "silences-80": silence_lines(SMALL),
+        "silences-200": silence_lines(LARGE),
         "explain-root": explain_lines(explained(), SMALL, NOW),
+        "explain-root-200": explain_lines(explained(), LARGE, NOW),
+        "explain-full-200": explain_lines(explained_in_full(), LARGE, NOW),
         "explain-full": explain_lines(explained_in_full(), SMALL, NOW),
         "evidence-deadlock": bundle_lines(evidence(), LARGE),
         "evidence-ascii": bundle_lines(evidence(), ASCII),

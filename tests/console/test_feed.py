@@ -32,7 +32,7 @@ def daemon(socket_dir: Path) -> Iterator[Daemon]:
 
 def started(*endpoints: str) -> tuple[Feed, Heard]:
     heard: Heard = queue.Queue()
-    feed = Feed([Target(endpoint=one) for one in endpoints], 5 * SECOND, lambda answer, why: heard.put((answer, why)))
+    feed = Feed([Target(endpoint=one) for one in endpoints], SECOND, lambda answer, why: heard.put((answer, why)))
     feed.start()
     return feed, heard
 
