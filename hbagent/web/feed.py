@@ -27,7 +27,7 @@ from .source import Source
 TICK_S = 0.5
 #: Proxies close a connection on which nothing moves for a minute or, some, half of that.
 COMMENT_S = 15.0
-#: After this long without a reader the board is forgotten: it takes 20 MiB of a root of 10,000 nodes.
+#: After this long without a reader the board is forgotten: it and the page take 10 MiB of a root of 10,000 nodes.
 FORGET_S = 60.0
 #: Ticks that are kept: two minutes, if they are small.
 FRAMES_MAX = 240

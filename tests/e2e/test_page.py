@@ -140,6 +140,21 @@ CONTRAST = """(() => {
 })()"""
 
 
+def test_on_paper_nothing_is_folded_or_scrolled_away(page: Page, core: Core, server: Running) -> None:
+    core.says["explain"] = everything("pump")
+    page.open(server.url + "node/dc/r1/n1")
+    shown = "document.querySelector('details pre').checkVisibility()"
+    assert not page.value(shown)
+    page.media("print")
+    assert page.value(shown)
+    core.show(*(cell(f"dc/r1/n{number}", "DEAD") for number in range(100)))
+    page.open(server.url)
+    box = "document.querySelectorAll('.box')[1]"
+    assert page.value(f"{box}.scrollHeight === {box}.clientHeight")
+    page.media("screen")
+    assert page.value(f"{box}.scrollHeight > {box}.clientHeight")
+
+
 def test_without_scripts_everything_is_there_and_leads_on(page: Page, core: Core, server: Running) -> None:
     core.show(cell(liveness="DEAD", cause="host-gone"), incidents=[incident()])
     page.scripts(False)
