@@ -54,6 +54,8 @@ def text(words: str) -> str:
     """Words as roff takes them: nothing in them is a request or an escape."""
     escaped = words.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("^", "\\(ha")
     escaped = escaped.replace("~", "\\(ti").replace("`", "\\(ga")
+    # A path or an address may be broken after any of its parts.
+    escaped = escaped.replace("/", "/\\:")
     escaped = "".join(one if one.isascii() else f"\\[u{ord(one):04X}]" for one in escaped)
     return f"\\&{escaped}" if escaped.startswith(".") else escaped
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from .tree import Argument, Command
 
 SHELLS = ("bash", "zsh", "fish")
-_HEAD = "# Completion of hbagent for {shell}; made by: hbagent completion {shell}"
+_HEAD = "# Completion of hbagent; made by: hbagent completion"
 
 
 def script(shell: str, commands: Sequence[Command]) -> str:
     """The whole file for one of `SHELLS`."""
     lines = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](commands)
-    return "\n".join([_HEAD.format(shell=shell), *lines, ""])
+    return "\n".join([f"{_HEAD} {shell}", *lines, ""])
 
 
 def _every(commands: Sequence[Command]) -> Iterator[Command]:

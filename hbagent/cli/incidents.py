@@ -125,7 +125,7 @@ _SILENCE_COLUMNS = (
     Column("REASON", cut=True),
 )
 #: Columns that a list of names leaves to what else is to be known of a silence.
-_BESIDE_COVERS = 45
+_BESIDE_COVERS = 50
 
 
 def silences_grid(screen: Screen) -> Grid:
