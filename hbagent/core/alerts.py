@@ -312,7 +312,9 @@ class Alerts:
     def _braked(self, run: HookRun, receiver: Receiver, now: int) -> Objection | None:
         if isinstance(receiver, SinkConfig):
             return None
-        limit = self._brake.admit(receiver.name, run.subject, run.rack, now)
+        # Ends have limits of their own: who is told of so many troubles is to be told of as many ends.
+        count = f"{receiver.name} ends" if run.end else receiver.name
+        limit = self._brake.admit(count, run.subject, run.rack, now)
         return Objection(Reason.BRAKE, "", self._summary_due(run, Reason.BRAKE, now)) if limit else None
 
     def _summary_due(self, run: HookRun, reason: Reason, now: int) -> int:

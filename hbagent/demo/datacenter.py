@@ -31,6 +31,11 @@ STOP_SECONDS = 3.0
 SHOP = "shop"
 SHOP_WINDOW_S = 3.0
 _PR_SET_PDEATHSIG = 1
+#: Whoever tries things out wants to see each by itself; a real root folds what comes too often or all at once.
+_EACH_BY_ITSELF = {
+    "flap": ("start = 1000",),
+    "brake": ("node_max = 1000", "rack_max = 1000", "all_max = 10000"),
+}
 _TOLD = [kind.value for kind in HOOK_KINDS if kind not in (Kind.NODE_UNKNOWN, Kind.WATCHDOG)]
 
 #: Keys, publish port and control port of a rack's leaders, by process name.
@@ -208,6 +213,9 @@ class Datacenter:
         if not any(line.startswith("lease") for line in self.plan.root_lines):
             # Three summaries: who watches a demo does not wait for five.
             text.append('lease = "3s"')
+        if not any(line.startswith("settle") for line in self.plan.root_lines):
+            # Four beats: on loopback nothing takes longer to be heard again.
+            text.append('settle = "1s"')
         text += ["[security]", 'key = "../keys/demo.root.key"', 'allow = "root-allow.toml"']
         if self.plan.page:
             text += ["[web]", f'listen = "127.0.0.1:{self._page_port}"']
@@ -216,6 +224,9 @@ class Datacenter:
             text += ["[[rack]]", f'name = "demo/{rack}"', f"leaders = [{names}]"]
         kinds = ", ".join(f'"{kind}"' for kind in _TOLD)
         text += ["[[hook]]", 'name = "demo"', f'command = ["{hook}"]', f"on = [{kinds}]", self.plan.root_tables]
+        for table, lines in _EACH_BY_ITSELF.items():
+            if f"[{table}]" not in self.plan.root_tables:
+                text += [f"[{table}]", *lines]
         self._write_config("root", text)
 
     def _binding(self, name: str, ports: tuple[int, int]) -> list[str]:
