@@ -23,6 +23,10 @@ _BENCHES: dict[str, tuple[str, dict[str, float]]] = {
         {"looks": 50, "windows": 3, "racing_seconds": 1.0},
     ),
     "fanout": ("what a tick of the status page costs with a hundred browsers", {"windows": 2, "ticks": 10}),
+    "root": (
+        "how fast a root of 10,000 nodes answers, bears that all of them change, and starts a hook",
+        {"racks": 10, "nodes": 50, "runs": 1, "asked": 4, "hooks": 4},
+    ),
     "sim": ("how fast a datacenter is simulated", {"hosts": 1_000, "racks": 25, "seconds": 20}),
 }
 

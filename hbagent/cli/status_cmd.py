@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace, asker: query.Asker) -> int:
-    document = query.status(asker, args.rack)
+    # A screen shows what is wrong; of the others it counts.
+    document = query.status(asker, args.rack, brief=args.output in ("table", "wide") and not args.state)
     args.shown = True
     code = exit_code(document)
     screen = terminal.screen(args)

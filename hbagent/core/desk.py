@@ -28,7 +28,7 @@ from .messages import (
     Revived,
 )
 from .records import HookRun
-from .rootviews import accuracy_view, cells_view, explain_view, status_view
+from .rootviews import accuracy_view, brief_view, cells_view, explain_view, status_view
 from .states import Kind
 from .views import SCHEMA, EvidenceView
 
@@ -82,6 +82,8 @@ class Desk:
         return {"name": self._config.name, "role": "root"}
 
     def _status(self, sender: str, query: Query, now: int) -> Any:
+        if query.brief:
+            return brief_view(self._root, self._config, now, markings(self._root, now))
         return status_view(self._root, self._config, now)
 
     def _cells(self, sender: str, query: Query, now: int) -> Any:

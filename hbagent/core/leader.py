@@ -26,7 +26,7 @@ from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Sen
 from .health import worse
 from .inquiry import Proof
 from .leadercells import LeaderCells
-from .leaderviews import cells_view, explain_view, status_view
+from .leaderviews import brief_view, cells_view, explain_view, status_view
 from .member import Member
 from .memory import Entry, Memory, acknowledged_entry, verdict_entry
 from .messages import (
@@ -803,7 +803,8 @@ class LeaderCore:
         if query.what == "ping":
             return (Answer(asker, query.id, {"name": self._config.name, "role": "leader"}),)
         if query.what == "status":
-            return (Answer(asker, query.id, status_view(self, self._config, now)),)
+            view = brief_view if query.brief else status_view
+            return (Answer(asker, query.id, view(self, self._config, now)),)
         if query.what == "cells":
             return (Answer(asker, query.id, cells_view(self, self._config, query, now)),)
         if query.what == "evidence":

@@ -21,6 +21,8 @@ from .views import (
     app_views,
     count_liveness,
     evidence_view,
+    from_afar,
+    is_plain,
     probe_views,
     seconds_of,
     shown_health,
@@ -37,6 +39,25 @@ def status_view(leader: LeaderCore, config: LeaderConfig, now: int) -> StatusVie
         root=_root_view(leader, config, now),
         racks=[rack_view(leader, config, rack, now) for rack in config.racks],
         nodes=[node_view(leader, config, member, now) for member in leader.roster.members.values()],
+    )
+
+
+def brief_view(leader: LeaderCore, config: LeaderConfig, now: int) -> StatusView:
+    """The same, but of a node that is plainly well only what is seen of it from afar."""
+    members = leader.roster.members
+    leader.cells.look(members, leader.wall, now)
+    nodes = []
+    for member in members.values():
+        cell = leader.cells.cells.get(member.name)
+        if cell is None or not is_plain(cell):
+            nodes.append(node_view(leader, config, member, now))
+        else:
+            age = None if member.heard_at is None else now - member.heard_at
+            nodes.append(from_afar(cell, member.rack, seconds_of(age)))
+    return StatusView(
+        root=_root_view(leader, config, now),
+        racks=[rack_view(leader, config, rack, now) for rack in config.racks],
+        nodes=nodes,
     )
 
 

@@ -552,6 +552,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     after: int = 0
     #: For cells: of which life `after` is; another one is answered with everything.
     life: str = ""
+    #: For status: of nodes that are plainly well, only what is seen of them from afar.
+    brief: bool = False
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,8 @@ from .views import (
     app_views,
     count_liveness,
     evidence_view,
+    from_afar,
+    is_plain,
     probe_views,
     seconds_of,
     shown_health,
@@ -52,6 +54,27 @@ def status_view(root: RootCore, config: RootConfig, now: int) -> StatusView:
         root=root_view(root, config, now),
         racks=[rack_view(root, rack, now) for rack in root.racks],
         nodes=[node_view(root, record, now) for rack in root.racks for record in root.rack_nodes[rack]],
+        incidents=incident_views(root, now),
+    )
+
+
+def brief_view(root: RootCore, config: RootConfig, now: int, markings: Mapping[str, Marking]) -> StatusView:
+    """The same, but of a node that is plainly well only what is seen of it from afar: of ten thousand, nearly all."""
+    root.cells.look(root.datacenter, markings)
+    shown = root.cells.cells
+    nodes = []
+    for rack in root.racks:
+        for record in root.rack_nodes[rack]:
+            cell = shown.get(record.name)
+            if cell is None or not is_plain(cell):
+                nodes.append(node_view(root, record, now))
+                continue
+            heard = [seen.heard_at for seen in record.seen.values() if seen.heard_at is not None]
+            nodes.append(from_afar(cell, rack, seconds_of(now - max(heard)) if heard else None))
+    return StatusView(
+        root=root_view(root, config, now),
+        racks=[rack_view(root, rack, now, root.cells.counts[rack]) for rack in root.racks],
+        nodes=nodes,
         incidents=incident_views(root, now),
     )
 

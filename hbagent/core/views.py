@@ -242,6 +242,27 @@ class Cell(msgspec.Struct, frozen=True, gc=False, array_like=True):
     flapping: bool = False
 
 
+def is_plain(cell: Cell) -> bool:
+    """True for a node of which there is nothing to tell but that it is well."""
+    well = cell.liveness is Liveness.ALIVE and cell.health is Health.OK and cell.cause is None
+    return well and not cell.covered and not cell.flapping
+
+
+def from_afar(cell: Cell, rack: str, age_s: float | None) -> NodeView:
+    """All that is said of a plain node where only the others matter."""
+    return NodeView(
+        node=cell.node,
+        rack=rack,
+        liveness=cell.liveness,
+        health=cell.health,
+        cause=None,
+        since=cell.since,
+        age_s=age_s,
+        observers=[],
+        probes=[],
+    )
+
+
 class CellsView(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to `cells`: everything, or what changed since the asker's `version` of this `life`."""
 

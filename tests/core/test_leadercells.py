@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hbagent.core.effects import Answer
 from hbagent.core.leader import LeaderCore
-from hbagent.core.leaderviews import status_view
+from hbagent.core.leaderviews import brief_view, status_view
 from hbagent.core.messages import ProbeResult, Query, Reconfigured, Report, WallTime
 from hbagent.core.states import Health, Liveness
 from hbagent.core.units import HOUR
@@ -64,6 +64,13 @@ class Watched:
         shown = {node.node: (node.liveness, node.cause, node.health, node.since, node.age_s) for node in status.nodes}
         assert {c.node: (c.liveness, c.cause, c.health, c.since, c.age_s) for c in everything.cells} == shown
         assert everything.racks == status.racks
+        brief = brief_view(self.core, self.config, self.book.now)
+        for told, whole in zip(brief.nodes, status.nodes, strict=True):
+            assert (told.node, told.liveness, told.health, told.since, told.age_s) == (
+                *(whole.node, whole.liveness, whole.health, whole.since, whole.age_s),
+            )
+            plain = (whole.liveness, whole.health, whole.cause) == (Liveness.ALIVE, Health.OK, None)
+            assert plain or told == whole
 
 
 def test_a_leader_tells_changes_in_the_roots_stead() -> None:

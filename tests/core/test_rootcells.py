@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hbagent.core.config import RackConfig
 from hbagent.core.messages import NodeReport, ProbeResult, Query, RackReports, Reconfigured, Report, Transitions
 from hbagent.core.names import short_of
-from hbagent.core.rootviews import cells_view, status_view
+from hbagent.core.rootviews import brief_view, cells_view, status_view
 from hbagent.core.states import Cause, Health, Liveness
 from hbagent.core.units import MILLISECOND
-from hbagent.core.views import Cell, CellsView
+from hbagent.core.views import Cell, CellsView, StatusView
 from tests.build import EPOCH, INCARNATION, T, became, root_config, root_core, row, summary, transition, transitions
 
 RACKS = ("dc1/r1", "dc1/r2")
@@ -122,9 +122,24 @@ def verify(site: Site, reader: Reader) -> None:
     shown = {node.node: (node.liveness, node.cause, node.health, node.since) for node in status.nodes}
     assert {cell.node: (cell.liveness, cell.cause, cell.health, cell.since) for cell in board.values()} == shown
     assert everything.racks == status.racks
+    verify_brief(site, status)
     assert {node: (cell.covered, cell.flapping) for node, cell in board.items() if cell.covered or cell.flapping} == {
         node: marking for node, marking in site.markings.items() if node in board
     }
+
+
+def verify_brief(site: Site, status: StatusView) -> None:
+    """In brief, nodes of which there is something to tell are told in full, and the others are all there."""
+    brief = brief_view(site.core, site.config, site.now, dict(site.markings))
+    assert (brief.root, brief.racks, brief.incidents) == (status.root, status.racks, status.incidents)
+    for told, whole in zip(brief.nodes, status.nodes, strict=True):
+        plain = (whole.liveness, whole.health, whole.cause) == (Liveness.ALIVE, Health.OK, None)
+        if plain and whole.node not in site.markings:
+            fields = ("node", "rack", "liveness", "health", "cause", "since", "age_s")
+            assert [getattr(told, field) for field in fields] == [getattr(whole, field) for field in fields]
+            assert (told.observers, told.probes, told.facts) == ([], [], None)
+        else:
+            assert told == whole
 
 
 STEPS = st.lists(

@@ -31,6 +31,7 @@ from hbagent.transport.monitor import Link, LinkEvent
 from hbagent.transport.sockets import CONTROL_QUEUE_MAX, Context, Host, Target, connect, control_dealer, control_router
 from hbagent.wire import codec
 from hbagent.wire.version import MAGIC, MAJOR
+from tests.build import transition
 from tests.role.parts import SmallCore, until
 from tests.transport.doors import Door, OpenDoor, Watch, caller, enrolled, new_keys
 from tests.wire import samples
@@ -537,3 +538,22 @@ def test_a_connection_that_is_closed_a_moment_after_it_was_told_is_gone(desk: De
         assert not desk.core.messages(Disconnected)
         near.close()
         assert desk.turn_until(lambda: desk.core.messages(Disconnected), 1.0)
+
+
+def test_verdicts_are_counted_one_by_one_so_that_a_storm_of_them_holds_nobody_up(
+    ends: Ends, node1: ControlDealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends.router.replace_senders(ends.router.senders, {NODE1.name: (m.Transitions, Hello)})
+    monkeypatch.setattr(control_module, "DRAIN_MAX", 10)
+    for number in range(4):
+        items = tuple(transition(number * 5 + k + 1) for k in range(5))
+        node1.send(m.Transitions(epoch=1, base=1, after=number * 5, items=items))
+    taken: list[tuple[int, int]] = []
+
+    def drained() -> bool:
+        before = len(ends.heard)
+        taken.append((ends.router.drain(), len(ends.heard) - before))
+        return len(ends.heard) == 4
+
+    assert until(drained)
+    assert {count for count in taken if count[1]} <= {(5, 1), (10, 2)}

@@ -240,6 +240,7 @@ MESSAGES: dict[str, m.WireMessage] = {
         limit=20,
         after=1000,
         life="4f2a",
+        brief=True,
     ),
     "order": m.Order(
         id=8,
