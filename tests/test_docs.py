@@ -1,8 +1,8 @@
 """The documents say what is so: what can be printed from the source is compared with it, what can be run is run.
 
 `python -m tests.test_docs --rewrite` writes anew what is printed from the source (the map and the diagram of
-ARCHITECTURE.md); with `--picture` it also runs the demo and writes what was seen into README.md. Read the difference
-before it is committed.
+ARCHITECTURE.md, the series of docs/metrics.md); with `--picture` it also runs the demo and writes what was seen into
+README.md and docs/alerts.md. Read the difference before it is committed.
 """
 
 from __future__ import annotations
@@ -112,6 +112,47 @@ def the_diagram() -> str:
     """What each liveness may turn into."""
     arrows = [f"    {before.value} --> {after.value}" for before, nexts in NEXT.items() for after in nexts]
     return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> UNKNOWN", *arrows, "```", ""])
+
+
+#: Who tells of which series, in the order in which they are told.
+TELLERS = {
+    "Root": ("core/rootmetrics.py",),
+    "Leader": ("core/leadermetrics.py",),
+    "Agent, in its file": ("core/agentmetrics.py",),
+    "Root and leader": ("web/server.py", "core/exposition.py"),
+}
+_SUFFIXES = {"counter": "_total", "info": "_info"}
+
+
+def series_of(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Name, type and meaning of each family that a file tells of."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            words = [word.value for word in node.args[:3] if isinstance(word, ast.Constant)]
+            kind = str(words[-1]) if words and node.func.attr == "lines" else node.func.attr
+            if len(words) > 1 and kind in ("gauge", "counter", "info", "histogram"):
+                yield f"{words[0]}{_SUFFIXES.get(kind, '')}", "gauge" if kind == "info" else kind, str(words[1])
+
+
+def the_series() -> str:
+    """Every series with its type and meaning, as the answer to a scrape says them."""
+    lines = []
+    for teller, files in TELLERS.items():
+        lines += [f"{teller}:", "", "| series | type | what it is |", "|---|---|---|"]
+        lines += [
+            f"| `{name}` | {kind} | {meaning.removesuffix('.')} |"
+            for file in files
+            for name, kind, meaning in series_of(PACKAGE / file)
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def test_every_series_is_in_the_table_of_metrics() -> None:
+    told = section((ROOT / "docs" / "metrics.md").read_text(), "series")
+    assert told == the_series(), "python -m tests.test_docs --rewrite mends it"
+    metrics = {file.name for file in PACKAGE.rglob("*.py") if re.search(r'"hbagent_\w+"', file.read_text())}
+    assert metrics <= {Path(file).name for files in TELLERS.values() for file in files}
 
 
 def test_the_map_has_every_package_and_file_with_the_caption_of_its_docstring() -> None:
@@ -322,25 +363,29 @@ def test_the_deployment_by_hand_comes_up_and_tells_its_hook_of_a_death(shell: Sh
     assert shell.run(ask).returncode == 2
 
 
-#: Of README.md: a host that dies, and an application that gets stuck.
-PICTURES = ("picture", "stuck")
+#: A host that dies, an application that gets stuck, a death that nobody is told of; and where that is shown.
+PICTURES = {"picture": README, "stuck": README, "silent": ROOT / "docs" / "alerts.md"}
 
 
 def picture_commands(name: str) -> list[str]:
-    """What a picture of README.md types."""
-    return re.findall(r"^\$ (.*)$", section(README.read_text(), name), re.MULTILINE)
+    """What a picture types."""
+    return re.findall(r"^\$ (.*)$", section(PICTURES[name].read_text(), name), re.MULTILINE)
 
 
-def take_picture(shell: Shell, name: str) -> str:
-    """Run the demo and, beside it, the commands of a picture; what a terminal would show."""
-    commands = picture_commands(name)
+def start_demo(shell: Shell) -> None:
+    """Run the demo in the shell's directory until all of it is well."""
     shell.environment["HBAGENT_CONFIG"] = "demo/etc/root.toml"
     shell.start("exec hbagent demo --dir demo")
     # Health is known with the first report, and a report that was lost comes again after one report interval.
     assert wait_until(lambda: len(re.findall("ALIVE +✓ OK", shell.run("hbagent nodes").stdout)) == 8, 50)
     assert wait_until(lambda: "shop (ready)" in shell.run("hbagent explain demo/rack1/node1").stdout, 20)
+
+
+def take_picture(shell: Shell, name: str) -> str:
+    """Run the demo and, beside it, the commands of a picture; what a terminal would show."""
+    start_demo(shell)
     lines = ["```"]
-    for command in commands:
+    for command in picture_commands(name):
         done = shell.run(command)
         shown = (done.stdout + done.stderr).rstrip()
         lines += [f"$ {command}", *([shown] if shown else []), ""]
@@ -354,13 +399,15 @@ def masked(text: str) -> list[str]:
     # And how far an ending process has come when it is asked, and whether its beat was due just then.
     passing = "was expected|closed without an answer|/udp: nobody listens there|about it|has not acknowledged .*"
     text = re.sub(rf"(?m)^ *[\d.]+ ms  .*(?:{passing})\n", "", text)
+    # Who runs the tests, and the number of an incident, which is that of an event.
+    text = re.sub(r"\S+ \(uid \d+\)", "somebody", re.sub(r"\bi\d+\b", "i#", text))
     without = re.sub(r"\b0x[0-9a-f]+|\b[0-9a-f]{8}-\d+|\b\d[\d:.TZ-]*(?:ns|us|ms|s|m)?\b", "#", text)
     return [" ".join(line.split()) for line in without.splitlines()]
 
 
 @pytest.mark.e2e
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", [name for name, document in PICTURES.items() if document is README])
 def test_the_picture_is_what_a_death_or_a_deadlock_in_the_demo_looks_like(shell: Shell, name: str) -> None:
     assert masked(take_picture(shell, name)) == masked(section(README.read_text(), name))
 
@@ -369,12 +416,14 @@ def rewrite(picture: bool) -> None:
     """Write anew what is printed from the source."""
     text = replaced(ARCHITECTURE.read_text(), "map", the_map())
     ARCHITECTURE.write_text(replaced(text, "states", the_diagram()))
+    metrics = ROOT / "docs" / "metrics.md"
+    metrics.write_text(replaced(metrics.read_text(), "series", the_series()))
     if picture:
-        for name in PICTURES:
+        for name, document in PICTURES.items():
             with tempfile.TemporaryDirectory(prefix="hb") as directory:
                 shell = Shell(Path(directory))
                 try:
-                    README.write_text(replaced(README.read_text(), name, take_picture(shell, name)))
+                    document.write_text(replaced(document.read_text(), name, take_picture(shell, name)))
                 finally:
                     shell.close()
 
