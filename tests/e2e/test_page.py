@@ -149,6 +149,7 @@ def test_on_paper_nothing_is_folded_or_scrolled_away(page: Page, core: Core, ser
     assert page.value(shown)
     core.show(*(cell(f"dc/r1/n{number}", "DEAD") for number in range(100)))
     page.open(server.url)
+    page.wait("document.querySelectorAll('#problems tbody tr').length === 100")
     box = "document.querySelectorAll('.box')[1]"
     assert page.value(f"{box}.scrollHeight === {box}.clientHeight")
     page.media("screen")
@@ -187,7 +188,7 @@ def test_hostile_text_is_text_in_a_browser_too(page: Page, core: Core, server: R
     page.wait("document.title.startsWith('✗')")
     for path in ("", "node/dc/r1/n1", "node/%3Cscript%3Ealert(1)%3C/script%3E"):
         page.open(server.url + path)
-        assert "<script>alert(1)" in page.text()
+        page.wait("document.body.innerText.includes('<script>alert(1)')")
         assert page.value("document.scripts.length") == 1
         assert "\u202e" not in page.value("document.documentElement.outerHTML")
     page.forgive("404 (Not Found)")
@@ -241,8 +242,14 @@ def fleet(build: Build) -> Fleet:
     return made
 
 
+def open_at(page: Page, url: str) -> None:
+    """A root on a busy machine may need longer than its page waits; the page then tries again by itself."""
+    page.forgive("503 (Service Unavailable)")
+    page.open(url)
+
+
 def test_a_killed_agent_turns_its_cell_within_two_seconds(page: Page, fleet: Fleet, figures: Figures) -> None:
-    page.open(fleet.page)
+    open_at(page, fleet.page)
     page.wait(f"{LIVE} && document.querySelectorAll('a.cell').length === 4")
     took = []
     for name in ("rack1-node2", "rack1-node3"):
@@ -256,7 +263,7 @@ def test_a_killed_agent_turns_its_cell_within_two_seconds(page: Page, fleet: Fle
 
 def test_what_a_probe_printed_is_text(page: Page, fleet: Fleet) -> None:
     node = fleet.nodes["rack1-node1"]
-    page.open(fleet.page + f"node/{node}")
+    open_at(page, fleet.page + f"node/{node}")
     page.wait("document.body.innerText.includes('<script>alert(1)</script>')", 30)
     assert "\x1b" not in page.value("document.documentElement.outerHTML")
     assert page.value("document.scripts.length") == 1
@@ -288,7 +295,7 @@ def status_of(url: str) -> int:
 def test_a_stopped_root_leaves_no_colour_and_its_return_brings_it_back(
     page: Page, fleet: Fleet, figures: Figures
 ) -> None:
-    page.open(fleet.page)
+    open_at(page, fleet.page)
     page.wait(LIVE)
     green = page.value(GREY)
     fleet.kill("root")
