@@ -37,10 +37,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page of its own, about which the browser may have nothing to complain at the end."""
+    """A page of its own, about which the browser may have nothing to complain at the end.
+
+    It stands after the server in a test's arguments, so that it ends first.
+    """
     made = browser.page()
     yield made
-    assert made.complaints == []
+    complaints = made.complaints
+    made.close()
+    assert complaints == []
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def class_of(node: str) -> str:
 # ---- what is shown ---------------------------------------------------------------------------------------
 
 
-def test_a_page_goes_live_and_follows(page: Page, core: Core, server: Running) -> None:
+def test_a_page_goes_live_and_follows(core: Core, server: Running, page: Page) -> None:
     page.open(server.url)
     page.wait(LIVE)
     assert page.value(class_of("dc/r1/n1")) == "cell good"
@@ -80,7 +85,7 @@ def test_a_page_goes_live_and_follows(page: Page, core: Core, server: Running) -
     assert "No incident is open." in page.text()
 
 
-def test_another_life_of_the_root_makes_the_grid_anew(page: Page, core: Core, server: Running) -> None:
+def test_another_life_of_the_root_makes_the_grid_anew(core: Core, server: Running, page: Page) -> None:
     page.open(server.url)
     page.wait(LIVE)
     core.says["cells"] = view(cell("dc/r7/n5", "SUSPECT"), life="b", racks=[rack("dc/r7"), rack("dc/r8")])
@@ -89,7 +94,7 @@ def test_another_life_of_the_root_makes_the_grid_anew(page: Page, core: Core, se
     assert page.value("document.querySelector('a.cell').href") == server.url + "node/dc/r7/n5"
 
 
-def test_a_page_that_hears_nothing_has_no_colour_until_it_does(page: Page, core: Core, server: Running) -> None:
+def test_a_page_that_hears_nothing_has_no_colour_until_it_does(core: Core, server: Running, page: Page) -> None:
     page.open(server.url)
     page.wait(LIVE)
     green = page.value(GREY)
@@ -104,7 +109,7 @@ def test_a_page_that_hears_nothing_has_no_colour_until_it_does(page: Page, core:
 
 
 def test_dark_light_and_paper_are_three_looks_in_each_of_which_text_can_be_read(
-    page: Page, core: Core, server: Running
+    core: Core, server: Running, page: Page
 ) -> None:
     core.says["cells"] = view(
         *(cell(f"dc/r1/n{n}", state) for n, state in enumerate(("ALIVE", "DEAD", "SUSPECT", "LEFT")))
@@ -140,7 +145,7 @@ CONTRAST = """(() => {
 })()"""
 
 
-def test_on_paper_nothing_is_folded_or_scrolled_away(page: Page, core: Core, server: Running) -> None:
+def test_on_paper_nothing_is_folded_or_scrolled_away(core: Core, server: Running, page: Page) -> None:
     core.says["explain"] = everything("pump")
     page.open(server.url + "node/dc/r1/n1")
     shown = "document.querySelector('details pre').checkVisibility()"
@@ -156,7 +161,7 @@ def test_on_paper_nothing_is_folded_or_scrolled_away(page: Page, core: Core, ser
     assert page.value(f"{box}.scrollHeight > {box}.clientHeight")
 
 
-def test_without_scripts_everything_is_there_and_leads_on(page: Page, core: Core, server: Running) -> None:
+def test_without_scripts_everything_is_there_and_leads_on(core: Core, server: Running, page: Page) -> None:
     core.show(cell(liveness="DEAD", cause="host-gone"), incidents=[incident()])
     page.scripts(False)
     page.open(server.url)
@@ -174,7 +179,7 @@ def test_without_scripts_everything_is_there_and_leads_on(page: Page, core: Core
     assert "ALIVE and OK" in page.text()
 
 
-def test_hostile_text_is_text_in_a_browser_too(page: Page, core: Core, server: Running) -> None:
+def test_hostile_text_is_text_in_a_browser_too(core: Core, server: Running, page: Page) -> None:
     odd = cell(liveness="DEAD", cause=HOSTILE, text=HOSTILE)
     said = {
         "racks": [rack(leaders=[leader(HOSTILE, "DEAD", cause=HOSTILE)])],
@@ -194,7 +199,7 @@ def test_hostile_text_is_text_in_a_browser_too(page: Page, core: Core, server: R
     page.forgive("404 (Not Found)")
 
 
-def test_the_policy_stops_what_would_be_inline(page: Page, server: Running) -> None:
+def test_the_policy_stops_what_would_be_inline(server: Running, page: Page) -> None:
     page.open(server.url)
     with pytest.raises(RuntimeError, match="TrustedHTML"):
         page.value("document.body.innerHTML = '<b>x</b>'")
@@ -211,7 +216,7 @@ def test_the_policy_stops_what_would_be_inline(page: Page, server: Running) -> N
         page.forgive(word)
 
 
-def test_a_nodes_page_follows_its_node(page: Page, core: Core, server: Running) -> None:
+def test_a_nodes_page_follows_its_node(core: Core, server: Running, page: Page) -> None:
     page.open(server.url + "node/dc/r1/n1")
     page.wait(LIVE)
     core.says["explain"] = everything("pump")

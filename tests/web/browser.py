@@ -102,7 +102,7 @@ class Browser:
     def page(self) -> Page:
         """A new, empty page."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        return Page(self, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+        return Page(self, target, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
 
     def close(self) -> None:
         """End the process and wait for it."""
@@ -120,8 +120,9 @@ class Browser:
 class Page:
     """One page, and everything that went wrong in it."""
 
-    def __init__(self, browser: Browser, session: str) -> None:
+    def __init__(self, browser: Browser, target: str, session: str) -> None:
         self._browser = browser
+        self._target = target
         self._session = session
         self._forgiven: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network", "Audits"):
@@ -131,6 +132,10 @@ class Page:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """An order for this page."""
         return self._browser.call(method, self._session, **params)
+
+    def close(self) -> None:
+        """Close it; nothing of it goes on."""
+        self._browser.call("Target.closeTarget", targetId=self._target)
 
     def open(self, url: str) -> None:
         """Go there, and wait until all of it is loaded."""
