@@ -175,6 +175,14 @@ def gravest(codes: Iterable[int]) -> int:
     return max(codes, key=_GRAVITY.__getitem__, default=0)
 
 
+def known(document: Row) -> int:
+    """How many nodes an answer is about. One in brief has only some of them in it, and counts them in its racks."""
+    if document.get("brief") is not True:
+        return len(rows(document, "nodes"))
+    counts = [row(rack, "counts") for rack in rows(document, "racks")]
+    return sum(round(number(count, liveness) or 0) for count in counts for liveness in count)
+
+
 def troubled(document: Row) -> list[tuple[Row, str]]:
     """Nodes that are not plainly ALIVE and OK, each with its worst of `TROUBLES`, the worst first."""
     troubles = _Troubles(document)

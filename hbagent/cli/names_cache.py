@@ -27,12 +27,20 @@ def place(environment: Mapping[str, str]) -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "hbagent" / "nodes"
 
 
+def is_fresh(environment: Mapping[str, str] = os.environ) -> bool:
+    """True when the names were kept just now."""
+    try:
+        return time.time() - place(environment).stat().st_mtime < FRESH_S
+    except (OSError, RuntimeError):
+        return False
+
+
 def remember(names: Iterable[str], environment: Mapping[str, str] = os.environ) -> None:
     """Keep the names of nodes for completion, unless that was done just now."""
     try:
-        file = place(environment)
-        if file.exists() and time.time() - file.stat().st_mtime < FRESH_S:
+        if is_fresh(environment):
             return
+        file = place(environment)
         kept = [name for name in names if is_node(name)][:NAMES_MAX]
         if not kept:
             return

@@ -360,7 +360,7 @@ class Asker:
 def status(asker: Asker, racks: Sequence[str] = (), brief: bool = False) -> Row:
     """The answer to "status", narrowed to some racks. Raises as `Asker.ask`, Denied for a rack that is not there.
 
-    `brief`: of nodes that are plainly well, only what is seen of them from afar; of 10,000 that is a fifth.
+    `brief`: without the nodes of which there is nothing to tell but that they are well; `answers.known` counts them.
     """
     try:
         return of_racks(as_row(asker, asker.ask("status", brief=brief)), racks)

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace, asker: query.Asker) -> int:
-    document = query.status(asker, args.rack)
+    document = query.status(asker, args.rack, brief=True)
     racks = rows(document, "racks")
     if args.sort == "name":
         racks.sort(key=lambda rack: word(rack, "rack"))

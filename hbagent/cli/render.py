@@ -22,6 +22,7 @@ from .answers import (
     culprit,
     data_age_s,
     health_of,
+    known,
     liveness_of,
     moment_before,
     number,
@@ -112,11 +113,11 @@ def _verdict_lines(document: Row, code: int, screen: Screen) -> list[str]:
 
 def _summary(document: Row, screen: Screen) -> str:
     """ "1 of 8 nodes DEAD, 1 SUSPECT; 1 of 2 racks DEGRADED; 1 of 2 leaders DEAD"."""
-    nodes, racks = rows(document, "nodes"), rows(document, "racks")
+    total, racks = known(document), rows(document, "racks")
     counts = dict.fromkeys(TROUBLES, 0)
     for _, trouble in troubled(document):
         counts[trouble] += 1
-    parts = [_counted(counts, len(nodes), "node") or _all_well(nodes)]
+    parts = [_counted(counts, total, "node") or _all_well(total)]
     states = dict.fromkeys((state.value for state in reversed(RackState)), 0)
     for rack in racks:
         states[state_of(rack)] += 1
@@ -128,10 +129,10 @@ def _summary(document: Row, screen: Screen) -> str:
     return clean("; ".join(filter(None, parts)), screen)
 
 
-def _all_well(nodes: Sequence[Row]) -> str:
-    if len(nodes) < 2:
-        return "the one node is ALIVE" if nodes else "no node is known"
-    return f"all {len(nodes)} nodes ALIVE"
+def _all_well(total: int) -> str:
+    if total < 2:
+        return "the one node is ALIVE" if total else "no node is known"
+    return f"all {total} nodes ALIVE"
 
 
 def _counted(counts: dict[str, int], total: int, noun: str) -> str:

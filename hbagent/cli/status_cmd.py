@@ -7,6 +7,7 @@ be asked. `--rack` narrows the question and so the exit code; `--state` narrows 
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 from . import names_cache, query, terminal
 from .answers import exit_code, in_states, rows, word, worst_first
@@ -36,13 +37,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace, asker: query.Asker) -> int:
-    # A screen shows what is wrong; of the others it counts.
-    document = query.status(asker, args.rack, brief=args.output in ("table", "wide") and not args.state)
+    # A screen shows what is wrong, and the others are counted.
+    brief = args.output in ("table", "wide") and not args.state
+    document = query.status(asker, args.rack, brief)
     args.shown = True
     code = exit_code(document)
     screen = terminal.screen(args)
-    if screen.width is not None:
-        names_cache.remember(word(node, "node") for node in rows(document, "nodes"))
+    if screen.width is not None and not names_cache.is_fresh():
+        names_cache.remember(_names(asker))
     nodes = [node for node in rows(document, "nodes") if in_states(args.state)(node)]
     if args.output == "json":
         print(as_json({**document, "nodes": nodes}))
@@ -53,3 +55,11 @@ def _show(args: argparse.Namespace, asker: query.Asker) -> int:
         shown = worst_first(nodes, document) if args.state else None
         print("\n".join(status_lines(document, code, screen, args.output == "wide", shown)))
     return code
+
+
+def _names(asker: query.Asker) -> list[str]:
+    """All nodes, for a shell to complete; none when they are not told."""
+    with contextlib.suppress(query.Denied, query.Unanswered):
+        cells = query.as_row(asker, asker.ask("cells")).get("cells")
+        return [cell[0] for cell in cells if isinstance(cell, list) and cell] if isinstance(cells, list) else []
+    return []

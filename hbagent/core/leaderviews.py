@@ -10,6 +10,7 @@ from .messages import Query
 from .states import Liveness, RackState
 from .units import MILLISECOND, SECOND
 from .views import (
+    BriefView,
     CellsView,
     ExplainView,
     LeaderView,
@@ -21,7 +22,6 @@ from .views import (
     app_views,
     count_liveness,
     evidence_view,
-    from_afar,
     is_plain,
     probe_views,
     seconds_of,
@@ -42,22 +42,15 @@ def status_view(leader: LeaderCore, config: LeaderConfig, now: int) -> StatusVie
     )
 
 
-def brief_view(leader: LeaderCore, config: LeaderConfig, now: int) -> StatusView:
-    """The same, but of a node that is plainly well only what is seen of it from afar."""
+def brief_view(leader: LeaderCore, config: LeaderConfig, now: int) -> BriefView:
+    """The same without the nodes that are plainly well."""
     members = leader.roster.members
     leader.cells.look(members, leader.wall, now)
-    nodes = []
-    for member in members.values():
-        cell = leader.cells.cells.get(member.name)
-        if cell is None or not is_plain(cell):
-            nodes.append(node_view(leader, config, member, now))
-        else:
-            age = None if member.heard_at is None else now - member.heard_at
-            nodes.append(from_afar(cell, member.rack, seconds_of(age)))
-    return StatusView(
+    cells = ((member, leader.cells.cells.get(member.name)) for member in members.values())
+    return BriefView(
         root=_root_view(leader, config, now),
         racks=[rack_view(leader, config, rack, now) for rack in config.racks],
-        nodes=nodes,
+        nodes=[node_view(leader, config, member, now) for member, cell in cells if cell is None or not is_plain(cell)],
     )
 
 

@@ -552,7 +552,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     after: int = 0
     #: For cells: of which life `after` is; another one is answered with everything.
     life: str = ""
-    #: For status: of nodes that are plainly well, only what is seen of them from afar.
+    #: For status: without the nodes of which there is nothing to tell but that they are well.
     brief: bool = False
 
 

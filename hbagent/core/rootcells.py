@@ -14,7 +14,7 @@ from .cells import Cells, Delta, health_line
 from .fleet import NodeRecord
 from .messages import Query, Report
 from .states import Cause, Health, Liveness
-from .views import Cell, seconds_of, shown_health
+from .views import Cell, is_plain, seconds_of, shown_health
 from .wallclock import rfc3339
 
 if TYPE_CHECKING:
@@ -68,6 +68,12 @@ class RootCells:
             self._mark(markings)
         for rack in datacenter.racks:
             self._look_at(datacenter, rack)
+
+    def troubled(self) -> list[str]:
+        """Nodes of which there is more to tell than that they are well, in the order of their racks."""
+        rows = (row for rows in self._rows.values() for row in rows)
+        names = (row.record.name for row in rows)
+        return [name for name in names if (cell := self.cells.get(name)) is None or not is_plain(cell)]
 
     def since(self, query: Query, datacenter: Datacenter, now: int) -> Delta:
         """What the asker has not seen yet."""

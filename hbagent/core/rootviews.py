@@ -17,6 +17,7 @@ from .states import Cause, Liveness, RackState
 from .units import HOUR, MILLISECOND, SECOND
 from .views import (
     AccuracyView,
+    BriefView,
     CauseView,
     CellsView,
     ExplainView,
@@ -32,8 +33,6 @@ from .views import (
     app_views,
     count_liveness,
     evidence_view,
-    from_afar,
-    is_plain,
     probe_views,
     seconds_of,
     shown_health,
@@ -58,23 +57,14 @@ def status_view(root: RootCore, config: RootConfig, now: int) -> StatusView:
     )
 
 
-def brief_view(root: RootCore, config: RootConfig, now: int, markings: Mapping[str, Marking]) -> StatusView:
-    """The same, but of a node that is plainly well only what is seen of it from afar: of ten thousand, nearly all."""
+def brief_view(root: RootCore, config: RootConfig, now: int, markings: Mapping[str, Marking]) -> BriefView:
+    """The same without the nodes that are plainly well: of ten thousand, nearly all."""
     root.cells.look(root.datacenter, markings)
-    shown = root.cells.cells
-    nodes = []
-    for rack in root.racks:
-        for record in root.rack_nodes[rack]:
-            cell = shown.get(record.name)
-            if cell is None or not is_plain(cell):
-                nodes.append(node_view(root, record, now))
-                continue
-            heard = [seen.heard_at for seen in record.seen.values() if seen.heard_at is not None]
-            nodes.append(from_afar(cell, rack, seconds_of(now - max(heard)) if heard else None))
-    return StatusView(
+    troubled = (root.nodes[node] for node in root.cells.troubled())
+    return BriefView(
         root=root_view(root, config, now),
         racks=[rack_view(root, rack, now, root.cells.counts[rack]) for rack in root.racks],
-        nodes=nodes,
+        nodes=[node_view(root, record, now) for record in troubled],
         incidents=incident_views(root, now),
     )
 

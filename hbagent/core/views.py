@@ -224,6 +224,15 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
+class BriefView(StatusView, frozen=True, kw_only=True):
+    """The answer to `status` in brief: without the nodes of which there is nothing to tell but that they are well.
+
+    They are counted in `racks`.
+    """
+
+    brief: bool = True
+
+
 class Cell(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One node in a few bytes, for whoever shows all of them again and again."""
 
@@ -246,21 +255,6 @@ def is_plain(cell: Cell) -> bool:
     """True for a node of which there is nothing to tell but that it is well."""
     well = cell.liveness is Liveness.ALIVE and cell.health is Health.OK and cell.cause is None
     return well and not cell.covered and not cell.flapping
-
-
-def from_afar(cell: Cell, rack: str, age_s: float | None) -> NodeView:
-    """All that is said of a plain node where only the others matter."""
-    return NodeView(
-        node=cell.node,
-        rack=rack,
-        liveness=cell.liveness,
-        health=cell.health,
-        cause=None,
-        since=cell.since,
-        age_s=age_s,
-        observers=[],
-        probes=[],
-    )
 
 
 class CellsView(msgspec.Struct, frozen=True, kw_only=True):

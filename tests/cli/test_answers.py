@@ -182,6 +182,17 @@ def test_what_is_no_number_reads_as_none(value: Any) -> None:
     assert answers.number({"age_s": value}, "age_s") is None
 
 
+def test_an_answer_in_brief_counts_its_nodes_in_its_racks() -> None:
+    racks = [
+        {"rack": "dc1/r1", "counts": {"ALIVE": 3, "DEAD": 1}},
+        {"rack": "dc1/r2", "counts": {"ALIVE": 2, "DEAD": "?"}},
+    ]
+    document = {"brief": True, "racks": racks, "nodes": [{"node": "dc1/r1/n1"}]}
+    assert answers.known(document) == 6
+    assert answers.known(of_racks(document, ["r1"])) == 4
+    assert answers.known({**document, "brief": "yes"}) == 1
+
+
 def test_keys_that_nobody_knows_are_left_alone() -> None:
     whole = document(node(colour="blue"), racks=(rack() | {"height": 42},)) | {"moon": {"phase": 3}}
     assert of_racks(whole, ["r1"]) == whole
