@@ -263,14 +263,14 @@ class Hands:
         return tuple(hand.pid for hand in self._hands.values())
 
     def close(self) -> None:
-        """End all hands and what they started; waits a grace at most. Jobs under way have no outcome. Harmless when
-        repeated."""
+        """End all hands and what they started; waits a `reaper.Patience` at most. Jobs under way have no outcome.
+        Harmless when repeated."""
         pids = [*self.pids(), *(ending.pid for ending in self._endings), *self.strays.pids()]
         for hand in list(self._hands.values()):
             self._drop(hand)
         reaper.fell(pids)
         patience = reaper.Patience(time.monotonic_ns())
-        while pids and not patience.is_over(0, time.monotonic_ns()):
+        while pids and not patience.is_over(0, time.monotonic_ns(), pids):
             time.sleep(LOOK_NS / SECOND)
             pids = [pid for pid in pids if reaper.reap(pid) is None]
         if reaper.is_subreaper():
@@ -401,7 +401,7 @@ class Hands:
         left = [pid for pid in ending.family if pid != ending.pid and not reaper.is_dead(pid)]
         if ending.status is None:
             left.append(ending.pid)
-        if left and not ending.patience.is_over(len(ending.family) - len(left), now):
+        if left and not ending.patience.is_over(len(ending.family) - len(left), now, left):
             ending.pause_ns = min(2 * ending.pause_ns, LOOK_MAX_NS)
             ending.look = now + ending.pause_ns
             return

@@ -6,7 +6,8 @@ that was sent a signal cannot fork before it has taken it, so that once everybod
 complete, however fast they multiply. And one that has exited keeps its id until its parent asks for it, so that a
 signal to one's own child hits nobody else.
 
-What is stuck in the kernel does not die even of SIGKILL. It is told, never waited for.
+What is stuck in the kernel does not die even of SIGKILL. It is told, never waited for. But whoever dies needs a
+processor to do so: on a busy host that is a wait, and no sign of being stuck.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _GET_CHILD_SUBREAPER = 37
 #: What one call of `fell` may take, for the caller has other things to do: 300 processes take 15 ms of a core, 300 that
 #: multiply without end 100 ms. Whoever is missed is met by the next call.
 FELL_NS = 50 * MILLISECOND
-#: After SIGKILL nobody has died for this long: who is left is taken for stuck in the kernel. On a busy host 300
-#: processes of 10 MiB take half a second to end, one after the other.
+#: After SIGKILL nobody has died for this long, and nobody waits for a processor: who is left is taken for stuck in the
+#: kernel. On a busy host 300 processes of 10 MiB take half a second to end, one after the other.
 GRACE_NS = 200 * MILLISECOND
 #: ...but not longer than this altogether.
 PATIENCE_NS = 2 * SECOND
@@ -83,10 +84,10 @@ def _children_by_parent(pid: int) -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _stat(int(name))[1] == pid]
 
 
-def _stat(pid: int) -> tuple[str, int]:
-    """State letter and parent of a process; ("", 0) when it is gone."""
+def _stat(pid: int, of: int = 0) -> tuple[str, int]:
+    """State letter and parent of a process, or of a thread `of` one; ("", 0) when it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"/proc/{of or pid}/task/{pid}/stat", "rb") as file:
             # The name before them is in brackets and may hold anything.
             words = file.read().rpartition(b")")[2].split()
         return words[0].decode(), int(words[1])
@@ -99,6 +100,14 @@ def is_dead(pid: int) -> bool:
     return _stat(pid)[0] in ("", "Z", "X")
 
 
+def is_runnable(pid: int) -> bool:
+    """Whether a thread of a process runs or waits for a processor: after SIGKILL, in order to die."""
+    try:
+        return any(_stat(int(thread), pid)[0] == "R" for thread in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return False
+
+
 def command(pid: int) -> str:
     """The name of a process for people; "" when it is gone."""
     try:
@@ -109,13 +118,16 @@ def command(pid: int) -> str:
 
 
 def fell(roots: Iterable[int], limit_ns: int = FELL_NS) -> list[int]:
-    """Stop, then kill these processes and all below them; returns whom. After `limit_ns` it kills whom it has found.
+    """Stop, then kill these processes and all below them; returns whom. After `limit_ns` it kills whom it has found:
+    these at least.
 
     It neither waits until they are dead nor asks for their ends. Those that may not be signalled are returned too.
     """
     until = time.monotonic_ns() + limit_ns
     tops = list(roots)
-    known: dict[int, None] = {}
+    known = dict.fromkeys(tops)
+    for pid in known:
+        _signal(pid, signal.SIGSTOP)
     grown = True
     while grown and time.monotonic_ns() < until:
         # Once more from the top, until nobody new is met: one thread may have forked while another was being stopped.
@@ -148,7 +160,8 @@ def reap(pid: int) -> int | None:
 
 
 class Patience:
-    """How long to wait for processes that were killed: while they die, one after the other, and a grace after that."""
+    """How long to wait for processes that were killed: while they die, one after the other, or wait for a processor to
+    do so, and a grace after that."""
 
     def __init__(self, now: int, grace_ns: int = GRACE_NS, patience_ns: int = PATIENCE_NS) -> None:
         self._grace_ns = grace_ns
@@ -156,10 +169,10 @@ class Patience:
         self._latest = now + patience_ns
         self._gone = 0
 
-    def is_over(self, gone: int, now: int) -> bool:
-        """Whether the others will not die; `gone` is how many have since the beginning."""
-        if gone > self._gone:
-            self._gone = gone
+    def is_over(self, gone: int, now: int, left: Iterable[int] = ()) -> bool:
+        """Whether the others, `left`, will not die; `gone` is how many have since the beginning."""
+        if gone > self._gone or (self._until <= now < self._latest and any(map(is_runnable, left))):
+            self._gone = max(gone, self._gone)
             self._until = now + self._grace_ns
         return now >= min(self._until, self._latest)
 
@@ -176,7 +189,7 @@ def clear(grace_ns: int = GRACE_NS) -> list[int]:
         found = children(me)
         left = [pid for pid in found if reap(pid) is None]
         gone += len(found) - len(left)
-        if not left or patience.is_over(gone, time.monotonic_ns()):
+        if not left or patience.is_over(gone, time.monotonic_ns(), left):
             return left
         fell(left)
         time.sleep(_LOOK_NS / SECOND)

@@ -1,8 +1,8 @@
 """What hands leave behind: children of this process that are no hands, and have to go.
 
 In a subreaper whoever loses its parent below becomes a child. Each of them is killed with all below it, and asked for
-its end until it has one. One that does not die is stuck in the kernel: it is counted and named, and looked at again
-each second, for it ends when the disk does answer, and must not stay as a zombie then.
+its end until it has one. One that does not die is stuck in the kernel: it is counted and named, killed and looked at
+again each second, for it ends when the disk does answer, and must not stay as a zombie then.
 """
 
 from __future__ import annotations
@@ -81,12 +81,15 @@ class Strays:
             # One that has ended since it was seen was not there to be felled.
             self._strays |= {pid: _Stray(self._keys.get(pid, key), now) for pid in new}
             self._patience, self._gone = reaper.Patience(now), 0
-        dying = [stray for stray in self._strays.values() if not stray.stuck]
-        if dying and self._patience.is_over(self._gone, now):
-            for stray in dying:
+        dying = {pid: stray for pid, stray in self._strays.items() if not stray.stuck}
+        if dying and self._patience.is_over(self._gone, now, dying):
+            for stray in dying.values():
                 stray.stuck = True
             self.abandonments += len(dying)
-            dying = []
+            dying = {}
+        if self._strays and not dying:
+            # Somebody below one of them may have been missed, and nobody else comes to him while his parent is stuck.
+            reaper.fell(self._strays)
         self._due = now + SOON_NS if dying else now + AGAIN_NS if self._strays else None
         if not self._strays:
             self._keys.clear()

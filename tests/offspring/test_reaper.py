@@ -224,6 +224,47 @@ def test_who_lost_its_parent_is_cleared_by_the_subreaper() -> None:
     assert apart(run) == []
 
 
+def test_whatever_the_time_those_who_are_named_are_killed() -> None:
+    def run() -> list[object]:
+        named = [child(), child()]
+        felled = reaper.fell(named, limit_ns=0)
+        until(lambda: all(reaper.is_dead(pid) for pid in named))
+        return [felled == named, *reaper.clear()]
+
+    assert apart(run) == [True]
+
+
+def test_who_waits_for_a_processor_in_order_to_die_is_waited_for() -> None:
+    """Behind one that burns the only processor it may use, one of the lowest priority has its turn each 200 ms."""
+    cpu = min(os.sched_getaffinity(0))
+
+    def burn() -> NoReturn:
+        os.sched_setaffinity(0, {cpu})
+        signal.alarm(BOMB_SECONDS)
+        while True:
+            pass
+
+    def run() -> list[int]:
+        read, write = os.pipe()
+
+        def starve() -> None:
+            os.write(write, b".")
+            os.nice(19)
+            burn()
+
+        child(starve)
+        os.read(read, 1)
+        threading.Event().wait(0.1)
+        return reaper.clear(MILLISECOND)
+
+    burning = child(burn)
+    try:
+        assert apart(run) == []
+    finally:
+        os.kill(burning, signal.SIGKILL)
+        os.waitpid(burning, 0)
+
+
 @pytest.mark.slow
 def test_hundreds_that_multiply_are_gone_in_a_moment() -> None:
     def run() -> list[object]:
@@ -270,3 +311,26 @@ def test_patience_lasts_while_they_die_and_a_grace_after_that() -> None:
     assert patience.is_over(1, 401)
     assert not patience.is_over(7, 999)
     assert patience.is_over(9, 1000)
+
+
+def test_patience_lasts_while_somebody_waits_for_a_processor_but_not_without_end() -> None:
+    def spin() -> NoReturn:
+        signal.alarm(BOMB_SECONDS)
+        while True:
+            pass
+
+    idle, busy = child(), child(spin)
+    try:
+        until(lambda: not reaper.is_runnable(idle))
+        until(lambda: reaper.is_runnable(busy))
+        patience = reaper.Patience(0, 200, 1000)
+        assert not patience.is_over(0, 200, [idle, busy])
+        assert not patience.is_over(0, 399, [idle])
+        assert not patience.is_over(0, 400, [busy])
+        assert patience.is_over(0, 600, [idle])
+        assert patience.is_over(0, 1000, [busy])
+    finally:
+        for pid in (idle, busy):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    assert not reaper.is_runnable(busy)

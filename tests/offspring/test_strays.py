@@ -12,7 +12,7 @@ from hbagent.core.units import SECOND
 from hbagent.offspring import reaper
 from hbagent.offspring.strays import AGAIN_NS, SOON_NS, Strays
 from tests.offspring.owning import apart, freezer
-from tests.offspring.test_reaper import child, until
+from tests.offspring.test_reaper import below, child, until
 
 
 def tidy_until_gone(strays: Strays, hands: list[int]) -> None:
@@ -75,17 +75,16 @@ def test_who_does_not_die_is_named_with_its_job_until_it_does() -> None:
         assert apart(run) == [0, [True, "disk", SECOND, True], True, 1, 0, False]
 
 
-@pytest.mark.root
-def test_an_abandoned_hand_is_reaped_when_it_dies_at_last() -> None:
+def test_an_abandoned_hand_and_all_below_it_are_killed_once_more_and_reaped_when_they_die_at_last() -> None:
     def run() -> list[object]:
-        pid = child()
+        pid = child(child)
+        until(lambda: below(pid))
+        family = [pid, *below(pid)]
         strays = Strays()
         strays.abandon(pid, "disk", 0)
         before = [len(strays), strays.deadline() == AGAIN_NS, strays.pids() == [pid]]
         strays.tidy([], AGAIN_NS)
-        alive = reaper.is_dead(pid)
-        os.kill(pid, signal.SIGKILL)
         tidy_until_gone(strays, [])
-        return [*before, alive, len(strays), strays.abandonments]
+        return [*before, len(strays), strays.abandonments, [pid for pid in family if os.path.exists(f"/proc/{pid}")]]
 
-    assert apart(run) == [1, True, True, False, 0, 1]
+    assert apart(run) == [1, True, True, 0, 1, []]
