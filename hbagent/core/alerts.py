@@ -126,6 +126,8 @@ class Alerts:
                     self._by_summary[told.via] = self._by_summary.get(told.via, 0) + 1
                 if told.sent and isinstance(self.receivers.get(name), SinkConfig):
                     self.sinks.take_over(name, trouble)
+        if self.troubles:
+            self.objections.await_leaders(now)
         for run in restored.runs:
             if run.state is RunState.HELD:
                 self._wait(Waiting(run, now), Objection(run.reason or Reason.GRACE, run.ref, now))

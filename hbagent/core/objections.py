@@ -159,7 +159,13 @@ class Objections:
 
     def settle(self, rack: str, now: int) -> None:
         """A leader of a rack, or this root, has just started: what it says of silence waits until it has listened."""
-        self._settling.begin(rack, Reason.GRACE, "", now + self._config.settle_ns)
+        self._settling.listen(rack, now + self._config.settle_ns)
+
+    def await_leaders(self, now: int) -> None:
+        """An earlier life left things to tell: of a rack that nobody has spoken for yet, none of it is told."""
+        until = now + self._config.start_grace_ns + self._config.settle_ns
+        for rack in self._leaders:
+            self._settling.begin(rack, Reason.GRACE, "", until)
 
     # ---- doubts ------------------------------------------------------------------------------------------
 

@@ -33,6 +33,13 @@ class Settling:
         if known is None or known.until < until:
             self._racks[rack] = Settle(reason, ref, until)
 
+    def listen(self, rack: str, until: int) -> None:
+        """Somebody begins to listen to `rack`: what was to wait for him waits until then, and no longer."""
+        known = self._racks.get(rack)
+        if known is not None and known.reason is Reason.GRACE:
+            del self._racks[rack]
+        self.begin(rack, Reason.GRACE, "", until)
+
     def of(self, rack: str, now: int) -> Settle | None:
         """Why `rack` settles; None when it does not."""
         settle = self._racks.get(rack)

@@ -80,8 +80,8 @@ class Life:
         self._given: set[str] = set()
         self.start()
 
-    def start(self) -> None:
-        """Begin a life of the root with what the disk has."""
+    def start(self, heard: bool = True) -> None:
+        """Begin a life of the root with what the disk has; its leaders are `heard` at once."""
         self.lives += 1
         restored = self.disk.restored()
         self.ledger = Ledger()
@@ -89,6 +89,8 @@ class Life:
         self.chronicle.newest = restored.newest_sequence
         self.wall.tell(WALL_NS + self.now, self.now)
         self.alerts = Alerts(self.config, self.ledger, self.chronicle, self.wall, self.lives, self.now, restored)
+        for rack in (R1, R2) if heard and self.lives > 1 else ():
+            self.alerts.settle(rack, self.now)
 
     def commit(self) -> None:
         order = self.ledger.write(self.now)
@@ -516,6 +518,20 @@ def test_a_return_or_a_goodbye_ends_what_was_told_whichever_it_is(kind: Kind) ->
     life.say(DEAD)
     life.say(kind, liveness_to=Liveness.LEFT if kind is Kind.NODE_LEFT else Liveness.ALIVE)
     assert life.kinds() == ["node-dead n1", f"{kind.value} n1"]
+    life.check()
+
+
+def test_a_root_that_starts_again_tells_nothing_of_silence_before_its_leaders_have_spoken() -> None:
+    life = Life(hook("page", hold_ns=SECOND), settle_ns=4 * SECOND)
+    died = life.pass_time(5).say(DEAD)
+    life.start(heard=False)
+    assert life.pass_time(9).kinds() == []
+    assert life.why(died)[:2] == (RunState.HELD, Reason.GRACE)
+    life.alerts.settle(R1, life.now)
+    life.say(BACK)
+    assert life.pass_time(30).kinds() == []
+    life.say(DEAD, "n2")
+    assert life.pass_time(2).kinds() == ["node-dead n2"]
     life.check()
 
 
