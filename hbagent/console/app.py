@@ -123,6 +123,8 @@ class Console(App[None]):
         for keys, action in (
             ("ctrl+c,ctrl+q", "end"),
             ("q", "quit"),
+            ("tab", "focus_next"),
+            ("shift+tab", "focus_previous"),
             ("question_mark", "help"),
             ("slash", "filter"),
             ("colon,g", "jump"),

@@ -40,12 +40,13 @@ class Stage:
         """Press keys, one after the other."""
         # `Pilot.press` looks for idleness by the clock after each key, 60 ms each.
         for key in keys:
-            character = " " if key == "space" else key if len(key) == 1 else None
-            name = _character_to_key(key) if len(key) == 1 else key
-            self.console.post_message(Key(name, character))
+            self.hit(key)
             await self.settle()
-        # A new layout comes with the next frame.
-        await self._pilot.pause()
+
+    def hit(self, key: str) -> None:
+        """Press a key, and wait for nothing."""
+        character = " " if key == "space" else key if len(key) == 1 else None
+        self.console.post_message(Key(_character_to_key(key) if len(key) == 1 else key, character))
 
     async def type(self, text: str) -> None:
         """Write a text."""
@@ -68,13 +69,13 @@ class Stage:
             await self._pilot._wait_for_screen()
 
     async def still(self) -> list[str]:
-        """What stands on the terminal once three looks at it were alike."""
-        looks: list[list[str]] = []
+        """What stands on the terminal once two looks at it were alike, and nothing moved between them."""
+        looks: list[list[str]] = [[]]
         for _ in range(100):
-            looks = [*looks[-2:], self.lines()]
-            if len(looks) == 3 and looks[0] == looks[1] == looks[2]:
-                break
             await self._pilot.pause()
+            looks = [looks[-1], self.lines()]
+            if looks[0] == looks[1]:
+                break
         return looks[-1]
 
     def lines(self) -> list[str]:

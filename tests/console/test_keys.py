@@ -146,6 +146,38 @@ def test_a_maintenance_of_a_rack_and_a_silence_of_an_incident() -> None:
     assert (fields["racks"], fields["causes"]) == (("demo/rack1",), ("process-exit",))
 
 
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        (["down", "s"], "Silence for node demo/rack1/node3"),
+        (["s", "down"], "Silence for node demo/rack1/node1"),
+        (["tab", "s"], "Silence for rack demo/rack1, cause process-exit"),
+        (["down", "enter", "s"], "Silence for node demo/rack1/node3"),
+    ],
+)
+def test_keys_that_come_all_at_once_are_obeyed_in_their_order(keys: list[str], wanted: str) -> None:
+    async def act(stage: Stage) -> str:
+        await stage.tell(troubled())
+        for key in keys:
+            stage.hit(key)
+        return "\n".join(await stage.still())
+
+    assert wanted in play(act, LARGE)[0]
+
+
+def test_a_silence_that_is_typed_ahead_of_its_dialog_goes_where_it_belongs() -> None:
+    async def act(stage: Stage) -> list[tuple[str, dict[str, Any]]]:
+        stage.teller.answers |= {"silence": SILENCE}
+        await stage.tell(troubled())
+        for key in ("s", "enter", *"swap", "enter"):
+            stage.hit(key)
+        await stage.still()
+        return stage.teller.orders
+
+    ((_, fields),) = play(act, LARGE)[0]
+    assert (fields["reason"], fields["length_ns"]) == ("swap", 7_200_000_000_000)
+
+
 def test_a_silence_without_reason_or_of_no_length_is_not_sent() -> None:
     text, teller = typed("s enter", "", "enter")
     assert "say why" in text
@@ -186,10 +218,10 @@ def test_the_cursor_stays_on_its_host_when_the_list_moves() -> None:
     async def act(stage: Stage) -> list[str]:
         await stage.tell(troubled())
         await stage.press("down", "down")
-        before = chosen(stage.text())
+        before = chosen("\n".join(await stage.still()))
         worse = [cell(f"demo/rack2/node{n}", "DEAD", "host-gone") for n in (1, 2, 3)]
         await stage.tell({**answer(worse, [rack(f"demo/rack{n}") for n in (1, 2, 3)], 2, whole=False)})
-        return [before, chosen(stage.text()), stage.text()]
+        return [before, chosen("\n".join(await stage.still())), "\n".join(await stage.still())]
 
     before, now, text = play(act, LARGE)[0]
     assert before == now
@@ -211,6 +243,7 @@ def test_help_lists_every_key_that_does_something() -> None:
     for binding in Console.BINDINGS:
         for key in binding.key.split(","):  # type: ignore[union-attr]
             name = {"question_mark": "?", "slash": "/", "colon": ":", "escape": "Esc", "backspace": "Backspace"}
+            name |= {"tab": "Tab", "shift+tab": "Shift+Tab"}
             if not key.startswith("ctrl+") and key != "question_mark":
                 assert f" {name.get(key, key)}" in said
 
