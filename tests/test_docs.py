@@ -128,10 +128,10 @@ def series_of(file: Path) -> Iterator[tuple[str, str, str]]:
     """Name, type and meaning of each family that a file tells of."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            words = [word.value for word in node.args[:3] if isinstance(word, ast.Constant)]
-            kind = str(words[-1]) if words and node.func.attr == "lines" else node.func.attr
+            words = [str(word.value) for word in node.args[:3] if isinstance(word, ast.Constant)]
+            kind = words[-1] if words and node.func.attr == "lines" else node.func.attr
             if len(words) > 1 and kind in ("gauge", "counter", "info", "histogram"):
-                yield f"{words[0]}{_SUFFIXES.get(kind, '')}", "gauge" if kind == "info" else kind, str(words[1])
+                yield f"{words[0]}{_SUFFIXES.get(kind, '')}", "gauge" if kind == "info" else kind, words[1]
 
 
 def the_series() -> str:

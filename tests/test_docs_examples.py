@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import re
 import select
@@ -17,20 +18,28 @@ import pytest
 
 from hbagent.cli import COMMANDS, main
 from hbagent.cli.drill_cmd import EXIT_BROKEN
-from hbagent.core.config import AppConfig, ProbeConfig
+from hbagent.cli.grid import Screen
+from hbagent.console.lines import legend
+from hbagent.console.pages import KEYS
+from hbagent.core import labels
+from hbagent.core.config import AppConfig, HookConfig, ProbeConfig, RootConfig
 from hbagent.core.messages import Notified
-from hbagent.core.states import HEALTH_OF, AppState, Stall
+from hbagent.core.notice import content
+from hbagent.core.records import Event
+from hbagent.core.states import HEALTH_OF, AppState, Axis, Health, Kind, Reason, Stall
 from hbagent.core.units import parse_duration
+from hbagent.hooks import runner
 from hbagent.probes import defaults
 from hbagent.probes.host import MEASURES
-from hbagent.role.settings import load_agent
+from hbagent.role.settings import load_agent, load_any
 from hbagent.role.settings.load import AgentSettings
 from hbagent.role.settings.probing import APP, KINDS, LOOKING, PROBE, PROBER
 from hbagent.transport.notify import NotifySocket
-from tests.test_docs import README, ROOT, blocks, rows, section
+from tests.test_docs import PICTURES, README, ROOT, Shell, blocks, masked, rows, section, take_picture
 
 DOCS = ROOT / "docs"
 PROBES, APPLICATIONS, DIAGNOSIS = (DOCS / f"{name}.md" for name in ("probes", "applications", "diagnosis"))
+ALERTS, HOOKS, CONSOLE = (DOCS / f"{name}.md" for name in ("alerts", "hooks", "console"))
 #: What every agent's file must have besides.
 LEADER = """
 [[leader]]
@@ -40,6 +49,17 @@ control = "tcp://127.0.0.1:5702"
 """
 AGENT = '[agent]\nnode = "dc1/rack07/host12"\n'
 SECURITY = "[security]\nplain = true\n"
+#: What every root's file must have besides.
+RACK = """
+[security]
+key = "keys/dc1.root.key"
+allow = "allow.toml"
+[[rack]]
+name = "dc1/rack07"
+leaders = ["dc1/rack07-leader1"]
+"""
+#: Tables that only a root's file has, and the one key of a root in a table that agents have too.
+OF_A_ROOT = re.compile(r"^(\[\[?(root|web|hook|alertmanager|operators|operator|flap|brake)\]|hosts = )", re.MULTILINE)
 
 
 def files() -> Iterator[tuple[str, str]]:
@@ -55,7 +75,22 @@ def read(directory: Path, text: str) -> AgentSettings:
     return load_agent(path)
 
 
-@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in files()])
+def is_of_an_agent(text: str) -> bool:
+    return OF_A_ROOT.search(text) is None
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in files() if not is_of_an_agent(text)])
+def test_every_example_of_a_file_is_one_that_a_root_or_an_operator_takes(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.toml"
+    name = 'name = "dc1/root"\n'
+    if "[operator]\n" not in text:
+        text = text.replace("[root]\n", f"[root]\n{name}") if "[root]" in text else f"[root]\n{name}{text}"
+        text += RACK
+    path.write_text(text)
+    load_any(path)
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in files() if is_of_an_agent(text)])
 def test_every_example_of_a_file_is_one_that_an_agent_takes(text: str, tmp_path: Path) -> None:
     settings = read(tmp_path, text)
     named = re.findall(r'^name = "(.*)"', text, re.MULTILINE)
@@ -131,10 +166,140 @@ def test_every_command_line_that_is_shown_is_one(document: Path, capsys: pytest.
             continue
         assert words[1] in names
         options = {word for word in words[2:] if word.startswith("--")}
-        with contextlib.suppress(SystemExit):
-            main([words[1], "--help"])
-        shown = capsys.readouterr().out
+        shown = ""
+        for action in ([], words[2:3]):
+            with contextlib.suppress(SystemExit):
+                main([words[1], *action, "--help"])
+            shown += capsys.readouterr().out
         assert [option for option in options if option not in shown] == [], line
+
+
+# ---- alerts, hooks, console --------------------------------------------------------------------------------
+
+
+def told(document: Path, name: str, column: int = 0) -> list[str]:
+    """The words in a column of a table of a document, in order."""
+    return [word for row in rows(section(document.read_text(), name)) for word in re.findall(r"`([^`]+)`", row[column])]
+
+
+def test_the_table_of_kinds_has_all() -> None:
+    assert sorted(told(ALERTS, "kinds")) == sorted(kind.value for kind in Kind)
+    assert set(told(ALERTS, "kinds", 2)) <= {kind.value for kind in Kind}
+
+
+def test_every_reason_for_not_telling_is_explained() -> None:
+    text = ALERTS.read_text().split("\n## From an event to a hook\n")[1].split("\n## ")[0]
+    assert [reason.value for reason in Reason if f"`{reason.value}`" not in text] == []
+    assert [word for word in told(ALERTS, "reasons", 1) if word not in [reason.value for reason in Reason]] == []
+    for name in ("settle", "doubt_wait"):
+        ((shown, _),) = re.findall(rf"waits (\w+) (\w+) \(`{name}`\)", text)
+        assert int(shown) * 1_000_000_000 == getattr(RootConfig(name="dc1/root", racks=()), f"{name}_ns")
+
+
+def test_the_table_of_alerts_has_the_names_of_all() -> None:
+    names = (
+        {labels._name_of(kind, None) for kind in labels._ALERT_NAMES}
+        | set(labels._FLAPPING.values())
+        | {labels.WATCHDOG}
+    )
+    names |= {labels._name_of(Kind.HEALTH_CHANGED, health) for health in Health if health is not Health.OK}
+    assert set(told(ALERTS, "alertnames")) == names
+    assert set(labels._FLAPPING) == set(Axis)
+
+
+def test_the_table_of_a_hooks_input_has_every_key() -> None:
+    event = Event(event_id="", sequence=0, kind=Kind.NODE_DEAD, at_wall_ns=0)
+    assert sorted(told(HOOKS, "keys")) == sorted(content(event))
+
+
+def test_the_table_of_a_hooks_environment_has_every_variable() -> None:
+    extra = {"HBAGENT_EVENT_ID", "HBAGENT_KIND", runner.TAG}
+    assert set(told(HOOKS, "environment")) == {*runner.ENVIRONMENT, *extra}
+
+
+def test_the_table_of_a_hooks_settings_has_the_defaults_of_the_code() -> None:
+    fields = {field.name.removesuffix("_ns").replace("argv", "command") for field in msgspec.structs.fields(HookConfig)}
+    assert set(told(HOOKS, "settings")) >= fields
+    shown = {row[0].strip("`"): row[1] for row in rows(section(HOOKS.read_text(), "settings"))}
+    hook = HookConfig(name="", argv=())
+    assert (parse_duration(shown["hold"].strip("`")), parse_duration(shown["timeout"].strip("`"))) == (
+        hook.hold_ns,
+        hook.timeout_ns,
+    )
+
+
+def test_every_shipped_hook_is_named() -> None:
+    assert told(HOOKS, "samples") == sorted(path.name for path in (ROOT / "etc" / "hooks.d").iterdir())
+
+
+def test_the_keys_of_the_console_are_those_of_its_help() -> None:
+    assert [tuple(row) for row in rows(section(CONSOLE.read_text(), "keys"))] == list(KEYS)
+
+
+def test_the_signs_of_the_console_are_those_of_its_help() -> None:
+    shown = [[cell.strip("`") for cell in row] for row in rows(section(CONSOLE.read_text(), "signs"))]
+    for column, screen in enumerate((Screen(), Screen(unicode=False))):
+        spans = [line for line in legend(screen) if len(line) == 2]
+        assert [(row[column], row[2]) for row in shown] == [
+            (sign.text.strip(), text.text.strip()) for sign, text in spans
+        ]
+
+
+# ---- on a demo ---------------------------------------------------------------------------------------------
+
+#: Documents whose shell blocks are typed on a demo, the one that has a node forgotten last.
+TYPED = ("console", "hooks", "metrics", "store", "operators", "alerts")
+#: What they name, and what that is in the demo.
+IN_THE_DEMO = {
+    "dc1/rack07/host12": "demo/rack1/node2",
+    "dc1/rack07": "demo/rack1",
+    "rack07": "rack1",
+    "pager": "demo",
+    "/etc/hbagent/root.toml": "demo/etc/root.toml",
+    "--config root.toml": "--config demo/etc/root.toml",
+    "/var/backups/hbagent.sqlite": "hbagent.sqlite",
+    "ipc:///run/hbagent/root.sock": "ipc://demo/run/root.sock",
+    "i17": "$(hbagent incidents -o name)",
+    "s1": "$(hbagent silences -o name | head -1)",
+}
+_DATE = re.compile(r"--until 20\S+")
+_WORD = re.compile("|".join(rf"(?<![\w/]){re.escape(word)}(?!\w)" for word in IN_THE_DEMO))
+
+
+@pytest.fixture
+def demo(socket_dir: Path) -> Iterator[Shell]:
+    """A shell beside a demo in which somebody is dead, after the session of docs/alerts.md."""
+    made = Shell(socket_dir)
+    check = made.directory / "bin" / "check_hbagent"
+    check.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hbagent.cli.check_hbagent "$@"\n')
+    check.chmod(0o755)
+    (made.directory / "nrpe.cfg").write_text("command[check_load]=/bin/true -w 5\n")
+    made.environment |= {"HOME": str(made.directory), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
+    yield made
+    made.close()
+
+
+def in_the_demo(line: str, page: str) -> str:
+    """A line of a document as it is typed beside the demo: about its nodes, and with days that are still to come."""
+    line = _WORD.sub(lambda found: IN_THE_DEMO[found[0]], line)
+    soon = datetime.date.today() + datetime.timedelta(days=30)
+    return _DATE.sub(f"--until {soon.isoformat()}", line).replace("127.0.0.1:8780", page)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(180)
+def test_what_the_documents_have_people_type_is_taken_by_a_real_root(demo: Shell) -> None:
+    assert masked(take_picture(demo, "silent")) == masked(section(PICTURES["silent"].read_text(), "silent"))
+    config = (demo.directory / "demo" / "etc" / "root.toml").read_text()
+    (page,) = re.findall(r'\[web\]\nlisten = "(.*)"', config)
+    wrong = []
+    for name in TYPED:
+        for line in "\n".join(blocks((DOCS / f"{name}.md").read_text(), "sh")).splitlines():
+            done = demo.run(in_the_demo(line, page))
+            # Up to 3 it is the state of the demo; from 64 on the call was wrong.
+            if done.returncode > 3:
+                wrong.append(f"{name}: {line}: {done.returncode} {done.stderr}")
+    assert wrong == []
 
 
 # ---- programs ----------------------------------------------------------------------------------------------
