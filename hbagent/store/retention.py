@@ -185,7 +185,7 @@ class Retention:
         ((count,),) = database.rows(f"SELECT count(*) FROM {table} WHERE state = ?", (state.value,))
         excess = count - self._runs_over_max
         orphans = (
-            f"SELECT t.event_id FROM {table} t WHERE t.state = ? AND NOT EXISTS"
+            f"SELECT t.event_id FROM {table} t WHERE t.state = ? AND {_FREE.format('t')} AND NOT EXISTS"
             " (SELECT 1 FROM events e WHERE e.event_id = t.event_id) ORDER BY t.queued DESC LIMIT ? OFFSET ?"
         )
         most_orphans = min(ORPHANS_MAX, self._runs_over_max)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hbagent.core.records import Batch, RunState
+from hbagent.store import failpoint
 from hbagent.store.backup import Backup, back_up, verify
 from hbagent.store.failpoint import EXIT_STATUS
 from hbagent.store.history import HistoryError
@@ -89,6 +90,14 @@ def test_what_is_there_already_is_not_written_over(path: Path, copy: Path) -> No
     fill(path, [1])
     copy.write_text("precious")
     with pytest.raises(HistoryError, match="something already"):
+        back_up(path, copy)
+    assert copy.read_text() == "precious"
+
+
+def test_what_came_there_meanwhile_is_not_written_over(path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(path, [1])
+    monkeypatch.setattr(failpoint, "hit", lambda name: copy.write_text("precious"))
+    with pytest.raises(HistoryError, match="File exists"):
         back_up(path, copy)
     assert copy.read_text() == "precious"
 

@@ -12,7 +12,7 @@ from hbagent.core.records import Restored
 from hbagent.store import postgres as postgres_module
 from hbagent.store.claim import ClaimedError
 from hbagent.store.history import HistoryError
-from hbagent.store.postgres import PostgresHistory, name_of, parameters
+from hbagent.store.postgres import PostgresHistory, name_of, parameters, sentence
 from tests.store.samples import balanced, batch, restored_of, sequences
 from tests.store.server import Server
 
@@ -240,6 +240,11 @@ def test_what_is_no_address_is_refused_and_not_repeated(address: str) -> None:
         PostgresHistory(address)
     assert "hidden" not in str(caught.value)
     assert "pw" not in str(caught.value)
+
+
+def test_a_password_that_a_server_repeats_is_taken_out() -> None:
+    values = parameters("postgresql://u:hidden@h/db?sslpassword=deeper")
+    assert sentence(OSError("no hidden\nand no deeper"), values) == "no *** and no ***"
 
 
 def test_a_store_is_named_by_its_place_alone() -> None:

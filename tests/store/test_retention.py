@@ -122,6 +122,21 @@ def test_only_a_few_notifications_without_an_event_are_kept(open_store: Open, mo
     assert all(states(history, 100 + number) == ["pending"] for number in range(2, 10)), "what is owed is owed"
 
 
+def test_a_notification_without_an_event_stays_while_another_is_owed_or_a_trouble_names_it(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_module, "ORPHANS_MAX", 1)
+    history = open_store(events_max=200, runs_over_max=200)
+    owed = (run(1, RunState.DONE), run(1, RunState.PENDING, "mail"))
+    history.commit(Batch(runs=(*owed, unsent(2)), troubles=(trouble(2, "event-2-page"),)))
+    for number in range(3, 8):
+        history.commit(Batch(runs=(run(number, RunState.DONE), unsent(100 + number))))
+        history.commit(Batch(events=(event(200 + number, notices=0), event(300 + number, notices=0))))
+    assert states(history, 1) == ["pending", "done"]
+    assert states(history, 2) == ["suppressed"]
+    assert [number for number in range(3, 8) if states(history, number)] == [7]
+
+
 def test_a_few_incidents_and_silences_that_are_over_are_kept(open_store: Open) -> None:
     history = open_store()
     history.commit(
