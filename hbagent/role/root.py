@@ -50,6 +50,7 @@ from .allowed import LOOK_EVERY_NS, Allowed
 from .asking import Asking
 from .control import ControlRouter, Losses
 from .driver import Driver
+from .heap import give_large_back
 from .hookhalf import HookHalf
 from .intake import Intake
 from .keeper import Keeper
@@ -177,6 +178,7 @@ class Root:
 
     def run(self) -> None:
         """Watch until told to end."""
+        give_large_back()
         self._driver.catch_signals()
         settings = self._settings
         fields = {
