@@ -19,7 +19,7 @@ for _ in range(4):
 before = resident()
 for _ in range(4):
     blocks.append(b"x" * (8 << 20))
-    pins.append(bytes(bytearray(1000)))
+    pins.append(bytearray(100_000))
 blocks.clear()
 print(resident() - before)
 """
