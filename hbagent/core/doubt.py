@@ -39,6 +39,7 @@ class Doubt:
         "elsewhere_failed_at",
         "exited",
         "helpers",
+        "judge_from",
         "kernel_failed_at",
         "neighbours",
         "pings",
@@ -85,6 +86,8 @@ class Doubt:
         self.elsewhere = ""
         #: Newest question to somebody else that found nothing.
         self.elsewhere_failed_at = 0
+        #: Until then it is being asked whether what others knew holds no longer.
+        self.judge_from = 0
         #: Causes told while it was suspected; a wavering network must not tell without end.
         self.told = 0
         self._steps: list[tuple[int, str]] = []

@@ -401,6 +401,16 @@ class Inquiry:
                     self._hurry(member, doubt, now)
             doubt.kernel_failed_at = max(doubt.kernel_failed_at, asked_at)
 
+    def _failed_elsewhere(self, member: Member, doubt: Doubt, asked_at: int, now: int) -> None:
+        """Somebody else found nothing. Where others knew better until now, by then its last sign is as old as one that
+        its host is gone by: the word of one, while others are still being asked, must not be all that it dies of."""
+        fresh_ns = member.interval_ns + self._config.host_gone_slack_ns
+        known = doubt.cause(fresh_ns) is Cause.LINK_CUT
+        doubt.elsewhere_failed_at = max(doubt.elsewhere_failed_at, asked_at)
+        if known and doubt.cause(fresh_ns) is Cause.SILENCE:
+            doubt.judge_from = now + self._config.pings * self._config.ping_spacing_ns + REPORT_NS
+            self._hurry(member, doubt, now)
+
     def _hurry(self, member: Member, doubt: Doubt, now: int) -> None:
         """What was known of a silent node holds no longer: ask as one asks about a new doubt."""
         doubt.pings = 0
@@ -458,7 +468,7 @@ class Inquiry:
             if relayed.outcome not in (Outcome.UNSENT, Outcome.ANSWERED):
                 doubt.confirmed += 1
             if relayed.outcome is not Outcome.UNSENT:
-                doubt.elsewhere_failed_at = max(doubt.elsewhere_failed_at, question.asked_at)
+                self._failed_elsewhere(member, doubt, question.asked_at, now)
             return None
         if doubt.heard_elsewhere(short, question.asked_at):
             doubt.step(now, f"{short} got an answer from it")
@@ -480,7 +490,7 @@ class Inquiry:
         # A leader that has never heard the node could say nothing of it.
         doubt.confirmed += not later
         if not later or heard.age_ns > member.interval_ns + self._config.host_gone_slack_ns:
-            doubt.elsewhere_failed_at = max(doubt.elsewhere_failed_at, question.asked_at)
+            self._failed_elsewhere(member, doubt, question.asked_at, now)
         if later and doubt.heard_elsewhere(sender, max(question.asked_at - heard.age_ns, doubt.since + 1)):
             doubt.step(now, f"{sender} heard it {show_duration(heard.age_ns)} before it was asked")
         elif not later and doubt.helpers <= len(self._config.peers) + self._config.neighbours:

@@ -561,7 +561,7 @@ class Roster:
     def _maybe_silent(self, member: Member, doubt: Doubt, now: int) -> Iterable[Change]:
         """Nobody has a sign of the node any more."""
         gone_at, silence_at = self._patience.gone_at(member), self._patience.silence_at(member)
-        at = max(self._lag.hold_until, min(gone_at, silence_at))
+        at = max(self._lag.hold_until, min(gone_at, silence_at), doubt.judge_from)
         gone = now >= gone_at and self._patience.may_be_gone(member, doubt)
         if doubt.neighbours and not doubt.replies and now < gone_at + member.interval_ns:
             # Neighbours that do not even report back are perhaps in the same trouble; they are being asked.

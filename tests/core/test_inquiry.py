@@ -286,6 +286,31 @@ def test_a_node_that_neighbours_reach_no_longer_is_dead_after_all() -> None:
     assert rack.told("node1")[-1] == ("DEAD", "host-gone")
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_node_that_others_reached_does_not_die_of_one_that_did_not_while_more_are_asked(lives: bool) -> None:
+    rack = settled()
+    rack.become("node1", Condition.CUT)
+    rack.run(20.0)
+    doubt = rack.core.roster.members[NODE].doubt
+    assert doubt is not None and doubt.elsewhere_at is not None
+    # For longer than a host is given that is gone, nobody has a word of it; then a neighbour says that it refuses.
+    rack.mute = {f"{RACK}/{name}" for name in FIVE}
+    known_at = doubt.elsewhere_at
+    while not (relays := [e for at, e in rack.effects if at > known_at + 2 * SECOND and _is_relay(e)]):
+        rack.run(0.001)
+    rack.mute = set()
+    if not lives:
+        rack.become("node1", Condition.GONE)
+    said_at = rack.now
+    rack.tell(relays[0].peer, Relayed(number=relays[0].message.number, outcome=Outcome.REFUSED))
+    assert rack.told("node1") == [("SUSPECT", "link-cut")]
+    assert [e.peer for at, e in rack.effects if at == said_at and _is_ping(e)] == [NODE], "it is asked once more"
+    rack.run(0.3)
+    assert "DEAD" not in dict(rack.told("node1"))
+    rack.run(60.0)
+    assert rack.told("node1")[-1] == (("SUSPECT", "link-cut") if lives else ("DEAD", "host-gone"))
+
+
 def test_a_node_that_the_other_leader_hears_is_cut_off() -> None:
     rack = Rack("node1", "node2", settings={"peers": (LEADER2,), "neighbours": 0})
     rack.run(5.0)
@@ -468,6 +493,10 @@ def test_a_doubt_asks_six_times_eight_milliseconds_apart_and_then_ever_less_ofte
     gaps = [round((b - a) / MILLISECOND) for a, b in pairwise(times)]
     assert gaps[:5] == [8, 8, 8, 8, 8]
     assert gaps[5:] == sorted(gaps[5:]) and gaps[5] >= 40
+
+
+def _is_relay(effect: object) -> bool:
+    return isinstance(effect, Send) and isinstance(effect.message, Relay)
 
 
 def _is_ping(effect: object) -> bool:
