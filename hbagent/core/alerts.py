@@ -131,7 +131,7 @@ class Alerts:
         for run in restored.runs:
             if run.state is RunState.HELD:
                 self._wait(Waiting(run, now), Objection(run.reason or Reason.GRACE, run.ref, now))
-            elif run.state is RunState.SUPPRESSED:
+            elif run.state is RunState.SUPPRESSED and run.reason in RELEASED:
                 self._aside[run.run_id] = run
         for state in restored.nodes:
             self._adopt(state.node, state.rack, state.open, state.cause, now)
@@ -553,7 +553,7 @@ class Alerts:
             places.setdefault((waiting.run.hook, waiting.run.rack), []).append(waiting)
         for (name, rack), group in places.items():
             receiver = self.receivers.get(name)
-            ready = [waiting for waiting in group if self._may_be_told(waiting, max(now, waiting.until))]
+            ready = [waiting for waiting in group if self._may_be_told(waiting, now, max(now, waiting.until))]
             together = len(ready) >= self._config.brake.group_min and rack and not isinstance(receiver, SinkConfig)
             # Who is not due, and was called along for nothing, goes on waiting.
             called = ready if together else [waiting for waiting in group if waiting.until <= now]
@@ -566,12 +566,12 @@ class Alerts:
                     self._room.take(waiting.run.run_id)
                     self._decide(waiting, now)
 
-    def _may_be_told(self, waiting: Waiting, now: int) -> bool:
+    def _may_be_told(self, waiting: Waiting, now: int, at: int) -> bool:
         trouble = self.objections.burning((waiting.run.subject, waiting.run.axis or Axis.LIVENESS))
         receiver = self.receivers.get(waiting.run.hook)
         if trouble is None or receiver is None:
             return False
-        return self.objections.to_telling(waiting, receiver, trouble, now) is None
+        return self.objections.to_telling(waiting, receiver, trouble, now, at) is None
 
     def _may_go(self, waiting: Waiting, now: int) -> bool:
         """True for news, and for what burns and nothing objects to by now; otherwise that is seen to."""
@@ -579,7 +579,7 @@ class Alerts:
         run = waiting.run
         if run.kind is not None and not _is_beginning(run):
             return True
-        if self._may_be_told(waiting, now):
+        if self._may_be_told(waiting, now, now):
             return True
         self._decide(waiting, now)
         return False

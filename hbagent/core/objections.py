@@ -61,8 +61,14 @@ class Objections:
         self._config = config
         self._leaders = {rack.name: rack.leaders for rack in config.racks}
 
-    def to_telling(self, waiting: Waiting, receiver: Receiver, trouble: Trouble, now: int) -> Objection | None:
-        """The first objection to telling `receiver` now that `trouble` burns."""
+    def to_telling(
+        self, waiting: Waiting, receiver: Receiver, trouble: Trouble, now: int, at: int | None = None
+    ) -> Objection | None:
+        """The first objection to telling `receiver` that `trouble` burns: now, or (of what only waits) at `at`.
+
+        Silences are never looked at ahead of time: their clock would step back afterwards.
+        """
+        at = now if at is None else at
         silence = self.covering(trouble, now)
         if silence is not None:
             return Objection(reason_of(silence), silence.silence_id)
@@ -71,7 +77,7 @@ class Objections:
             return Objection(Reason.INHIBITED, parent.incident or parent.subject)
         # A process that has ended is no silence: nothing that passes by itself explains it.
         silent = trouble.axis is Axis.LIVENESS and trouble.cause is not Cause.PROCESS_EXIT
-        settling = self._settling.of(trouble.rack, now) if silent else None
+        settling = self._settling.of(trouble.rack, at) if silent else None
         if settling is not None:
             return Objection(settling.reason, settling.ref, settling.until)
         if trouble.flapping:
@@ -79,11 +85,11 @@ class Objections:
         if self._incidents.is_acknowledged(trouble.incident):
             return Objection(Reason.ACKNOWLEDGED, trouble.incident)
         if silent and not waiting.doubted and not isinstance(receiver, SinkConfig):
-            doubted = self._doubt(waiting, receiver, trouble, now)
+            doubted = self._doubt(waiting, receiver, trouble, at)
             if doubted is not None:
                 return doubted
         until = waiting.began + receiver.hold_ns
-        return Objection(Reason.HOLD, "", until) if now < until else None
+        return Objection(Reason.HOLD, "", until) if at < until else None
 
     def _doubt(self, waiting: Waiting, receiver: Receiver, trouble: Trouble, now: int) -> Objection | None:
         """While others of the rack are in doubt, this may be one trouble of the rack."""

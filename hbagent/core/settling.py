@@ -43,7 +43,4 @@ class Settling:
     def of(self, rack: str, now: int) -> Settle | None:
         """Why `rack` settles; None when it does not."""
         settle = self._racks.get(rack)
-        if settle is not None and settle.until <= now:
-            del self._racks[rack]
-            return None
-        return settle
+        return None if settle is None or settle.until <= now else settle

@@ -62,6 +62,21 @@ def test_a_maintenance_comes_before_a_silence_and_both_before_a_parent() -> None
     assert court.says()[:2] == (Reason.MAINTENANCE, maintenance)
 
 
+def test_who_only_waits_is_judged_ahead_of_time_and_a_silence_is_not_shortened_by_that() -> None:
+    court = Court()
+    silence = court.silence(nodes=(NODE2,))
+    waiting, ticket = Waiting(run(1), 0), hook("ticket", hold_ns=10 * SECOND)
+    trouble = court.troubles[NODE, Axis.LIVENESS]
+    held = court.all.to_telling(waiting, ticket, trouble, 0)
+    assert held is not None and held.reason is Reason.HOLD
+    assert court.all.to_telling(waiting, ticket, trouble, 0, 10 * SECOND) is None
+    court.burn(NODE2)
+    covered = court.troubles[NODE2, Axis.LIVENESS]
+    for now in range(0, 60, 6):
+        objection = court.all.to_telling(waiting, ticket, covered, now * SECOND, (now + 10) * SECOND)
+        assert objection is not None and objection[:2] == (Reason.SILENCE, silence)
+
+
 def test_a_silence_may_mean_a_cause_or_a_kind() -> None:
     court = Court()
     court.silence(causes=("process-*",))

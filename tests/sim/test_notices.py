@@ -27,6 +27,7 @@ TROUBLES = (
     ("flapping", "root-restart"),
     ("operators", "rack-dark", "root-restart"),
     ("rack-back", "app-stuck", "agent-crash", "hook-failure"),
+    ("operators", "disk-trouble", "leader-restart"),
 )
 
 Off = Callable[[pytest.MonkeyPatch], None]
@@ -103,10 +104,12 @@ def nobody_looks_again(patch: pytest.MonkeyPatch) -> None:
 def holds_never_end(patch: pytest.MonkeyPatch) -> None:
     to_telling = Objections.to_telling
 
-    def forever(self: Objections, waiting: Waiting, receiver: Receiver, trouble: Trouble, now: int) -> Objection | None:
+    def forever(
+        self: Objections, waiting: Waiting, receiver: Receiver, trouble: Trouble, now: int, at: int | None = None
+    ) -> Objection | None:
         if receiver.hold_ns:
             return Objection(Reason.HOLD, "", now + SECOND)
-        return to_telling(self, waiting, receiver, trouble, now)
+        return to_telling(self, waiting, receiver, trouble, now, at)
 
     patch.setattr(Objections, "to_telling", forever)
 
