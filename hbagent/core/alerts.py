@@ -8,7 +8,7 @@ dies. That is the ledger behind `hbagent why-silent`.
 What burns is a *trouble*: one subject on one axis, from its first event to its end. For each receiver it knows whether
 he was told (`records.Told`). The rest follows from three rules:
 
-- A notification goes through one chain of questions (`_verdict`); the first that objects gives the reason. An
+- A notification goes through one chain of questions (`core.objections`); the first that objects gives the reason. An
   objection with an end in sight makes it wait (HELD); then it goes through the chain again. What a silence, a parent
   or flapping objects to is put aside, and looked at again when that ends: what still burns is told at once.
 - The end of a trouble goes to whoever was told that it burns, whatever objects; to nobody else.
@@ -17,6 +17,8 @@ he was told (`records.Told`). The rest follows from three rules:
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import msgspec
 
@@ -33,6 +35,7 @@ from .notice import (
     BEGINNINGS,
     ROOT,
     Asked,
+    Observers,
     Phase,
     Receiver,
     asks,
@@ -42,6 +45,7 @@ from .notice import (
     phase_of,
     severity,
     subject_of,
+    with_observers,
 )
 from .objections import Key, Objection, Objections
 from .records import Event, HookRun, Restored, RunState, Told, Trouble
@@ -77,11 +81,14 @@ class Alerts:
         life: int,
         now: int,
         restored: Restored,
+        observers: Callable[[str], Observers] = lambda node: (),
     ) -> None:
         self._ledger = ledger
         self._chronicle = chronicle
         self._wall = wall
         self._life = life
+        #: What each leader that speaks for a node says of it now.
+        self._observers = observers
         self.incidents = Incidents(ledger, restored.incidents)
         #: Troubles that are not over, and those that flap.
         self.troubles: dict[Key, Trouble] = {trouble_key(trouble): trouble for trouble in restored.troubles}
@@ -130,7 +137,9 @@ class Alerts:
             self.objections.await_leaders(now)
         for run in restored.runs:
             if run.state is RunState.HELD:
-                self._wait(Waiting(run, now), Objection(run.reason or Reason.GRACE, run.ref, now))
+                waiting = Waiting(run, now)
+                waiting.restored = True
+                self._wait(waiting, Objection(run.reason or Reason.GRACE, run.ref, now))
             elif run.state is RunState.SUPPRESSED and run.reason in RELEASED:
                 self._aside[run.run_id] = run
         for state in restored.nodes:
@@ -291,6 +300,9 @@ class Alerts:
 
     def _decide(self, waiting: Waiting, now: int, event: Event | None = None) -> None:
         run = waiting.run
+        if event is None:
+            # Who waited is told what is known by now.
+            run = waiting.run = self._renewed(run)
         trouble = self.troubles.get((run.subject, run.axis or Axis.LIVENESS))
         receiver = self.receivers.get(run.hook)
         if receiver is None:
@@ -310,6 +322,11 @@ class Alerts:
         else:
             self._put_aside(run, objection)
             self._note(trouble, run)
+
+    def _renewed(self, run: HookRun) -> HookRun:
+        """The same notification with what the leaders say now: at the verdict of one, others were still asking."""
+        observers = self._observers(run.subject) if run.axis is Axis.LIVENESS else ()
+        return msgspec.structs.replace(run, input=with_observers(run.input, observers)) if observers else run
 
     def _braked(self, run: HookRun, receiver: Receiver, now: int) -> Objection | None:
         if isinstance(receiver, SinkConfig):
@@ -531,7 +548,12 @@ class Alerts:
         """Go on with what has waited for long enough."""
         folds: dict[tuple[str, bool], list[Waiting]] = {}
         alone: list[Waiting] = []
+        wall = self._wall.at(now)
         for waiting in self._room.due(now):
+            if waiting.restored and wall:
+                # An earlier life of the root has let it wait already.
+                waiting.began = now - max(0, wall - waiting.run.at_wall_ns)
+                waiting.restored = False
             if waiting.run.reason in _FOLDS:
                 folds.setdefault((waiting.run.hook, waiting.run.end), []).append(waiting)
             else:

@@ -122,6 +122,12 @@ class Datacenter:
             if self.leaders[name].lease.held and (seen := record.seen.get(name)) is not None
         ]
 
+    def say(self, node: str) -> tuple[tuple[str, Liveness, Cause | None], ...]:
+        """What each leader that may speak for a node, and does, says of it."""
+        record = self.nodes.get(node)
+        views = [] if record is None else self.observers(record)
+        return tuple((view.leader, view.liveness, view.cause) for view in views if view.speaks)
+
     def someone_is_lost(self, rack: str) -> bool:
         """True when a leader of `rack` may know what the others do not, and has no right to speak."""
         return not all(self.leaders[name].lease.held for name in self.racks[rack])

@@ -20,6 +20,8 @@ from .views import SCHEMA, evidence_view
 from .wallclock import rfc3339
 
 Receiver = Union[HookConfig, SinkConfig]
+#: Leaders, and what each says of a node.
+Observers = tuple[tuple[str, Liveness, Union[Cause, None]], ...]
 
 #: The subject of what is told of the root itself.
 ROOT = "root"
@@ -160,8 +162,15 @@ def content(event: Event) -> dict[str, Any]:
         "test": False,
         "count": event.count,
         "members": list(event.members),
-        "observers": [
-            {"leader": leader, "liveness": liveness, "cause": cause} for leader, liveness, cause in event.observers
-        ],
+        "observers": _observers(event.observers),
         "evidence": evidence_view(event.evidence) if event.evidence is not None else {},
     }
+
+
+def with_observers(document: bytes, observers: Observers) -> bytes:
+    """A document that says what the leaders say now."""
+    return msgspec.json.encode({**msgspec.json.decode(document), "observers": _observers(observers)})
+
+
+def _observers(observers: Observers) -> list[dict[str, Any]]:
+    return [{"leader": leader, "liveness": liveness, "cause": cause} for leader, liveness, cause in observers]

@@ -109,7 +109,7 @@ class RootCore:
         self._done = False
         restored = restored or Restored()
         self.chronicle.newest = restored.newest_sequence
-        self.alerts = Alerts(config, self.ledger, self.chronicle, self.wall, life, now, restored)
+        self.alerts = Alerts(config, self.ledger, self.chronicle, self.wall, life, now, restored, self.datacenter.say)
         self._restore(restored, now)
 
     def _restore(self, restored: Restored, now: int) -> None:
@@ -533,8 +533,6 @@ class RootCore:
             return False
         del self.datacenter.forgotten[node]
         return True
-
-    # ---- accuracy ----------------------------------------------------------------------------------------
 
     # ---- hooks -------------------------------------------------------------------------------------------
 

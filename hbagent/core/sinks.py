@@ -1,4 +1,5 @@
-"""What each Alertmanager must be told: everything that burns, again and again, and each end until it was taken.
+"""What each Alertmanager must be told: what burns and nothing objects to, again and again, and each end until it was
+taken.
 
 Alertmanager keeps nothing for us. It forgets an alert that it does not hear of, its members do not share what they
 were told, and one that was restarted knows nothing. So this is no queue of messages but a state that is brought to

@@ -90,7 +90,7 @@ class Cause(str, enum.Enum):
 
 
 class Kind(str, enum.Enum):
-    """What an event tells. Every kind but NODE_JOINED may stand in a hook's `on` list."""
+    """What an event tells. Every kind but NODE_JOINED and NODE_ACCOUNTED may stand in a hook's `on` list."""
 
     NODE_SUSPECT = "node-suspect"
     NODE_DEAD = "node-dead"

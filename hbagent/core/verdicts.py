@@ -177,7 +177,6 @@ class Verdicts:
         outage = was_dark and value.liveness is Liveness.ALIVE
         goes_dark = value.liveness is Liveness.UNKNOWN and value.cause is Cause.RACK_DARK
         at_wall_ns = transition.at_wall_ns if transition is not None else 0
-        speaking = [view for view in self._root.datacenter.observers(record) if view.speaks]
         event = self._root.tell(
             kind,
             at_wall_ns or self._root.wall.at(now),
@@ -192,7 +191,7 @@ class Verdicts:
             cause=value.cause,
             evidence=evidence,
             withheld=Cause.RACK_DARK.value if outage or goes_dark else "",
-            observers=tuple((view.leader, view.liveness, view.cause) for view in speaking),
+            observers=self._root.datacenter.say(record.name),
         )
         self._book(record, event, value)
         record.tell(value.liveness, kind, event.at_wall_ns)

@@ -18,7 +18,7 @@ _TOGETHER = (Reason.DOUBT, Reason.HOLD, Reason.GRACE, Reason.INHIBITED)
 class Waiting:
     """One notification that waits."""
 
-    __slots__ = ("began", "doubted", "run", "until")
+    __slots__ = ("began", "doubted", "restored", "run", "until")
 
     def __init__(self, run: HookRun, began: int) -> None:
         self.run = run
@@ -27,6 +27,8 @@ class Waiting:
         self.until = began
         #: It has waited for the others of its rack.
         self.doubted = False
+        #: It waited in an earlier life of the root already; since when, only its wall clock says.
+        self.restored = False
 
 
 class WaitingRoom:

@@ -96,6 +96,8 @@ def reported(name: str) -> Iterator[None]:
     """Turn what a file may do into HistoryError."""
     try:
         yield
+    except BrokenPipeError:  # of whoever reads what is made of it
+        raise
     except OSError as error:
         raise HistoryError(f"{name}: {error.strerror or error}") from error
     except (sqlite3.Error, UnicodeDecodeError) as error:

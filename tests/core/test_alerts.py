@@ -77,6 +77,8 @@ class Life:
         self.lives = 0
         self.wall = WallClock()
         self.told: list[tuple[str, str, str]] = []
+        #: What leaders say of every node.
+        self.observers: tuple[tuple[str, Liveness, Cause | None], ...] = ()
         self._given: set[str] = set()
         self.start()
 
@@ -88,7 +90,8 @@ class Life:
         self.chronicle = Chronicle(self.lives)
         self.chronicle.newest = restored.newest_sequence
         self.wall.tell(WALL_NS + self.now, self.now)
-        self.alerts = Alerts(self.config, self.ledger, self.chronicle, self.wall, self.lives, self.now, restored)
+        kept = (self.config, self.ledger, self.chronicle, self.wall, self.lives, self.now, restored)
+        self.alerts = Alerts(*kept, lambda node: self.observers)
         for rack in (R1, R2) if heard and self.lives > 1 else ():
             self.alerts.settle(rack, self.now)
 
@@ -193,6 +196,30 @@ def test_an_end_within_the_hold_is_nobodys_business() -> None:
     assert life.why(died) == (RunState.SUPPRESSED, Reason.HOLD, "")
     assert life.why(back) == (RunState.SUPPRESSED, Reason.NEVER_TOLD, "")
     life.check()
+
+
+def test_a_hold_goes_on_over_a_restart_of_the_root_and_does_not_begin_anew() -> None:
+    life = Life(hook("page", hold_ns=10 * SECOND))
+    life.say(DEAD, cause=Cause.PROCESS_EXIT)
+    for _ in range(3):
+        life.pass_time(3).start()
+    assert life.pass_time(0.5).kinds() == []
+    assert life.pass_time(0.6).kinds() == ["node-dead n1"]
+
+
+def test_who_had_to_wait_is_told_what_the_leaders_say_by_then() -> None:
+    life = Life(hook("page", hold_ns=2 * SECOND), hook("log"))
+    life.observers = (("l1", Liveness.DEAD, Cause.HOST_GONE), ("l2", Liveness.SUSPECT, Cause.SILENCE))
+    died = life.say(DEAD, observers=life.observers)
+    life.observers = (("l1", Liveness.DEAD, Cause.HOST_GONE), ("l2", Liveness.DEAD, Cause.HOST_GONE))
+    life.pass_time(3)
+    told = {
+        name: [
+            one["liveness"] for one in msgspec.json.decode(life.disk.runs[f"{died.event_id}-{name}"].input)["observers"]
+        ]
+        for name in ("page", "log")
+    }
+    assert told == {"page": ["DEAD", "DEAD"], "log": ["DEAD", "SUSPECT"]}
 
 
 def test_what_outlasts_the_hold_is_told_when_it_ends() -> None:
