@@ -151,6 +151,8 @@ class HookRun(msgspec.Struct, frozen=True, kw_only=True):
     at_wall_ns: int = 0
     #: It tells that the trouble is over.
     end: bool = False
+    #: Of a summary: everybody whom it tells of. What was told of them before comes before it, and what comes, after it.
+    members: tuple[str, ...] = ()
 
 
 #: Members of a summary that are named; the others are counted.
