@@ -94,6 +94,8 @@ def test_revoking_what_is_not_there_is_told() -> None:
         (Role.AGENT, "dc1/r/n2", FIRST, "already enrolled as dc1/r/n1"),
         (Role.LEADER, "dc1/l1", FIRST, "already enrolled as dc1/r/n1"),
     ],
+    # Not by the keys, which are new in each run.
+    ids=("an agent's", "a leader's", "an operator's", "short", "taken by an agent", "taken by a leader"),
 )
 def test_what_cannot_be_enrolled_is_refused(role: Role, name: str, key: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
