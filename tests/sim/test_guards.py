@@ -210,7 +210,7 @@ def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monke
     ("off", "fault", "row"),
     [
         # Half of eight nodes, and one that was dead before, look like a rack that is dark.
-        (no_brake, "power-strip", "mass"),
+        pytest.param(no_brake, "power-strip", "mass", marks=pytest.mark.slow),
         # What is asked of eight nodes spends no budget.
         (nobody_is_asked_anew, "rack-back", "anew"),
     ],
@@ -225,6 +225,7 @@ def test_without_the_guard_a_row_turns_red_in_larger_racks(
     assert not red(row, seed, fault, hosts=32, racks=1)
 
 
+@pytest.mark.slow
 def test_where_nobody_is_asked_a_stalled_leader_must_listen_before_it_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     # Where somebody is, his answer makes up for it.
     no_hold(monkeypatch)
@@ -234,6 +235,7 @@ def test_where_nobody_is_asked_a_stalled_leader_must_listen_before_it_judges(mon
     assert not red("accuracy", seed, "observer-pause", doubt=False)
 
 
+@pytest.mark.slow
 def test_without_a_budget_a_storm_of_doubts_asks_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     # Thirty-two nodes make no storm for a thousand questions, so they get fifty.
     leader = LeaderConfig(name="", racks={}, ask_burst=50)

@@ -45,7 +45,7 @@ def red(row: str, seed: int, *faults: str) -> list[str]:
 
 @pytest.mark.parametrize("faults", TROUBLES, ids="+".join)
 def test_every_notification_has_one_outcome_and_a_reason_that_was_so(faults: tuple[str, ...]) -> None:
-    for seed in range(3):
+    for seed in range(2):
         world = played(seed, *faults)
         assert world.checker.violations == []
         rows = world.checker.notices.rows()
@@ -57,7 +57,7 @@ def test_every_notification_has_one_outcome_and_a_reason_that_was_so(faults: tup
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("faults", TROUBLES, ids="+".join)
 def test_every_notification_has_one_outcome_for_many_seeds(faults: tuple[str, ...]) -> None:
-    for seed in range(100, 140):
+    for seed in (2, *range(100, 140)):
         world = played(seed, *faults)
         assert world.checker.violations == [], f"{world.scenario.command()} --leaders {world.scenario.leaders}"
 
@@ -131,8 +131,8 @@ def early_runs(patch: pytest.MonkeyPatch) -> None:
         (no_memory_of_telling, "pairs", ("agent-crash",)),
         (deaf_alertmanagers, "pairs", ("agent-crash",)),
         (no_silences, "covered", ("operators",)),
-        (no_parents, "covered", ("rack-dark",)),
-        (nobody_looks_again, "told", ("operators",)),
+        pytest.param(no_parents, "covered", ("rack-dark",), marks=pytest.mark.slow),
+        pytest.param(nobody_looks_again, "told", ("operators",), marks=pytest.mark.slow),
         (holds_never_end, "held", ("agent-crash",)),
         (brake_on, "at-once", ("agent-crash",)),
         (early_runs, "durable", ("agent-crash",)),

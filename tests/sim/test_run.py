@@ -16,7 +16,8 @@ from hbagent.sim.faults import CATALOG
 from hbagent.sim.run import Result, simulate
 from hbagent.sim.scenario import Scenario
 
-#: The faults that every change is tried with; the others have fewer seeds in the fast suite.
+#: The faults that every change is tried with; the others have fewer seeds in the fast suite. The slow one tries all of
+#: these seeds too, and more.
 MAIN = ("quiet", "loss", "partition", "leader-restart", "observer-pause")
 OTHER = tuple(name for name in CATALOG if name not in MAIN)
 #: Several faults at once find what none does alone.
@@ -39,20 +40,19 @@ def assert_holds(scenario: Scenario) -> Result:
 
 @pytest.mark.parametrize("fault", MAIN)
 def test_every_invariant_holds(fault: str) -> None:
-    for seed in range(12):
+    for seed in range(4):
         assert_holds(Scenario(seed=seed, faults=(fault,)))
 
 
 @pytest.mark.parametrize("fault", OTHER)
 def test_every_invariant_holds_with_the_other_faults(fault: str) -> None:
-    for seed in range(4):
-        assert_holds(Scenario(seed=seed, faults=(fault,)))
+    assert_holds(Scenario(seed=1, faults=(fault,)))
 
 
 @pytest.mark.parametrize("faults", MIXED, ids=("crashes", "troubles"))
 @pytest.mark.parametrize("leaders", [1, 2])
 def test_every_invariant_holds_with_several_faults_at_once(faults: tuple[str, ...], leaders: int) -> None:
-    for seed in range(5):
+    for seed in range(2):
         assert_holds(Scenario(seed=seed, faults=faults, leaders=leaders))
 
 
