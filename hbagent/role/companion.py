@@ -155,7 +155,7 @@ class Companion:
         life.pid = outcome
         if life is not self._life:
             self._end(life, "", 0.0)
-        elif life.reason:
+        elif life.left:
             self._end(life, life.reason, END_SECONDS)
         else:
             self._watch(life, outcome)
@@ -170,10 +170,9 @@ class Companion:
     def _unlinked(self, life: _Life, reason: str) -> None:
         """It closed its end and is about to end itself, or said what cannot be read and has to."""
         life.reason = "" if reason == "closed" else reason
-        if life.pid is not None:
-            self._end(life, life.reason, END_SECONDS)
-        else:
-            life.reason = life.reason or "closed its link"
+        life.left = True
+        # One that ended before its starter was back is waited for in _started.
+        self._end(life, life.reason, END_SECONDS)
 
     def _end(self, life: _Life, reason: str, patience_s: float) -> None:
         if life.ending or life.pid is None:
@@ -241,7 +240,9 @@ class _Life:
         self.link: Link | None = None
         self.exit: _Exit | None = None
         self.pid: int | None = None
-        #: Why it has to end, where that is known before it has started.
+        #: Whether its link is closed; that may be seen before it is known to have started.
+        self.left = False
+        #: Why it has to end, where that is not its own exit status.
         self.reason = ""
         self.ending = False
 
