@@ -104,6 +104,8 @@ class Alerts:
         self._by_summary: dict[str, int] = {}
         self._silences_at: int | None = now
         self._watchdog_at = now + config.watchdog_ns
+        #: Receivers of the newest news.
+        self._informed: list[str] = []
         #: Notifications that were not sent, by reason; for the metrics.
         self.unsent: dict[str, int] = {}
         self.use(config)
@@ -124,7 +126,7 @@ class Alerts:
             if trouble.flapping:
                 self._flapping.resume(trouble.subject, trouble.axis, now)
                 for sink in self._config.sinks:
-                    if Kind.NODE_FLAPPING in sink.on:
+                    if sink.name in trouble.flap_told:
                         self.sinks.flap(
                             sink.name, trouble.subject, trouble.axis, trouble.rack, trouble.flapping, trouble.at_wall_ns
                         )
@@ -139,7 +141,9 @@ class Alerts:
             if run.state is RunState.HELD:
                 waiting = Waiting(run, now)
                 waiting.restored = True
-                self._wait(waiting, Objection(run.reason or Reason.GRACE, run.ref, now))
+                # What waits to be told together goes on waiting for the others.
+                until = now + self._config.brake.window_ns if run.reason in _FOLDS else now
+                self._wait(waiting, Objection(run.reason or Reason.GRACE, run.ref, until))
             elif run.state is RunState.SUPPRESSED and run.reason in RELEASED:
                 self._aside[run.run_id] = run
         for state in restored.nodes:
@@ -170,6 +174,7 @@ class Alerts:
         key, phase = (subject_of(event), axis_of(event)), phase_of(event)
         counts = not event.late and not (event.withheld and phase is Phase.BURNS)
         trouble = self.troubles.get(key)
+        known = self.incidents.acknowledged()
         if phase is Phase.BURNS and counts:
             trouble = self._burn(key, trouble, event, now)
         elif phase is Phase.BURNS and trouble is not None and not event.late:
@@ -178,6 +183,8 @@ class Alerts:
                 if so_far.sent and isinstance(self.receivers.get(name), SinkConfig):
                     # To a sink another cause is another alert.
                     self.sinks.fire(name, trouble, event, event.at_wall_ns)
+            # What was silenced for the old cause may burn aloud for this one.
+            self._look_again(now)
         if event.kind is Kind.NODE_UNKNOWN:
             self.objections.trust(event.rack, event.node)
         told = trouble.told if trouble is not None else {}
@@ -185,7 +192,12 @@ class Alerts:
             name: asks(receiver, event, name in told and told[name].sent, trouble is not None)
             for name, receiver in self.receivers.items()
         }
+        if event.kind is Kind.NODE_STEADY and trouble is not None:
+            for name, answer in asked.items():
+                if answer is Asked.YES and name not in trouble.flap_told:
+                    asked[name] = Asked.NEVER_TOLD
         asking = [name for name, answer in asked.items() if answer is not Asked.NO]
+        self._informed.clear()
         incident = trouble.incident if trouble is not None else ""
         event = msgspec.structs.replace(event, notices=len(asking), incident=incident)
         self._ledger.event(event)
@@ -225,14 +237,30 @@ class Alerts:
                 self._inform(run, now)
         if phase is Phase.ENDS and trouble is not None and not event.late:
             self._over(trouble, event, now)
+        if self.incidents.acknowledged() != known:
+            # Somebody knew of all of it, and there is more now.
+            self._look_again(now)
         return event
+
+    def refine(self, subject: str, axis: Axis, cause: Cause | None, now: int) -> None:
+        """More is known of why something burns, and that alone is no event."""
+        trouble = self.objections.burning((subject, axis))
+        if trouble is None or trouble.cause is cause:
+            return
+        trouble = self._keep(msgspec.structs.replace(trouble, cause=cause))
+        for name, told in trouble.told.items():
+            if told.sent and isinstance(self.receivers.get(name), SinkConfig):
+                self.sinks.take_over(name, trouble)
+        self._look_again(now)
 
     def _burn(self, key: Key, before: Trouble | None, event: Event, now: int) -> Trouble:
         """A trouble begins, or is another one now."""
         begins = before is None or before.over
         flapping = before.flapping if before is not None else ""
+        flap_told = before.flap_told if before is not None else ()
         if begins and key[1] is not Axis.DRILL and self._flapping.trouble(*key, now):
             flapping = self._say_flapping(event, now)
+            flap_told = tuple(self._informed)
         text = event.evidence.text if event.evidence is not None else ""
         trouble = Trouble(
             subject=key[0],
@@ -248,6 +276,7 @@ class Alerts:
             text=text,
             drill=of_drill(event),
             flapping=flapping,
+            flap_told=flap_told,
             told=before.told if before is not None else {},
         )
         if event.kind is Kind.NODE_SUSPECT:
@@ -288,6 +317,12 @@ class Alerts:
         """Tell one receiver that something burns, unless something objects."""
         trouble = self.troubles[run.subject, run.axis or Axis.LIVENESS]
         told = trouble.told.get(run.hook, Told())
+        over = self._room.take_end(run.hook, run.subject, run.axis)
+        if over is not None:
+            # It burns again before he was told that it was over: he never will be, and knows that it burns.
+            self._withhold(over.run, Reason.SUPERSEDED, event.event_id)
+            told = Told(sent=True, run_id=told.run_id)
+            trouble = self._keep(msgspec.structs.replace(trouble, told={**trouble.told, run.hook: told}))
         began, doubted = now, False
         older = self._room.take(told.run_id)
         if older is not None:
@@ -345,7 +380,9 @@ class Alerts:
         receiver = self.receivers[run.hook]
         if objection is not None:
             self._withhold(run, objection.reason, objection.ref)
-        elif isinstance(receiver, SinkConfig):
+            return
+        self._informed.append(run.hook)
+        if isinstance(receiver, SinkConfig):
             # A sink has a state. Of news, only flapping is one.
             if run.kind is Kind.NODE_FLAPPING and run.axis is not None:
                 self.sinks.flap(run.hook, run.subject, run.axis, run.rack, run.event_id, run.at_wall_ns)
@@ -470,6 +507,8 @@ class Alerts:
                 evidence=Evidence(text=why),
             )
             self.tell(event, now)
+        for axis in Axis:
+            self._steady((subject, axis), now)
         self.forget(subject)
 
     def forget(self, subject: str) -> None:
@@ -559,7 +598,10 @@ class Alerts:
             else:
                 alone.append(waiting)
         for (name, end), waitings in folds.items():
-            if end or name not in self.receivers:
+            if name not in self.receivers:
+                for waiting in waitings:
+                    self._decide(waiting, now)
+            elif end:
                 self._tell_together(waitings, now)
             else:
                 self._tell_together([one for one in waitings if self._may_go(one, now)], now)
@@ -578,13 +620,13 @@ class Alerts:
             ready = [waiting for waiting in group if self._may_be_told(waiting, now, max(now, waiting.until))]
             together = len(ready) >= self._config.brake.group_min and rack and not isinstance(receiver, SinkConfig)
             # Who is not due, and was called along for nothing, goes on waiting.
-            called = ready if together else [waiting for waiting in group if waiting.until <= now]
-            for waiting in called:
-                self._room.take(waiting.run.run_id)
+            chosen = {waiting.run.run_id: None for waiting in ready} if together else {}
+            for run_id in chosen:
+                self._room.take(run_id)
             if together:
                 self._tell_together(ready, now)
             for waiting in group:
-                if waiting.until <= now and not (together and waiting in ready):
+                if waiting.until <= now and waiting.run.run_id not in chosen:
                     self._room.take(waiting.run.run_id)
                     self._decide(waiting, now)
 
@@ -627,6 +669,7 @@ class Alerts:
                 due_wall_ns=event.at_wall_ns,
                 input=document(event),
                 queued=event.sequence,
+                members=tuple(dict.fromkeys(run.subject for run in runs)),
                 subject=event.rack or ROOT,
                 kind=event.kind,
                 cause=event.cause,
@@ -693,7 +736,7 @@ class Alerts:
         )
         for name in self.receivers:
             self.sinks.steady(name, subject, axis, self._wall.at(now))
-        trouble = self._keep(msgspec.structs.replace(trouble, flapping=""))
+        trouble = self._keep(msgspec.structs.replace(trouble, flapping="", flap_told=()))
         if not trouble.over:
             self._look_again(now)
             return

@@ -26,6 +26,7 @@ class Incidents:
     def __init__(self, ledger: Ledger, incidents: Iterable[Incident] = ()) -> None:
         self._ledger = ledger
         self.open: dict[str, Incident] = {incident.incident_id: incident for incident in incidents}
+        self._acknowledged = sum(map(_known, self.open.values()))
         self._members: dict[str, dict[_Key, None]] = {name: {} for name in self.open}
         self._groups: dict[_Group, str] = {_group_of(incident): name for name, incident in self.open.items()}
 
@@ -100,6 +101,10 @@ class Incidents:
         incident = self.open.get(name)
         return incident is not None and incident.state is IncidentState.ACKNOWLEDGED
 
+    def acknowledged(self) -> int:
+        """How many somebody has said that he knows of."""
+        return self._acknowledged
+
     def members(self, name: str) -> Iterable[_Key]:
         """The keys of its troubles that are not over, the oldest first."""
         return self._members.get(name, {})
@@ -112,9 +117,14 @@ class Incidents:
 
     def _change(self, incident: Incident, **fields: object) -> Incident:
         changed = msgspec.structs.replace(incident, **fields)
+        self._acknowledged += _known(changed) - _known(incident)
         self.open[changed.incident_id] = changed
         self._ledger.incident(changed)
         return changed
+
+
+def _known(incident: Incident) -> int:
+    return incident.state is IncidentState.ACKNOWLEDGED
 
 
 def _group_of(incident: Incident) -> _Group:

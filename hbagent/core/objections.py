@@ -73,14 +73,16 @@ class Objections:
         if silence is not None:
             return Objection(reason_of(silence), silence.silence_id)
         parent = self.parent(trouble)
-        if parent is not None:
+        # Who is not told of parents is told of what they would explain.
+        if parent is not None and parent.kind in receiver.on:
             return Objection(Reason.INHIBITED, parent.incident or parent.subject)
         # A process that has ended is no silence: nothing that passes by itself explains it.
         silent = trouble.axis is Axis.LIVENESS and trouble.cause is not Cause.PROCESS_EXIT
         settling = self._settling.of(trouble.rack, at) if silent else None
         if settling is not None:
             return Objection(settling.reason, settling.ref, settling.until)
-        if trouble.flapping:
+        # Who was not told that it flaps, for a silence then, could not know what he is not told for.
+        if trouble.flapping and (receiver.name in trouble.flap_told or Kind.NODE_FLAPPING not in receiver.on):
             return Objection(Reason.FLAPPING, trouble.flapping)
         if self._incidents.is_acknowledged(trouble.incident):
             return Objection(Reason.ACKNOWLEDGED, trouble.incident)

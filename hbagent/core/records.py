@@ -191,8 +191,9 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     drill: bool = False
     #: It is over, and kept only for what is still to be told of it: it flaps.
     over: bool = False
-    #: The event that said that it flaps; "" while it does not.
+    #: The event that said that it flaps; "" while it does not. And the receivers that were told so.
     flapping: str = ""
+    flap_told: tuple[str, ...] = ()
     #: By name of the receiver.
     told: dict[str, Told] = {}
 

@@ -177,7 +177,7 @@ class Reason(str, enum.Enum):
 
 
 #: Reasons that end: what they kept back is looked at again then.
-RELEASED = (Reason.SILENCE, Reason.MAINTENANCE, Reason.INHIBITED, Reason.FLAPPING)
+RELEASED = (Reason.SILENCE, Reason.MAINTENANCE, Reason.INHIBITED, Reason.FLAPPING, Reason.ACKNOWLEDGED)
 
 
 class Path(str, enum.Enum):

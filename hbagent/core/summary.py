@@ -18,6 +18,8 @@ _WORDS = {
     Kind.RACK_DARK: "dark",
     Kind.LEADER_LOST: "lost",
 }
+#: How a trouble ended, where that is not well.
+_ENDS = {Kind.NODE_LEFT: "gone on purpose"}
 
 
 def topic_of(event: Event) -> str:
@@ -56,15 +58,19 @@ def summary_of(
 
 
 def _sentence(runs: Sequence[HookRun], members: list[str], racks: list[str], end: bool) -> str:
-    where = f"of rack {racks[0]}" if len(racks) == 1 and racks[0] else f"of {len(racks)} racks"
+    where = f"of rack {racks[0]}" if len(racks) == 1 and racks[0] else f"in {len(racks)} racks"
     names = ", ".join(members[:NAMES_MAX])
     if len(members) > NAMES_MAX:
         names += f" and {len(members) - NAMES_MAX} more"
-    what = "well again" if end else _tally([_WORDS.get(run.kind, "in trouble") if run.kind else "" for run in runs])
-    causes = "" if end else _tally([run.cause.value for run in runs if isinstance(run.cause, Cause)])
+    # Somebody of whom two things are told counts once, with the first.
+    firsts = list({run.subject: run for run in reversed(runs)}.values())[::-1]
+    words = _ENDS if end else _WORDS
+    other = "well again" if end else "in trouble"
+    what = _tally([words.get(run.kind, other) if run.kind else "" for run in firsts])
+    causes = "" if end else _tally([run.cause.value for run in firsts if isinstance(run.cause, Cause)])
     worst = ""
     if len(racks) > 1:
-        worst = f"; most of them in {_tally([run.rack for run in runs], 3)}"
+        worst = f"; most of them in {_tally([run.rack for run in firsts], 3)}"
     return f"{len(members)} {where}: {what}{f' ({causes})' if causes else ''}: {names}{worst}"
 
 

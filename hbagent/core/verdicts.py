@@ -15,7 +15,7 @@ from .leaderrecord import LeaderRecord
 from .messages import Evidence, Transition
 from .rackrecord import is_dark
 from .records import Conviction, Event
-from .states import Cause, Health, Kind, Liveness
+from .states import Axis, Cause, Health, Kind, Liveness
 from .units import SECOND, show_duration
 
 if TYPE_CHECKING:
@@ -33,12 +33,10 @@ class Verdicts:
         self._tally_at = now + WRITE_NS
         #: Until when a death waits, by node: one leader tells it, and another that hears the node may know better.
         self._doubted: dict[str, int] = {}
-        #: Nodes that said goodbye, in the order in which they did, and the wall time of it.
+        #: Nodes that said goodbye, in the order in which the root heard it, and when it did: no wall clock moves that.
         self._left: dict[str, int] = {}
-
-    def restored(self) -> None:
-        """All nodes are taken up from an earlier life: who left first is looked at first."""
-        self._left = dict(sorted(self._left.items(), key=lambda item: item[1]))
+        #: Those that an earlier life heard it of, and the wall time at which it did, until the time is known.
+        self._left_before: dict[str, int] = {}
 
     def wake(self, now: int) -> Effects:
         """Look at what is due."""
@@ -60,6 +58,7 @@ class Verdicts:
         """A node is known no longer."""
         self._doubted.pop(node, None)
         self._left.pop(node, None)
+        self._left_before.pop(node, None)
 
     def judge_racks(self, leader: LeaderRecord, now: int) -> Effects:
         """A leader of these racks may speak, or may not any more."""
@@ -93,6 +92,7 @@ class Verdicts:
         record.incarnation, record.sequence = basis.incarnation, basis.sequence
         if merged.liveness is record.told and not restarted:
             if merged.cause is not cause_before:
+                self._root.alerts.refine(record.name, Axis.LIVENESS, merged.cause, now)
                 self._root.ledger.node(record.state())
                 if transition is not None and leader is not None and record.told is Liveness.SUSPECT:
                     self.history(record, transition, leader, now, "refined")
@@ -194,32 +194,42 @@ class Verdicts:
             observers=self._root.datacenter.say(record.name),
         )
         self._book(record, event, value)
-        record.tell(value.liveness, kind, event.at_wall_ns)
-        self.mind_left(record)
+        # For how long it is away is counted by the root's own clock, also after a restart.
+        left_at = self._root.wall.at(now) if value.liveness is Liveness.LEFT else 0
+        record.tell(value.liveness, kind, left_at or event.at_wall_ns)
+        self._left_before.pop(record.name, None)
+        self._left.pop(record.name, None)
+        if value.liveness is Liveness.LEFT:
+            self._left[record.name] = now
         if was_dark or goes_dark:
             self._root.stirred[record.rack] = None
         self._root.ledger.node(record.state())
         before_word = before.value if before is not None else Liveness.UNKNOWN.value
         return (Happened(record.name, kind, before_word, value.liveness.value, value.cause),)
 
-    def mind_left(self, record: NodeRecord) -> None:
-        """Remember who said goodbye, and is not yet told to have been away for too long."""
+    def restored(self, record: NodeRecord) -> None:
+        """An earlier life of the root told of this node; one that left and is not told to be away yet is minded."""
         if record.told is Liveness.LEFT and not record.open:
-            self._left[record.name] = record.since_wall_ns
-        else:
-            self._left.pop(record.name, None)
+            self._left_before[record.name] = record.since_wall_ns
 
     def _look_at_left(self, now: int) -> None:
         """Tell of nodes that said goodbye and stay away."""
         wall = self._root.wall.at(now)
+        if not wall:
+            return
+        if self._left_before:
+            # A clock that is behind by now gives a node all of its time again, and keeps it from no warning.
+            heard = {node: now - max(wall - since, 0) for node, since in self._left_before.items()}
+            self._left_before.clear()
+            self._left = dict(sorted((heard | self._left).items(), key=lambda item: item[1]))
         for node, since in list(self._left.items()):
-            if not wall or wall - since < self._root.config.left_warn_after_ns:
+            if now - since < self._root.config.left_warn_after_ns:
                 break
             del self._left[node]
             record = self._root.nodes.get(node)
             if record is None:
                 continue
-            text = f"it said goodbye {show_duration(wall - since)} ago, is expected, and has not come back"
+            text = f"it said goodbye {show_duration(now - since)} ago, is expected, and has not come back"
             self._root.tell(
                 Kind.NODE_AWAY,
                 wall,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 
 from .records import HookRun
-from .states import Reason
+from .states import Axis, Reason
 
 #: Reasons for which notifications of one rack are told together when they have waited together.
 _TOGETHER = (Reason.DOUBT, Reason.HOLD, Reason.GRACE, Reason.INHIBITED)
@@ -40,6 +40,8 @@ class WaitingRoom:
         self._clock: list[tuple[int, str]] = []
         #: Until when the newest of a receiver and rack waits for the doubts about others.
         self._doubts: dict[tuple[str, str], int] = {}
+        #: Ends that wait: run id by receiver, subject and axis.
+        self._ends: dict[tuple[str, str, Axis | None], str] = {}
 
     def __len__(self) -> int:
         return len(self._seats)
@@ -50,11 +52,18 @@ class WaitingRoom:
         if run.reason is Reason.DOUBT:
             self._doubts[run.hook, run.rack] = waiting.until
         self._seats[run.run_id] = waiting
+        if run.end:
+            self._ends[run.hook, run.subject, run.axis] = run.run_id
         heapq.heappush(self._clock, (waiting.until, run.run_id))
 
     def take(self, run_id: str) -> Waiting | None:
         """It waits no more; None when it did not."""
         return self._seats.pop(run_id, None)
+
+    def take_end(self, receiver: str, subject: str, axis: Axis | None) -> Waiting | None:
+        """The end of a trouble that waits to be told to `receiver`: it waits no more."""
+        run_id = self._ends.pop((receiver, subject, axis), None)
+        return None if run_id is None else self._seats.pop(run_id, None)
 
     def due(self, now: int) -> list[Waiting]:
         """Those whose time is over: they wait no more."""
@@ -63,7 +72,10 @@ class WaitingRoom:
             until, run_id = heapq.heappop(self._clock)
             waiting = self._seats.get(run_id)
             if waiting is not None and waiting.until == until:
-                called.append(self._seats.pop(run_id))
+                run = self._seats.pop(run_id).run
+                if self._ends.get((run.hook, run.subject, run.axis)) == run_id:
+                    del self._ends[run.hook, run.subject, run.axis]
+                called.append(waiting)
         return called
 
     def deadline(self) -> int | None:

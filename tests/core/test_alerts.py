@@ -503,6 +503,101 @@ def test_who_was_told_of_somebody_that_is_expected_no_more_is_told_of_the_end() 
     life.check()
 
 
+def test_a_hook_that_leaves_the_config_takes_nobody_elses_alarms_along() -> None:
+    brake = BrakeConfig(rack_max=1)
+    life = Life(hook("old"), hook("chat", hold_ns=10 * SECOND), brake=brake)
+    for node in ("n1", "n2", "n3"):
+        life.say(DEAD, node, cause=Cause.PROCESS_EXIT)
+    life.alerts.use(msgspec.structs.replace(life.config, hooks=(hook("new"), hook("chat", hold_ns=10 * SECOND))))
+    life.pass_time(30)
+    assert life.kinds("chat") == ["summary k1"]
+    assert life.last()["count"] == 3
+    gone = [run.state for run in life.disk.runs.values() if run.hook == "old"]
+    assert sorted(state.value for state in gone) == ["dead", "dead", "pending"]
+
+
+def test_nobody_hears_that_it_is_over_after_he_has_heard_that_it_burns_again() -> None:
+    life = Life()
+    for kind in (DEAD, BACK):
+        for number in range(1, 9):
+            if kind is DEAD or number != 7:
+                life.say(kind, f"n{number}", cause=Cause.PROCESS_EXIT)
+        life.pass_time(11 if kind is DEAD else 2)
+    assert life.kinds()[5] == "summary k1", "of n6, n7 and n8; the end of n6 and n8 waits for that of n7"
+    again = life.say(DEAD, "n8", cause=Cause.PROCESS_EXIT)
+    (end,) = [run for run in life.disk.runs.values() if run.subject.endswith("n8") and run.end]
+    assert (end.state, end.reason, end.ref) == (RunState.SUPPRESSED, Reason.SUPERSEDED, again.event_id)
+    life.pass_time(30)
+    told = [kind for kind in life.kinds() if kind.endswith("n8")]
+    assert told == ["node-dead n8"]
+    life.say(BACK, "n8")
+    assert life.pass_time(30).kinds()[-1] == "node-recovered n8"
+    life.check()
+
+
+def test_what_begins_to_flap_under_a_silence_is_told_when_that_ends_and_stops_without_a_word() -> None:
+    life = Life()
+    life.silence(60, nodes=("*/n1",))
+    for kind in (DEAD, BACK, DEAD, BACK, DEAD):
+        life.pass_time(1).say(kind)
+    assert life.kinds() == []
+    assert life.pass_time(60).kinds() == ["node-dead n1"]
+    assert life.pass_time(3600).kinds() == ["node-dead n1"], "the stop of what nobody was told the start of"
+    life.check()
+
+
+def test_a_silence_for_a_cause_ends_with_that_cause() -> None:
+    life = Life()
+    life.silence(3600, causes=("silence",))
+    life.say(DEAD, cause=Cause.SILENCE)
+    life.say(DEAD, "n2", cause=Cause.SILENCE)
+    assert life.kinds() == []
+    life.say(DEAD, withheld="refined", cause=Cause.PROCESS_EXIT)
+    assert life.kinds() == ["node-dead n1"]
+    life.alerts.refine(f"{R1}/n2", Axis.LIVENESS, Cause.HOST_GONE, life.now)
+    life.commit()
+    assert life.kinds() == ["node-dead n1", "node-dead n2"]
+
+
+def test_who_was_acknowledged_unseen_is_told_of_when_there_is_more() -> None:
+    life = Life(hook("page", hold_ns=5 * SECOND))
+    first = life.say(DEAD)
+    life.alerts.incidents.acknowledge(first.incident, "ada", "", life.wall.at(life.now))
+    assert life.pass_time(20).kinds() == []
+    assert life.why(first)[:2] == (RunState.SUPPRESSED, Reason.ACKNOWLEDGED)
+    life.say(DEAD, "n2")
+    assert sorted(life.pass_time(20).kinds()) == ["node-dead n1", "node-dead n2"]
+    life.check()
+
+
+def test_the_end_of_a_mass_is_one_over_a_restart_too() -> None:
+    life = Life(brake=BrakeConfig(rack_max=1))
+    for number in range(6):
+        life.say(DEAD, f"n{number}", cause=Cause.PROCESS_EXIT)
+    life.pass_time(11)
+    for number in range(1, 4):
+        life.say(BACK, f"n{number}")
+    life.start()
+    for number in (4, 5):
+        life.say(BACK, f"n{number}")
+    life.pass_time(20)
+    assert life.kinds() == ["node-dead n0", "summary k1", "summary k1"]
+    assert life.last()["count"] == 5
+    life.check()
+
+
+def test_what_flaps_and_is_expected_no_more_stops() -> None:
+    life = Life()
+    for kind in (DEAD, BACK, DEAD, BACK, DEAD):
+        life.pass_time(12).say(kind)
+    assert life.kinds()[-1] == "node-flapping n1"
+    life.alerts.retire(f"{R1}/n1", "it is in the config no more", life.now)
+    life.pass_time(1)
+    assert life.kinds()[-1] == "node-steady n1"
+    assert life.disk.troubles == {}
+    life.check()
+
+
 def test_a_sink_is_told_what_burns_and_of_its_end() -> None:
     sink = SinkConfig(name="am", urls=("http://127.0.0.1:9093",))
     life = Life(sinks=(sink,))

@@ -94,6 +94,13 @@ def test_all_leaders_of_the_rack_must_be_lost_to_speak_for_a_node() -> None:
     assert court.says()[:2] == (Reason.INHIBITED, LEADER)
 
 
+def test_who_asks_for_no_parents_is_told_of_what_they_would_explain() -> None:
+    court = Court()
+    court.burn(RACK, Axis.RACK, kind=Kind.RACK_DARK, incident="i9")
+    assert court.says(receiver=hook("nodes", Kind.NODE_DEAD, Kind.NODE_RECOVERED)) is None
+    assert court.says(receiver=hook("racks", Kind.NODE_DEAD, Kind.RACK_DARK)).reason is Reason.INHIBITED
+
+
 def test_the_roots_isolation_explains_everything_but_itself() -> None:
     court = Court()
     isolated = court.burn(ROOT_SUBJECT, Axis.ROOT, kind=Kind.ROOT_ISOLATED)
@@ -130,7 +137,13 @@ def test_grace_asks_for_patience_with_silence_and_not_with_an_exit() -> None:
 def test_what_flaps_and_what_somebody_knows_of_is_kept_back() -> None:
     court = Court()
     court.burn(NODE, flapping="e-1")
+    assert court.says() is None, "nobody has told this receiver that it flaps"
+    court.burn(NODE, flapping="e-1", flap_told=("page",))
     assert court.says()[:2] == (Reason.FLAPPING, "e-1")
+    court.burn(NODE, flapping="e-1")
+    assert court.says(receiver=hook("quiet", Kind.NODE_DEAD))[:2] == (Reason.FLAPPING, "e-1"), (
+        "he does not want to know"
+    )
     name = court.incidents.join(court.dead, "host-gone", 3, "")
     court.burn(NODE, incident=name)
     assert court.says() is None

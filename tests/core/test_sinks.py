@@ -337,9 +337,12 @@ def test_a_root_that_is_started_again_goes_on_with_what_burns_and_what_flaps() -
     told = Trouble(
         subject=NODE, axis=Axis.LIVENESS, rack=RACK, incident="i1", kind=Kind.NODE_DEAD, told={"am": Told(sent=True)}
     )
-    flaps = msgspec.structs.replace(told, subject=NODE2, flapping="e-1", over=True, told={})
+    flaps = msgspec.structs.replace(told, subject=NODE2, flapping="e-1", flap_told=("am",), over=True, told={})
     _, world = root_with(restored=Restored(troubles=(told, flaps)))
     assert world.members[ONE].firing(world.wall) == [DOWN, f"HbagentHostFlapping {NODE2}"]
+    silenced = msgspec.structs.replace(flaps, flap_told=())
+    _, world = root_with(restored=Restored(troubles=(told, silenced)))
+    assert world.members[ONE].firing(world.wall) == [DOWN], "what it was not told before, for a silence"
 
 
 def test_nothing_is_posted_before_the_wall_clock_is_known() -> None:

@@ -41,7 +41,7 @@ def test_several_causes_and_racks_are_counted_the_most_frequent_first() -> None:
     runs = [dead(1), dead(2), dead(3, Cause.SILENCE), dead(4, rack="dc1/rack2", incident="i2")]
     made = told(*runs)
     assert (made.rack, made.cause, made.incident) == ("", None, "")
-    assert "4 of 2 racks: DEAD (host-gone 3, silence 1)" in text(*runs)
+    assert "4 in 2 racks: DEAD (host-gone 3, silence 1)" in text(*runs)
     assert text(*runs).endswith(f"most of them in {RACK} 3, dc1/rack2 1")
 
 
@@ -64,3 +64,14 @@ def test_the_topic_of_a_death_is_its_cause_and_of_a_sickness_the_worst_part() ->
     assert topic_of(event(1, Kind.HEALTH_CHANGED)) == ""
     assert topic_of(event(1, Kind.LEADER_LOST, node="")) == LEADER
     assert topic_of(event(1, Kind.RACK_DARK, node="", leader="")) == RACK
+
+
+def test_who_is_gone_on_purpose_is_not_well_again() -> None:
+    assert "3 of rack dc1/rack1: gone on purpose" in text(
+        *(dead(number, end=True, kind=Kind.NODE_LEFT) for number in range(3))
+    )
+
+
+def test_who_is_told_of_twice_is_counted_once_in_the_words_too() -> None:
+    both = (dead(1), dead(1, axis=Axis.HEALTH, kind=Kind.HEALTH_CHANGED), dead(2))
+    assert text(*both).startswith("2 of rack dc1/rack1: DEAD (host-gone)")

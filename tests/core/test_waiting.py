@@ -74,3 +74,15 @@ def test_the_doubts_of_a_rack_are_known_until_they_end() -> None:
     assert room.doubted_until("page", RACK, 29) == 30
     assert room.doubted_until("page", "dc1/rack2", 29) is None
     assert room.doubted_until("page", RACK, 30) is None
+
+
+def test_an_end_that_waits_can_be_taken_out_by_whom_it_is_about() -> None:
+    room = WaitingRoom()
+    end = waiting(1, 90, Reason.GROUPED, end=True, subject="n1")
+    room.seat(end)
+    assert room.take_end("other", "n1", None) is None
+    assert room.take_end("page", "n1", None) is end
+    assert room.take_end("page", "n1", None) is None
+    room.seat(end)
+    assert room.due(90) == [end]
+    assert room.take_end("page", "n1", None) is None
