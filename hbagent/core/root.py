@@ -130,8 +130,7 @@ class RootCore:
                 record = self.datacenter.record(state.node, state.rack)
                 if record is not None:
                     record.restore(state)
-                    self.verdicts.mind_left(record)
-        self.verdicts.restored()
+                    self.verdicts.restored(record)
         for mark in restored.marks:
             owner = self.leaders.get(mark.leader)
             if owner is not None:

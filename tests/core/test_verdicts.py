@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 
 from hbagent.core.datacenter import FORGET_NS, NODES_MAX
 from hbagent.core.effects import Happened, Persist
-from hbagent.core.messages import Evidence, Kept, Reconfigured
+from hbagent.core.messages import Evidence, Kept, Reconfigured, WallTime
 from hbagent.core.records import NodeState, Restored
 from hbagent.core.root import RootCore
 from hbagent.core.states import Cause, Health, Kind, Liveness
-from hbagent.core.units import SECOND
+from hbagent.core.units import DAY, SECOND
 from tests.build import (
     EPOCH,
     INCARNATION,
@@ -20,6 +22,7 @@ from tests.build import (
     NODE,
     NODE2,
     RACK,
+    WALL_NS,
     hook,
     root_config,
     root_core,
@@ -332,3 +335,76 @@ def test_a_verdict_that_waited_for_the_root_is_no_news_beside_what_another_leade
     two.book = two.book >> (LEADER, sent)
     kinds = [effect.kind for effect in two.book.effects[begun:] if isinstance(effect, Happened)]
     assert (Kind.NODE_DEAD in kinds) is told
+
+
+# ---- who said goodbye ------------------------------------------------------------------------------------
+
+
+def away_at(one: Rack, *leaders: str) -> list[tuple[str, int]]:
+    """Who is told to be away, and in which second of the conversation, over twenty seconds."""
+    told: list[tuple[str, int]] = []
+    for _ in range(20):
+        begun = len(one.book.effects)
+        one.seconds(1, *leaders)
+        one.book = one.book >> Kept(sum(isinstance(effect, Persist) for effect in one.book.effects))
+        batches = [effect.batch for effect in one.book.effects[begun:] if isinstance(effect, Persist)]
+        events = [event for batch in batches for event in batch.events if event.kind is Kind.NODE_AWAY]
+        told.extend((event.node.rpartition("/")[2], one.book.now // SECOND) for event in events)
+    return told
+
+
+def leaving(one: Rack, *stamps_ns: int) -> None:
+    """node1, node2, ... say goodbye one after the other, a second apart, to leaders with such wall clocks."""
+    names = [f"node{number}" for number in range(1, 1 + len(stamps_ns))]
+    one.rows[LEADER] = tuple(row(name, LEFT, version=2) for name in names)
+    one.newest[LEADER] = 1 + len(names)
+    for number, (name, at) in enumerate(zip(names, stamps_ns, strict=True), start=2):
+        one.tell(LEADER, transition(number, LEFT, ALIVE, node=f"{RACK}/{name}", at_wall_ns=at))
+        one.seconds(1, LEADER)
+
+
+@pytest.mark.parametrize("skew_ns", [-365 * DAY, -8 * SECOND, 0, 8 * SECOND, 365 * DAY])
+def test_how_long_a_node_is_away_is_counted_from_when_the_root_heard_its_goodbye(skew_ns: int) -> None:
+    one = rack(left_warn_after_ns=10 * SECOND)
+    leaving(one, WALL_NS + 2 * SECOND + skew_ns)
+    assert away_at(one, LEADER) == [("node1", 12)], "ten seconds after second 2"
+
+
+def test_one_wrong_clock_keeps_nobody_else_from_being_told_away() -> None:
+    one = rack(left_warn_after_ns=10 * SECOND)
+    leaving(one, WALL_NS + 365 * DAY, WALL_NS, WALL_NS - 365 * DAY)
+    assert away_at(one, LEADER) == [("node1", 12), ("node2", 13), ("node3", 14)]
+
+
+@pytest.mark.parametrize("step_ns", [-365 * DAY, 365 * DAY])
+def test_a_step_of_the_roots_own_clock_makes_no_goodbye_older_or_younger(step_ns: int) -> None:
+    one = rack(left_warn_after_ns=10 * SECOND)
+    leaving(one, WALL_NS + 2 * SECOND)
+    one.book = one.book >> WallTime(WALL_NS + step_ns)
+    assert away_at(one, LEADER) == [("node1", 12)]
+
+
+@pytest.mark.parametrize(("ago_ns", "told"), [(-365 * DAY, 10), (0, 10), (6 * SECOND, 4), (365 * DAY, 1)])
+def test_after_a_restart_of_the_root_a_goodbye_counts_from_when_it_was_heard_and_from_now_at_the_latest(
+    ago_ns: int, told: int
+) -> None:
+    nodes = (
+        NodeState(node=NODE2, rack=RACK, liveness=LEFT, since_wall_ns=WALL_NS + DAY),
+        NodeState(node=NODE, rack=RACK, liveness=LEFT, since_wall_ns=WALL_NS - ago_ns),
+    )
+    one = Rack(root_core(restored=Restored(nodes=nodes), left_warn_after_ns=10 * SECOND))
+    one.rows[LEADER] = (row("node1", LEFT), row("node2", LEFT))
+    one.newest[LEADER] = 0
+    assert [each for each in away_at(one, LEADER) if each[0] == "node1"] == [("node1", told)]
+
+
+def test_a_restarted_root_waits_for_the_time_and_goes_by_what_it_kept_itself() -> None:
+    first = rack(left_warn_after_ns=10 * SECOND)
+    leaving(first, WALL_NS - 365 * DAY)
+    kept = first.core.nodes[NODE].state()
+    core = RootCore(root_config(left_warn_after_ns=10 * SECOND), random.Random(1), 0, Restored(nodes=(kept,)))
+    one = Rack(core)
+    one.rows[LEADER], one.newest[LEADER] = (row("node1", LEFT),), 0
+    assert away_at(one, LEADER) == []
+    one.book = one.book >> WallTime(WALL_NS + 5 * SECOND)
+    assert away_at(one, LEADER) == [("node1", 27)], "three seconds had passed, and seven more do"
