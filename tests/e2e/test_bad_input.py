@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import socket
 import struct
 import threading
@@ -56,29 +57,35 @@ def vector(name: str) -> bytes:
 # ---- F28: other versions ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("goodbye", [True, False], ids=["upgraded", "killed"])
-def test_a_node_of_the_next_major_is_incompatible_and_never_dead(fleet: Fleet, figures: Figures, goodbye: bool) -> None:
+@pytest.mark.parametrize("before", ["LEFT", "DEAD", "ALIVE"])
+def test_a_node_of_the_next_major_is_incompatible_and_never_dead(fleet: Fleet, figures: Figures, before: str) -> None:
+    """Whatever became of the agent before it: it has said goodbye, was killed and is told dead, or dies meanwhile."""
     name = "rack1-node1"
-    mark, before = fleet.newest(), fleet.refused("incompatible", LEADER)
-    if goodbye:
+    counted = fleet.refused("incompatible", LEADER)
+    if before == "LEFT":
         fleet.end(name)
-        fleet.until_liveness(name, "LEFT")
-    else:
+    elif before == "DEAD":
         fleet.kill(name)
+    fleet.until_liveness(name, before)
+    mark = fleet.newest()
     with knock(fleet, LEADER, name) as newer:
         assert newer.is_admitted()
+        if before == "ALIVE":
+            fleet.signal(name, signal.SIGSTOP)
         until = time.monotonic() + 3 * DEAD_AFTER
         sequence = 0
         while time.monotonic() < until:
             sequence += 1
             newer.say(of_next_major(beat(5, sequence, INTERVAL)))
             time.sleep(INTERVAL)
+            if before == "ALIVE" and sequence == 5:
+                fleet.kill(name)
         assert fleet.state(name) == ("UNKNOWN", "incompatible")
-        assert fleet.refused("incompatible", LEADER) - before == newer.said
+        assert fleet.refused("incompatible", LEADER) - counted == newer.said
         figures(
             "F28", f"beats of the next major: sent {newer.said}, counted {newer.said}, the node UNKNOWN(incompatible)"
         )
-    assert not fleet.events(mark, "node-dead")
+        assert not fleet.events(mark, "node-dead")
     # When that falls silent too, silence is silence.
     fleet.until_liveness(name, "DEAD")
     fleet.start([name])
