@@ -378,6 +378,10 @@ class Alerts:
         """Tell one receiver of news, which neither burn nor end anything that he knows of: now or not at all."""
         objection = self.objections.to_news(run, now)
         receiver = self.receivers[run.hook]
+        if objection is not None and run.kind is Kind.NODE_FLAPPING:
+            # It lasts, so it is told when the silence ends.
+            self._put_aside(run, objection)
+            return
         if objection is not None:
             self._withhold(run, objection.reason, objection.ref)
             return
@@ -452,7 +456,7 @@ class Alerts:
         """Tell one receiver, who knows of the trouble, that it is over."""
         receiver = self.receivers[run.hook]
         told = trouble.told[run.hook]
-        if trouble.flapping:
+        if self.objections.is_held_down(trouble, receiver):
             self._put_aside(run, Objection(Reason.FLAPPING, trouble.flapping))
             self._note(self.troubles[trouble_key(trouble)], run)
         elif isinstance(receiver, SinkConfig):
@@ -696,8 +700,10 @@ class Alerts:
     def _look_again(self, now: int) -> None:
         """Something that objected may have ended: what still burns of what it kept back is decided anew."""
         again: list[Waiting] = []
+        for run in [run for run in self._aside.values() if run.kind is Kind.NODE_FLAPPING]:
+            self._say_late(run, now)
         for run_id, run in list(self._aside.items()):
-            if run.end:
+            if run.end or run.kind is Kind.NODE_FLAPPING:
                 continue
             trouble = self.objections.burning((run.subject, run.axis or Axis.LIVENESS))
             if trouble is None or run.hook not in self.receivers or _knows(trouble, run):
@@ -713,6 +719,16 @@ class Alerts:
                 again.append(waiting)
         if again:
             self._decide_all(again, now)
+
+    def _say_late(self, run: HookRun, now: int) -> None:
+        """That something flaps was kept back by a silence: told when that ends, if it still does."""
+        trouble = self.troubles.get((run.subject, run.axis or Axis.LIVENESS))
+        if trouble is None or trouble.flapping != run.event_id or run.hook not in self.receivers:
+            del self._aside[run.run_id]
+        elif self.objections.to_news(run, now) is None:
+            del self._aside[run.run_id]
+            self._inform(msgspec.structs.replace(run, state=RunState.PENDING), now)
+            self._keep(msgspec.structs.replace(trouble, flap_told=(*trouble.flap_told, run.hook)))
 
     def _steady(self, key: Key, now: int) -> None:
         """A subject flaps no more: that is told, and what is still to be told of its trouble."""

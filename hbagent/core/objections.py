@@ -81,8 +81,7 @@ class Objections:
         settling = self._settling.of(trouble.rack, at) if silent else None
         if settling is not None:
             return Objection(settling.reason, settling.ref, settling.until)
-        # Who was not told that it flaps, for a silence then, could not know what he is not told for.
-        if trouble.flapping and (receiver.name in trouble.flap_told or Kind.NODE_FLAPPING not in receiver.on):
+        if self.is_held_down(trouble, receiver):
             return Objection(Reason.FLAPPING, trouble.flapping)
         if self._incidents.is_acknowledged(trouble.incident):
             return Objection(Reason.ACKNOWLEDGED, trouble.incident)
@@ -92,6 +91,15 @@ class Objections:
                 return doubted
         until = waiting.began + receiver.hold_ns
         return Objection(Reason.HOLD, "", until) if at < until else None
+
+    @staticmethod
+    def is_held_down(trouble: Trouble, receiver: Receiver) -> bool:
+        """True when it flaps, and `receiver` was told so, or does not want to know it.
+
+        Who was not told for a silence could not know what he is not told for.
+        """
+        told = receiver.name in trouble.flap_told or Kind.NODE_FLAPPING not in receiver.on
+        return bool(trouble.flapping) and told
 
     def _doubt(self, waiting: Waiting, receiver: Receiver, trouble: Trouble, now: int) -> Objection | None:
         """While others of the rack are in doubt, this may be one trouble of the rack."""

@@ -535,14 +535,24 @@ def test_nobody_hears_that_it_is_over_after_he_has_heard_that_it_burns_again() -
     life.check()
 
 
-def test_what_begins_to_flap_under_a_silence_is_told_when_that_ends_and_stops_without_a_word() -> None:
+def test_what_begins_to_flap_under_a_silence_is_told_when_that_ends_if_it_still_does() -> None:
     life = Life()
     life.silence(60, nodes=("*/n1",))
     for kind in (DEAD, BACK, DEAD, BACK, DEAD):
         life.pass_time(1).say(kind)
     assert life.kinds() == []
-    assert life.pass_time(60).kinds() == ["node-dead n1"]
-    assert life.pass_time(3600).kinds() == ["node-dead n1"], "the stop of what nobody was told the start of"
+    assert life.pass_time(60).kinds() == ["node-flapping n1"]
+    for _ in range(20):
+        life.pass_time(20).say(BACK)
+        life.pass_time(20).say(DEAD)
+    assert life.kinds() == ["node-flapping n1"]
+    assert life.pass_time(3600).kinds() == ["node-flapping n1", "node-steady n1", "node-dead n1"]
+    life.say(BACK)
+    life.silence(7200, nodes=("*/n1",))
+    for kind in (DEAD, BACK, DEAD, BACK, DEAD, BACK):
+        life.pass_time(1).say(kind)
+    told = life.kinds()
+    assert life.pass_time(4000).kinds() == told, "neither the start nor the stop, which came while it was silenced"
     life.check()
 
 
