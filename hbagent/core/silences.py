@@ -7,6 +7,11 @@ The wall clock may lie, and two rules keep a step of it from making a silence en
 clock steps back is moved back with the clock, so that it stays open for as long as was asked for; and a window that
 was opened or passed once is never opened again. So a clock that steps forward may end a silence early, and somebody
 is told too much; no clock makes one last longer than it was asked for, by more than the time between two looks at it.
+
+So one that was in force before a restart is not in force after it while the clock says a time before its beginning: it
+comes back with the time, for what is left of it then. Nothing on disk says how much of it was left, since nothing is
+written while a silence runs, and each life that went by the clock anew would open it for longer: on a host that has no
+battery for its clock and restarts again and again, for ever. That too much is told until then is the price.
 """
 
 from __future__ import annotations

@@ -371,6 +371,18 @@ def test_what_was_restored_is_open_as_soon_as_the_time_is_known() -> None:
     assert silences.ended(NOON) == []
 
 
+def test_after_restarts_with_a_clock_that_is_behind_a_silence_lasts_no_longer_and_comes_back_with_the_time() -> None:
+    first = Silences()
+    first.add(order(), "ops", NOON)
+    assert covering(first, NOON + HOUR) == "s1"
+    for _ in range(3):
+        again = Silences(first.all())
+        assert covering(again, NOON - 9 * DAY) == ""
+        assert state(again, "s1", NOON - 9 * DAY) == "pending"
+    assert covering(again, NOON + 90 * MINUTE) == "s1"
+    assert again.next_change(NOON + 90 * MINUTE) == NOON + 2 * HOUR
+
+
 def test_there_are_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENCES_MAX", 3)
     monkeypatch.setattr(module, "ENDED_MAX", 2)
