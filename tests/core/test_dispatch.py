@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from typing import Any
 
 import msgspec
 from hypothesis import given
@@ -12,6 +14,7 @@ from hbagent.core.config import HookConfig
 from hbagent.core.dispatch import LINE_KEPT_MAX, OUTPUT_KEPT_MAX, Dispatch, revived
 from hbagent.core.effects import RunHook
 from hbagent.core.records import HookRun, RunState
+from hbagent.core.states import Kind
 from tests.build import NODE, NODE2, WALL_NS, T, ended, hook, run
 
 RETRIES = (T(1), T(5))
@@ -237,6 +240,256 @@ def test_whatever_happens_order_and_number_hold_and_nothing_is_lost(seed: int, c
             assert due is not None
             now = max(now, due)
     assert len(ending) == owed
+
+
+# ---- summaries stand in line for everybody of whom they tell ---------------------------------------------
+
+
+def summary(number: int, *members: str, node: str = "", **fields: Any) -> HookRun:
+    return run(number, node=node or f"e-{number}", kind=Kind.SUMMARY, members=members, **fields)
+
+
+def told(dispatch: Dispatch, failing: dict[str, int]) -> list[str]:
+    """Events in the order in which the receiver took them, or they were given up; it fails so often at first."""
+    failing = dict(failing)
+    heard, now = [], 0
+    while (due := dispatch.deadline()) is not None:
+        now = max(now, due)
+        started = ids(dispatch.ready(now))
+        # The newest ends first: what overtakes is seen.
+        for run_id in reversed(started):
+            event = run_id.removesuffix("-page")
+            failing[event] = failing.get(event, 0) - 1
+            over = dispatch.finished(ended(run_id, int(failing[event] >= 0)), now, WALL_NS + now)
+            assert over is not None
+            if over.state is not RunState.PENDING:
+                heard.append(event)
+    assert dispatch.waiting == 0, "nothing waits for ever"
+    return heard
+
+
+def test_nobody_hears_of_a_member_in_the_wrong_order_around_a_summary_whatever_fails() -> None:
+    for failing in itertools.product((0, 1, 3), repeat=4):
+        dispatch = make(concurrency=4)
+        dispatch.add(run(1, node=NODE), 0)
+        dispatch.add(summary(2, NODE, NODE2), 0)
+        dispatch.add(run(3, node=NODE), 0)
+        dispatch.add(run(4, node=NODE2), 0)
+        heard = told(dispatch, {f"e-{number}": times for number, times in enumerate(failing, 1)})
+        assert heard[:2] == ["e-1", "e-2"], failing
+        assert sorted(heard[2:]) == ["e-3", "e-4"], failing
+
+
+def test_a_summary_waits_for_each_of_its_members_and_they_for_it() -> None:
+    dispatch = make(concurrency=4)
+    dispatch.add(run(1, node=NODE), 0)
+    dispatch.add(run(2, node=NODE2), 0)
+    dispatch.add(summary(3, NODE, NODE2), 0)
+    dispatch.add(run(4, node=NODE2), 0)
+    dispatch.add(run(5, node="dc1/rack1/other"), 0)
+    assert ids(dispatch.ready(0)) == ["e-1-page", "e-2-page", "e-5-page"], "who is not told of does not wait"
+    dispatch.finished(ended("e-2-page"), T(1), WALL_NS)
+    assert dispatch.ready(T(1)) == (), "nor does what follows overtake the summary that waits for another"
+    dispatch.finished(ended("e-1-page"), T(2), WALL_NS)
+    assert ids(dispatch.ready(T(2))) == ["e-3-page"]
+    dispatch.finished(ended("e-3-page", 1), T(3), WALL_NS)
+    assert (dispatch.ready(T(3)), dispatch.deadline()) == ((), T(4)), "it is tried again before anybody goes on"
+    assert ids(dispatch.ready(T(4))) == ["e-3-page"]
+    dispatch.finished(ended("e-3-page"), T(5), WALL_NS)
+    assert ids(dispatch.ready(T(5))) == ["e-4-page"]
+
+
+def test_summaries_that_share_a_member_are_told_one_after_the_other_and_others_beside_them() -> None:
+    a, b, c, d = (f"dc1/rack1/{name}" for name in "abcd")
+    dispatch = make(concurrency=4)
+    dispatch.add(summary(1, a, b), 0)
+    dispatch.add(summary(2, b, c), 0)
+    dispatch.add(summary(3, c, d), 0)
+    dispatch.add(summary(4, d), 0)
+    dispatch.add(run(5, node=a), 0)
+    assert ids(dispatch.ready(0)) == ["e-1-page"]
+    dispatch.finished(ended("e-1-page"), 0, WALL_NS)
+    assert ids(dispatch.ready(0)) == ["e-2-page", "e-5-page"]
+    for number in (2, 3):
+        dispatch.finished(ended(f"e-{number}-page"), 0, WALL_NS)
+        assert ids(dispatch.ready(0)) == [f"e-{number + 1}-page"]
+
+
+def test_the_end_of_a_summary_comes_after_it_also_where_they_share_no_member() -> None:
+    dispatch = make(concurrency=4)
+    dispatch.add(summary(1, NODE), 0)
+    dispatch.add(summary(2, NODE2, node="e-1"), 0)
+    assert ids(dispatch.ready(0)) == ["e-1-page"]
+
+
+def test_a_summary_of_one_hook_does_not_wait_for_another_hook() -> None:
+    dispatch = make(hooks=(hook("page"), hook("log")))
+    dispatch.add(run(1, hook="log", run_id="e-1-log"), 0)
+    dispatch.add(summary(2, NODE, NODE2), 0)
+    assert sorted(ids(dispatch.ready(0))) == ["e-1-log", "e-2-page"]
+
+
+def test_a_member_that_is_named_twice_or_is_what_the_summary_is_known_by_counts_once() -> None:
+    dispatch = make()
+    dispatch.add(summary(1, NODE, NODE2, NODE, node=NODE2), 0)
+    dispatch.add(run(2, node=NODE), 0)
+    assert told(dispatch, {"e-1": 1}) == ["e-1", "e-2"]
+
+
+def test_a_summary_is_not_started_before_it_is_due_also_when_the_way_is_free_earlier() -> None:
+    dispatch = make()
+    dispatch.add(run(1), 0)
+    dispatch.add(summary(2, NODE), T(5))
+    dispatch.ready(0)
+    dispatch.finished(ended("e-1-page"), T(1), WALL_NS)
+    assert (dispatch.ready(T(5) - 1), dispatch.deadline()) == ((), T(5))
+    assert ids(dispatch.ready(T(5))) == ["e-2-page"]
+
+
+def test_a_summary_counts_as_one_run() -> None:
+    dispatch = make()
+    dispatch.add(summary(1, NODE, NODE2), 0)
+    dispatch.add(run(2, node=NODE2), 0)
+
+    def counts() -> list[int]:
+        (row,) = dispatch.view()["hooks"]
+        return [dispatch.waiting, *(row[key] for key in ("waiting", "running", "done", "failed", "dead"))]
+
+    assert counts() == [2, 2, 0, 0, 0, 0]
+    dispatch.ready(0)
+    assert counts() == [2, 1, 1, 0, 0, 0]
+    dispatch.finished(ended("e-1-page", 1), 0, WALL_NS)
+    assert counts() == [2, 2, 0, 0, 1, 0]
+    dispatch.ready(T(1))
+    dispatch.finished(ended("e-1-page"), T(1), WALL_NS)
+    assert counts() == [1, 1, 0, 1, 1, 0]
+
+
+def test_a_summary_makes_no_room_for_news_of_one_of_its_members() -> None:
+    dispatch = make(limit=2)
+    dispatch.add(summary(1, NODE, NODE2), 0)
+    dispatch.add(run(2, node=NODE), 0)
+    (given_up,) = dispatch.add(run(3, node=NODE), 0)
+    assert given_up.run_id == "e-2-page", "it is the oldest that tells of nobody else"
+    (given_up,) = dispatch.add(run(4, node=NODE2), 0)
+    assert given_up.run_id == "e-4-page"
+    assert told(dispatch, {}) == ["e-1", "e-3"]
+
+
+def test_what_tells_only_of_members_makes_room_for_a_summary_and_leaves_no_trace() -> None:
+    dispatch = make(limit=3)
+    dispatch.add(summary(1, NODE, NODE2), 0)
+    dispatch.add(run(2, node="dc1/rack1/other"), 0)
+    dispatch.add(run(3, node=NODE2), 0)
+    (given_up,) = dispatch.add(summary(4, NODE2, "dc1/rack1/third"), 0)
+    assert (given_up.run_id, given_up.state, dispatch.waiting) == ("e-3-page", RunState.DEAD, 3)
+    (given_up,) = dispatch.add(summary(5, NODE2, NODE), 0)
+    assert (given_up.run_id, dispatch.waiting, dispatch.folded) == ("e-1-page", 3, 2)
+    assert ids(dispatch.ready(0)) == ["e-2-page", "e-4-page"], "a summary that made room holds up nobody"
+    dispatch.finished(ended("e-2-page"), 0, WALL_NS)
+    assert dispatch.ready(0) == ()
+    dispatch.finished(ended("e-4-page"), 0, WALL_NS)
+    assert told(dispatch, {}) == ["e-5"]
+
+
+def test_a_summary_makes_room_from_between_others_and_they_close_up() -> None:
+    dispatch = make(limit=3)
+    dispatch.add(run(1, node=NODE), 0)
+    assert ids(dispatch.ready(0)) == ["e-1-page"]
+    dispatch.add(summary(2, NODE, NODE2), 0)
+    dispatch.add(run(3, node="dc1/rack1/other"), 0)
+    (given_up,) = dispatch.add(summary(4, NODE, NODE2), 0)
+    assert given_up.run_id == "e-2-page"
+    assert ids(dispatch.ready(0)) == ["e-3-page"], "the newer one waits for what runs"
+    dispatch.finished(ended("e-1-page"), 0, WALL_NS)
+    assert ids(dispatch.ready(0)) == ["e-4-page"]
+
+
+def test_a_waiting_summary_outlives_its_hook_in_the_config_and_keeps_its_place() -> None:
+    dispatch = make(concurrency=4)
+    dispatch.add(run(1), 0)
+    dispatch.add(summary(2, NODE, NODE2), 0)
+    dispatch.add(run(3, node=NODE2), 0)
+    dispatch.reconfigure((hook("log"),), 4, RETRIES, 1)
+    assert told(dispatch, {"e-1": 1}) == ["e-1", "e-2", "e-3"]
+
+
+def test_ten_thousand_members_cost_each_its_own_place_and_no_more() -> None:
+    dispatch = make(concurrency=4)
+    members = [f"dc1/rack{number // 40}/node{number}" for number in range(10_000)]
+    for number in (1, 2, 3):
+        dispatch.add(summary(number, *members), 0)
+    dispatch.add(run(4, node=members[-1]), 0)
+    assert told(dispatch, {"e-1": 1}) == ["e-1", "e-2", "e-3", "e-4"]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from((3, 6, 1000)))
+def test_of_everybody_all_is_told_in_the_order_in_which_it_was_owed(seed: int, concurrency: int, limit: int) -> None:
+    rng = random.Random(seed)
+    names = [f"dc1/rack1/node{number}" for number in range(5)]
+    dispatch = make(concurrency, limit, (hook("page"), hook("log")))
+    now = 0
+    #: Those that are not over, in the order in which they were owed.
+    owed: dict[str, HookRun] = {}
+    running: dict[str, None] = {}
+    over: dict[str, HookRun] = {}
+
+    def about(one: HookRun) -> set[tuple[str, str]]:
+        return {(one.hook, name) for name in (one.node, *one.members)}
+
+    def earlier(one: HookRun) -> list[HookRun]:
+        before = itertools.takewhile(lambda other: other.run_id != one.run_id, owed.values())
+        return [other for other in before if about(other) & about(one)]
+
+    def start() -> None:
+        for order in dispatch.ready(now):
+            assert earlier(owed[order.run_id]) == [], "it is the oldest of everybody of whom it tells"
+            running[order.run_id] = None
+
+    def finish(run_id: str, exit_code: int) -> None:
+        del running[run_id]
+        as_it_is = dispatch.finished(ended(run_id, exit_code), now, WALL_NS + now)
+        assert as_it_is is not None
+        if as_it_is.state is not RunState.PENDING:
+            assert earlier(owed[run_id]) == [], "in order"
+            del owed[run_id]
+            over[run_id] = as_it_is
+
+    for number in range(1, 40):
+        name = rng.choice(("page", "page", "log"))
+        if rng.random() < 0.4:
+            members = rng.sample(names, rng.randint(1, len(names)))
+            node = rng.choice((f"e-{number}", f"e-{rng.randint(1, number)}"))
+            added = summary(number, *members, node=node, hook=name, run_id=f"e-{number}-{name}")
+        else:
+            added = run(number, node=rng.choice(names), hook=name, run_id=f"e-{number}-{name}")
+        owed[added.run_id] = added
+        for given_up in dispatch.add(added, now):
+            assert given_up.run_id not in running and given_up.state is RunState.DEAD
+            assert set(given_up.members) <= {added.node, *added.members}, "nothing is folded into other news"
+            over[given_up.run_id] = given_up
+            del owed[given_up.run_id]
+        if rng.random() < 0.7:
+            start()
+        while running and rng.random() < 0.5:
+            finish(rng.choice(list(running)), rng.choice((0, 0, 1)))
+        now += rng.randrange(T(1))
+        assert dispatch.waiting == len(owed) <= limit
+        for row in dispatch.view()["hooks"]:
+            assert row["waiting"] + row["running"] == sum(one.hook == row["hook"] for one in owed.values())
+    while owed:
+        start()
+        if running:
+            finish(rng.choice(list(running)), rng.choice((0, 1)))
+        else:
+            due = dispatch.deadline()
+            assert due is not None, "nothing waits for ever"
+            now = max(now, due)
+    assert len(over) == 39
+    for one in over.values():
+        assert one.state is RunState.DONE or one.attempt == len(RETRIES) + 1 or "waiting" in one.error
+    if limit == 1000:
+        assert dispatch.folded == 0
 
 
 # ---- nobody holds up the others --------------------------------------------------------------------------
