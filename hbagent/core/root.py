@@ -153,7 +153,7 @@ class RootCore:
         effects = handler(self, sender, message, now)
         if not isinstance(message, (RackSummary, RackReports)):
             self.leases.changed()
-        if self.stirred:
+        if self.stirred and not isinstance(message, Transitions):
             effects = (*effects, *self._look_at_racks(now))
         return (*effects, *self._progress(now))
 
@@ -194,6 +194,9 @@ class RootCore:
         """When `wake` wants to be called."""
         if self._done:
             return None
+        if self.stirred:
+            # The verdicts about one rack come in several messages: all that waits is taken in, and then it is counted.
+            return 0
         parts = (self.leases, self.verdicts, self.ledger, self.dispatch, self.desk, self.alerts)
         due = [at for part in parts if (at := part.deadline()) is not None]
         return min(self._tick_at, *due) if due else self._tick_at

@@ -612,17 +612,19 @@ class Roster:
         return None if since is None else now - since
 
     def _darken(self, rack: str, now: int) -> Iterable[Change]:
-        """Most of the rack has been silent for so long that each would be called dead: it is the rack."""
+        """Most of the rack has been silent for so long that each would be called dead: it is the rack. With them go
+        those who are missed by now: their last beats came a little later in the same interval."""
         silent = self._silent_in(rack, now)
         watched = self._gates[rack].watched
         if rack not in self._dark:
             if silent < self._config.gate_min or silent < self._config.dark_share * watched:
                 return
             self._dark[rack] = now
-        text = f"{silent} of {watched} nodes of {rack} have fallen silent together"
-        for node in self._config.racks[rack]:
-            member = self.members[node]
-            if member.cause is not Cause.RACK_DARK and self._is_silent(member, now):
+        members = [self.members[node] for node in self._config.racks[rack]]
+        going = [member for member in members if self._is_silent(member, now) or self._is_missed(member, now)]
+        text = f"{len(going)} of {watched} nodes of {rack} have fallen silent together"
+        for member in going:
+            if member.cause is not Cause.RACK_DARK:
                 silent_ns = now - member.silent_from
                 yield self._change(member, Kind.NODE_UNKNOWN, Liveness.UNKNOWN, Cause.RACK_DARK, text, silent_ns, now)
                 self._queue(member, now + LOOK_AGAIN_NS)
@@ -654,6 +656,14 @@ class Roster:
         if doubt is None or not self._watches(member):
             return False
         return doubt.cause(self._patience.fresh(member)) is Cause.SILENCE and now >= self._patience.gone_at(member)
+
+    def _is_missed(self, member: Member, now: int) -> bool:
+        """True for a node in doubt that had its chance to answer, and of which nobody has a sign."""
+        doubt = member.doubt
+        if doubt is None or not self._watches(member) or now < self._lag.hold_until:
+            return False
+        asked_ns = self._config.pings * self._config.ping_spacing_ns
+        return doubt.cause(self._patience.fresh(member)) is Cause.SILENCE and now >= doubt.started_at + asked_ns
 
     def _watches(self, member: Member) -> bool:
         """True for a node whose silence is news."""

@@ -614,6 +614,18 @@ def test_a_rack_that_loses_its_power_is_one_thing_and_not_five_deaths() -> None:
     assert all(member.cause is Cause.RACK_DARK for member in rack.core.roster.members.values())
 
 
+def test_a_rack_that_goes_dark_takes_all_along_who_are_missed_by_then() -> None:
+    names = tuple(f"node{number}" for number in range(1, 21))
+    rack = settled(*names)
+    for name in names:
+        rack.become(name, Condition.GONE)
+    rack.run(20.0)
+    went = [at for at, _, _, _, cause in rack.verdicts if cause == "rack-dark"]
+    assert (len(went), len(set(went))) == (20, 1), "their last beats were spread over an interval"
+    verdict = rack.core.roster.members[NODE].verdict
+    assert verdict is not None and verdict.text.startswith("20 of 20 nodes")
+
+
 def test_who_stays_silent_after_the_rack_has_come_back_is_judged_alone() -> None:
     rack = settled()
     for name in FIVE:

@@ -362,6 +362,22 @@ def test_nodes_that_stay_silent_when_the_rack_is_back_are_told_one_by_one() -> N
     assert site.paged() == ["rack-dark", "rack-recovered", "node-suspect", "node-dead"]
 
 
+def test_a_rack_is_counted_when_all_that_its_leader_says_has_been_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(nodes=6).settle()
+    effects: list[object] = []
+    with monkeypatch.context() as patch:
+        # Thirty verdicts with their evidence fill a message, and the next one waits already.
+        patch.setattr(site, "take", effects.extend)
+        site.judge(L1, UNKNOWN, Cause.RACK_DARK, "n1", "n2", "n3", "n4")
+        site.judge(L1, UNKNOWN, Cause.RACK_DARK, "n5", "n6")
+        assert (site.core.deadline() or 0) <= site.now
+        effects.extend(site.core.wake(site.now))
+    site.take(tuple(effects))  # type: ignore[arg-type]
+    site.run(2)
+    (dark,) = [event for event in site.events() if event.kind is Kind.RACK_DARK]
+    assert dark.evidence is not None and dark.evidence.text.startswith("6 of 6 nodes")
+
+
 def test_a_host_that_was_started_again_in_the_dark_pages_nobody() -> None:
     site = Site().settle()
     site.judge(L1, UNKNOWN, Cause.RACK_DARK, "n1", "n2", "n3", "n4")
