@@ -23,6 +23,8 @@ END = b"\r\n\r\n"
 METHODS = ("GET", "HEAD")
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~]+) HTTP/1\.([01])")
+#: The whole value of the header Host: a name or an address, in brackets or not, and perhaps a port.
+_HOST = re.compile(r"(?:([0-9A-Za-z._-]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{0,5})?")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([!-~\x80-\xff \t]*?)[ \t]*")
 
 
@@ -66,6 +68,8 @@ def read_head(head: bytes) -> Request:
     headers = _headers(lines)
     if minor == b"1" and not headers.get("host"):
         raise Refused(400, "the header Host is missing")
+    if headers.get("host") and not host_of(headers["host"]):
+        raise Refused(400, "the header Host names no host")
     if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
         raise Refused(400, "a request here has no body")
     said = {word.strip() for word in headers.get("connection", "").lower().split(",")}
@@ -109,7 +113,6 @@ def _target(target: str) -> tuple[str, dict[str, str]]:
 
 
 def host_of(value: str) -> str:
-    """The name or address in a Host header, lower case, without port and brackets."""
-    if value.startswith("["):
-        return value[1:].partition("]")[0].lower()
-    return value.partition(":")[0].lower()
+    """The name or address in a Host header, lower case, without port and brackets; "" when it is none."""
+    match = _HOST.fullmatch(value)
+    return "" if match is None else (match[1] or match[2]).lower()

@@ -95,6 +95,34 @@ def test_the_host_is_named_without_its_port(value: str, host: str) -> None:
     assert host_of(value) == host
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "localhost:1@evil",
+        "localhost@evil",
+        "localhost:80:80",
+        "localhost:x",
+        "localhost:123456",
+        "localhost/evil",
+        "localhost, evil",
+        "localhost evil",
+        "evil\\localhost",
+        "[::1]evil",
+        "[::1]:1@evil",
+        "[::1",
+        "::1",
+        "[localhost]",
+        "[]",
+        ":80",
+        "l\xf6calhost",
+    ],
+)
+def test_a_host_that_is_none_is_refused_as_a_whole(value: str) -> None:
+    assert host_of(value) == ""
+    assert refusal(b"GET / HTTP/1.1\r\nHost: " + value.encode("latin-1")) == 400
+    assert refusal(b"GET / HTTP/1.0\r\nHost: " + value.encode("latin-1")) == 400
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_request_or_refused(raw: bytes) -> None:
     for tried in (raw, b"GET /" + raw + b" HTTP/1.1\r\nHost: a", b"GET / HTTP/1.1\r\nHost: a\r\n" + raw):
