@@ -73,9 +73,7 @@ class _Owed:
         self.behind = 0
 
     def tells_only_of(self, keys: frozenset[Key]) -> bool:
-        """The name that a summary is known by is nobody of whom it tells."""
-        if not self.run.members:
-            return self.keys[0] in keys
+        """True if it stands in one of the queues `keys`, and nobody of whom it tells has another one."""
         return all((self.run.hook, member) in keys for member in self.run.members)
 
 

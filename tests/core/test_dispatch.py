@@ -71,6 +71,16 @@ def test_events_about_no_node_do_not_wait_for_one_another() -> None:
     assert ids(dispatch.ready(0)) == ["e-1-page", "e-2-page"]
 
 
+def test_a_node_of_which_much_is_told_does_not_go_before_others_again_and_again() -> None:
+    dispatch = make(concurrency=1)
+    dispatch.add(run(1), 0)
+    dispatch.add(run(2), 0)
+    dispatch.add(run(3, node=NODE2), T(1))
+    dispatch.ready(0)
+    dispatch.finished(ended("e-1-page"), T(2), WALL_NS)
+    assert ids(dispatch.ready(T(2))) == ["e-3-page"]
+
+
 def test_a_failed_run_is_tried_again_after_each_wait_and_then_put_aside() -> None:
     dispatch = make()
     dispatch.add(run(1), 0)
@@ -265,6 +275,7 @@ def told(dispatch: Dispatch, failing: dict[str, int]) -> list[str]:
             if over.state is not RunState.PENDING:
                 heard.append(event)
     assert dispatch.waiting == 0, "nothing waits for ever"
+    assert dispatch._queues == {}, "what is over takes no memory"
     return heard
 
 
@@ -486,6 +497,7 @@ def test_of_everybody_all_is_told_in_the_order_in_which_it_was_owed(seed: int, c
             assert due is not None, "nothing waits for ever"
             now = max(now, due)
     assert len(over) == 39
+    assert dispatch._queues == {}
     for one in over.values():
         assert one.state is RunState.DONE or one.attempt == len(RETRIES) + 1 or "waiting" in one.error
     if limit == 1000:
