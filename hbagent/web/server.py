@@ -2,8 +2,8 @@
 
 A stranger may connect as often as he likes, say half a sentence and wait, ask a thousand things at once, or never
 read what he asked for. So there is a limit to connections (the one that has been idle longest makes room for a new
-one), to the time of a head and of each slice of an answer, and to requests a second, which are then served later
-rather than refused.
+one, else the one that has read nothing for longest), to the time of a head and of each slice of an answer, and to
+requests a second, which are then served later rather than refused.
 
 Who listens on this host only is still reached by any page that this host's browser has open, under a name that its
 author makes to point here. Such a request says that name in its Host header, and is refused.
@@ -11,9 +11,12 @@ author makes to point here. Such a request says that name in its Host header, an
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import socket
+import termios
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -33,6 +36,10 @@ HEAD_S = 15.0
 #: An answer is written in slices, each of which must be taken in this time: 3 KB/s.
 SLICE = 64 * 1024
 SLICE_S = 20.0
+#: Who reads nothing at all for this long is cut: as long as a network needs to find another way, and no longer.
+STALL_S = 5.0
+#: How often it is looked whether a client reads; who has not for this long may have to make room for another one.
+LOOK_S = 0.5
 #: Requests a second, over time, and at once. A page and what belongs to it are four; a scrape is one.
 RATE, BURST = 200, 400
 #: What a client still says is read for this long after a refusal: closed at once, it would never see the answer.
@@ -80,6 +87,8 @@ class Server:
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         #: Those that wait for a request, the longest first.
         self._idle: dict[asyncio.Task[None], None] = {}
+        #: Those that do not read what was written for them, the longest first.
+        self._blocked: dict[asyncio.Task[None], None] = {}
         self._pace = Pace(RATE, BURST)
         self._hosts: frozenset[str] | None = None
         #: Requests by status, and connections that were refused or ended, by reason.
@@ -144,17 +153,22 @@ class Server:
 
     async def _close(self, writer: asyncio.StreamWriter) -> None:
         writer.close()
-        with contextlib.suppress(ConnectionError, asyncio.TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(writer.wait_closed(), SLICE_S)
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            try:
+                await asyncio.wait_for(writer.wait_closed(), STALL_S)
+            except asyncio.TimeoutError:
+                writer.transport.abort()
 
     def _make_room(self) -> bool:
-        """End the connection that has said nothing for the longest; False when all are being answered."""
-        for task in self._idle:
-            del self._idle[task]
-            self.ended["evicted"] += 1
-            # Its own reading then ends, and with it its task.
-            self._connections[task].transport.abort()
-            return True
+        """End the connection that has said nothing for the longest, else the one that has read nothing for longest;
+        False when all are being answered."""
+        for waiting in (self._idle, self._blocked):
+            for task in waiting:
+                del waiting[task]
+                self.ended["evicted"] += 1
+                # Its own reading or writing then ends, and with it its task.
+                self._connections[task].transport.abort()
+                return True
         return False
 
     async def _converse(
@@ -172,12 +186,12 @@ class Server:
                     return
                 self._check_host(request)
             except Refused as refused:
-                await self._refuse(refused, reader, writer)
+                await self._refuse(refused, task, reader, writer)
                 return
             wait = self._pace.wait(time.monotonic())
             if wait:
                 await asyncio.sleep(wait)
-            keep = await self._respond(request, reader, writer)
+            keep = await self._respond(request, task, reader, writer)
 
     async def _read(self, reader: asyncio.StreamReader) -> Request | None:
         """The next request; None when the client is done. Raises Refused, ConnectionError, TimeoutError."""
@@ -194,7 +208,13 @@ class Server:
             raise Refused(414, f"an address has at most {LINE_SIZE_MAX} bytes") from error
         return read_head(raw[: -len(END)])
 
-    async def _respond(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _respond(
+        self,
+        request: Request,
+        task: asyncio.Task[None],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
         """Answer a request; True when the connection goes on."""
         try:
             answer = await self._site.answer(request)
@@ -214,14 +234,38 @@ class Server:
         if request.method == "GET" and answer.status != 304:
             for start in range(0, len(answer.body), SLICE):
                 writer.write(answer.body[start : start + SLICE])
-                await asyncio.wait_for(writer.drain(), SLICE_S)
-        await asyncio.wait_for(writer.drain(), SLICE_S)
+                await self._drain(task, writer)
+        await self._drain(task, writer)
         return keep
 
-    async def _refuse(self, refused: Refused, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _drain(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        """Until the client has taken what was written, but for little. Raises ConnectionError; TimeoutError when it
+        takes nothing, or too slowly."""
+        draining = asyncio.ensure_future(writer.drain())
+        began = moved = time.monotonic()
+        before = _held(writer)
+        try:
+            while not (await asyncio.wait({draining}, timeout=LOOK_S))[0]:
+                now, held = time.monotonic(), _held(writer)
+                if held < before:
+                    moved = now
+                    self._blocked.pop(task, None)
+                else:
+                    self._blocked.setdefault(task)
+                before = held
+                if now - moved >= STALL_S or now - began >= SLICE_S:
+                    raise asyncio.TimeoutError
+            draining.result()
+        finally:
+            draining.cancel()
+            self._blocked.pop(task, None)
+
+    async def _refuse(
+        self, refused: Refused, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.answered[refused.status] += 1
         writer.write(_refusal(sentence(refused.status, str(refused))))
-        await asyncio.wait_for(writer.drain(), SLICE_S)
+        await self._drain(task, writer)
         with contextlib.suppress(OSError):
             writer.write_eof()
         with contextlib.suppress(asyncio.TimeoutError):
@@ -240,6 +284,15 @@ class Server:
         # HTTP/1.0 has no such header, and no browser speaks it.
         if self._hosts is not None and request.headers.get("host") and request.host not in self._hosts:
             raise Refused(421, "this is not served under that name; [web] hosts in the config file can allow it")
+
+
+def _held(writer: asyncio.StreamWriter) -> int:
+    """Bytes that a client has not taken yet, here and in the kernel, which asks for more in large lumps only."""
+    waiting = array.array("i", [0])
+    # A connection that is lost by now says so to who writes.
+    with contextlib.suppress(OSError, ValueError):
+        fcntl.ioctl(writer.get_extra_info("socket").fileno(), termios.TIOCOUTQ, waiting)
+    return writer.transport.get_write_buffer_size() + waiting[0]
 
 
 def _refusal(answer: Answer) -> bytes:

@@ -165,6 +165,52 @@ def test_whoever_does_not_read_his_answer_loses_it(large: Core) -> None:
             assert len(everything(deaf)) < 20_000_000
 
 
+def test_whoever_reads_nothing_is_cut_long_before_the_time_of_a_slice_is_over(
+    large: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "SLICE_S", 20.0)
+    monkeypatch.setattr(servers, "STALL_S", 0.2)
+    monkeypatch.setattr(servers, "LOOK_S", 0.05)
+    with running(large) as server:
+        server.connect().sendall(HEAD % (b"/metrics", b""))
+        until(lambda: server.server.ended["slow"] == 1)
+        until(lambda: not server.server._connections)
+        assert not server.server._blocked
+
+
+def test_whoever_reads_slowly_gets_all_of_it(large: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "SLICE_S", 20.0)
+    monkeypatch.setattr(servers, "STALL_S", 0.3)
+    monkeypatch.setattr(servers, "LOOK_S", 0.02)
+    large.metric_text = "# " + "x" * 6_000_000 + "\n"
+    with running(large) as server, server.connect() as made:
+        made.sendall(HEAD % (b"/metrics", b"Connection: close\r\n"))
+        taken, began = 0, time.monotonic()
+        while data := made.recv(400_000, socket.MSG_WAITALL):
+            taken += len(data)
+            time.sleep(0.04)
+        assert taken > 6_000_000
+        assert time.monotonic() - began > 0.5
+        assert not server.server.ended["slow"]
+
+
+def test_who_has_read_nothing_for_longest_makes_room_when_nobody_is_idle(
+    large: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "SLICE_S", 20.0)
+    monkeypatch.setattr(servers, "LOOK_S", 0.02)
+    with running(large, connections_max=3) as server:
+        for _ in range(3):
+            # More than is ever answered, as who wants to keep a place for good would send.
+            server.connect().sendall(HEAD % (b"/metrics", b"") * 20)
+        until(lambda: len(server.server._blocked) == 3)
+        first = next(iter(server.server._blocked))
+        assert server.get("/healthz").status == 200
+        assert first not in server.server._connections
+        assert server.server.ended == {"evicted": 1}
+        until(lambda: len(server.server._connections) == 2)
+
+
 def test_a_large_answer_arrives_whole(large: Core) -> None:
     with running(large) as server:
         found = server.get("/metrics")
