@@ -111,6 +111,9 @@ class Desk:
         root = self._root
         if query.node and query.node not in root.nodes:
             return (denied(sender, query.id, f"no node {query.node!r} is known; see: hbagent nodes"),)
+        # Leaders and the root have names like those of racks.
+        if query.rack and query.rack not in (*root.racks, *root.leaders, root.config.name):
+            return (denied(sender, query.id, f"no rack {query.rack!r} is known; see: hbagent racks"),)
         return (_fetch(sender, query, "unsent", unsent_view(root, query, now)),)
 
     def _dead_letters(self, sender: str, query: Query, now: int) -> Any:

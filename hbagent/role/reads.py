@@ -14,10 +14,17 @@ from hbagent.core.wallclock import rfc3339
 from hbagent.store.history import History
 
 
+class UnknownError(Exception):
+    """Of what was asked about nothing is known; a sentence for people."""
+
+
 def answer_of(history: History, fetch: Fetch) -> object:
-    """The view that answers a fetch. Raises HistoryError."""
+    """The view that answers a fetch. Raises HistoryError, UnknownError."""
     if fetch.what == "unsent":
         found = history.unsent(fetch.node, fetch.incident, fetch.limit)
+        # One that burns may not be written yet.
+        if fetch.incident and not (found or fetch.view["burning"] or history.has_incident(fetch.incident)):
+            raise UnknownError(f"no incident {fetch.incident!r} is known, or no more; see: hbagent incidents --all")
         return {**fetch.view, "unsent": [_notification(row) for row in found]}
     if fetch.what == "dead-letters":
         return {**fetch.view, "dead_letters": [_notification(row) for row in history.dead_letters(fetch.limit)]}

@@ -272,7 +272,7 @@ class Root:
         """In the store's thread."""
         try:
             answer = Answer(effect.asker, effect.id, reads.answer_of(self._history, effect))
-        except HistoryError as error:
+        except (HistoryError, reads.UnknownError) as error:
             answer = Answer(effect.asker, effect.id, None, str(error))
         except Exception as error:
             self._failed(error)

@@ -235,6 +235,10 @@ class History(abc.ABC):
         found = self._found(INCIDENTS, "1 = 1 ORDER BY number DESC LIMIT ?", (_limited(limit),))
         return [msgspec.to_builtins(incident) for incident in found]
 
+    def has_incident(self, incident: str) -> bool:
+        """True for an incident that is kept, resolved or not. Raises HistoryError."""
+        return bool(self._found(INCIDENTS, "incident_id = ?", (incident,)))
+
     def _told(self, runs: Sequence[HookRun]) -> list[dict[str, Any]]:
         """Notifications as a console is told them, with the words of their events."""
         texts: dict[str, str] = {}

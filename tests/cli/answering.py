@@ -158,7 +158,10 @@ class Daemon:
 
     def _fetched(self, effect: Fetch) -> Answer:
         assert self._history is not None
-        return Answer(effect.asker, effect.id, reads.answer_of(self._history, effect))
+        try:
+            return Answer(effect.asker, effect.id, reads.answer_of(self._history, effect))
+        except reads.UnknownError as error:
+            return Answer(effect.asker, effect.id, None, str(error))
 
 
 def tell(core: RootCore | LeaderCore, sender: str, message: object, now: int, history: History | None = None) -> None:

@@ -70,7 +70,7 @@ def test_a_rack_can_be_asked_about_and_has_its_own_ledger(silenced: Daemon, caps
     assert capsys.readouterr().out.endswith("Not sent, newest first\n  nothing was kept back\n")
 
 
-@pytest.mark.parametrize("about", [f"{RACK1}/node9", "node1", "../etc", "a b"])
+@pytest.mark.parametrize("about", [f"{RACK1}/node9", "node1", "../etc", "a b", "i999", "dc1/rack999"])
 def test_what_is_not_known_is_64(about: str, silenced: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(silenced, "why-silent", about) == 64
     assert capsys.readouterr().err

@@ -165,6 +165,9 @@ def test_a_question_that_nobody_knows_is_refused() -> None:
     core = root()
     assert "cannot answer 'weather'" in ask(core, "weather").error
     assert "no node" in ask(core, "why-silent", node="dc1/rack1/nobody").error
+    assert "no rack" in ask(core, "why-silent", rack="dc1/rack9").error
+    for known in (RACK, LEADER, core.config.name):
+        assert isinstance(ask(core, "why-silent", rack=known), Fetch)
     assert "of which event" in ask(core, "runs").error
     assert ask(core, "ping").view["role"] == "root"
 

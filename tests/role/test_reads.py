@@ -13,7 +13,7 @@ from hbagent.core.effects import Fetch
 from hbagent.core.records import Batch, RunState
 from hbagent.core.states import IncidentState
 from hbagent.core.units import SECOND
-from hbagent.role.reads import answer_of
+from hbagent.role.reads import UnknownError, answer_of
 from hbagent.store.history import History
 from hbagent.store.sqlite import SqliteHistory
 from tests.store.samples import batch, event, incident, run
@@ -51,6 +51,16 @@ def test_what_was_not_sent_joins_what_keeps_it_back_now(history: History) -> Non
         assert each["due"].endswith("Z")
         assert not any(name.endswith("_ns") for name in each)
     assert answer(history, "unsent", {}, node="dc1/rack9/nobody")["unsent"] == []
+
+
+def test_of_an_incident_something_is_known_while_it_burns_or_is_kept(history: History) -> None:
+    nothing: dict[str, Any] = {"schema": 1, "burning": []}
+    with pytest.raises(UnknownError, match="no incident 'i999' is known"):
+        answer(history, "unsent", nothing, incident="i999")
+    assert answer(history, "unsent", {"burning": [{}]}, incident="i999")["unsent"] == []
+    # All of it was sent.
+    history.commit(Batch(incidents=(incident(8),)))
+    assert answer(history, "unsent", nothing, incident=incident(8).incident_id)["unsent"] == []
 
 
 def test_what_was_given_up_is_told_with_its_error(history: History) -> None:
