@@ -556,6 +556,11 @@ class LeaderCore:
         """The settings that are in force."""
         return self._config
 
+    @property
+    def folded(self) -> int:
+        """Verdicts that this life has folded away, for the root was away and its outbox was full."""
+        return self._outbox.dropped
+
     def stats(self, now: int) -> LeaderStats:
         """This leader's account of itself."""
         return LeaderStats(

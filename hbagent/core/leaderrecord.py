@@ -52,6 +52,7 @@ class LeaderRecord:
         "asked",
         "cause",
         "dark_ns",
+        "folded",
         "lapsed_at",
         "lease",
         "name",
@@ -74,6 +75,8 @@ class LeaderRecord:
         self.stats = LeaderStats()
         self.stats_at = 0
         self.newest = 0
+        #: Verdicts that its present life has folded away.
+        self.folded = 0
         self.standing = Standing.WAITED
         #: Why nothing is known through it, when it does not speak.
         self.cause = Cause.LEADER_LOST

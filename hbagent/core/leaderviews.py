@@ -100,6 +100,7 @@ def rack_view(leader: LeaderCore, config: LeaderConfig, rack: str, now: int) -> 
         degraded=stats.degraded,
         version=stats.version,
         outbox=stats.outbox,
+        folded=leader.folded,
         refused=stats.refused,
     )
     state = RackState.OK if calm else RackState.DEGRADED

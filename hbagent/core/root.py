@@ -395,6 +395,10 @@ class RootCore:
         if batch.after > mark:
             return self.refuse(sender, "gap", now)
         effects: list[Effect] = []
+        if batch.dropped > leader.folded:
+            fields = {"leader": sender, "verdicts": batch.dropped - leader.folded}
+            effects.append(Note("warning", "verdicts-folded", fields))
+        leader.folded = batch.dropped
         for transition in batch.items:
             if transition.number <= mark:
                 continue

@@ -148,6 +148,7 @@ def leader_view(leader: LeaderRecord, now: int) -> LeaderView:
         degraded=stats.degraded,
         version=stats.version,
         outbox=stats.outbox,
+        folded=leader.folded,
         refused=dict(stats.refused),
         cause=leader.cause.value if leader.standing in (Standing.LOST, Standing.ISOLATED) else None,
         doubts=stats.doubts,

@@ -119,6 +119,8 @@ class LeaderView(msgspec.Struct, frozen=True, kw_only=True):
     degraded: str = ""
     version: str = ""
     outbox: int = 0
+    #: Verdicts that nobody will be told of, for newer ones of the same nodes waited behind them in a full outbox.
+    folded: int = 0
     refused: dict[str, int] = {}
     #: Why it does not speak: leader-lost, observer-stalled, root-isolated; None while it does.
     cause: str | None = None

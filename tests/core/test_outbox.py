@@ -105,6 +105,32 @@ def test_news_of_a_nodes_health_do_not_fold_away_whether_it_lives() -> None:
     assert [transition.number for _, transition in outbox.entries()] == [1, 3, 4]
 
 
+def test_a_full_box_looks_for_what_it_folds_once_in_a_while() -> None:
+    outbox, limit = Outbox(800), 800
+    folded = []
+    for number in range(1, 3 * limit):
+        before = outbox.dropped
+        outbox.add(NEW, make(number, number % 50))
+        if outbox.dropped > before:
+            folded.append(outbox.dropped - before)
+    assert {*folded} == {100}
+    newest = {transition.node: transition.number for _, transition in outbox.entries()}
+    assert sorted(newest.values()) == list(range(3 * limit - 50, 3 * limit)), "the newest of each is there"
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60), st.integers(1, 12))
+def test_what_is_counted_is_what_is_there(steps: list[tuple[int, bool]], limit: int) -> None:
+    outbox = Outbox(limit)
+    for number, (node, acknowledge) in enumerate(steps, 1):
+        outbox.add(NEW, make(number, node))
+        outbox.take()
+        if acknowledge:
+            outbox.acknowledge(NEW, number - 2)
+        entries = [transition.node for _, transition in outbox.entries()]
+        assert outbox._counts == {(node, False): entries.count(node) for node in entries}
+        assert len(entries) <= limit
+
+
 def test_a_full_box_in_which_every_node_has_but_one_loses_the_very_oldest() -> None:
     outbox = Outbox(2)
     for number in (1, 2, 3):

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import random
 
+import msgspec
+
 from hbagent.core.config import RackConfig, RootConfig
-from hbagent.core.effects import Effects, Happened, Persist, Send
+from hbagent.core.effects import Effects, Happened, Note, Persist, Send
 from hbagent.core.messages import Evidence, Kept, NodeRow, RackSummary, Transition, Transitions
 from hbagent.core.root import RootCore
+from hbagent.core.rootviews import rack_view
 from hbagent.core.states import Cause, Kind, Liveness
 from hbagent.core.units import SECOND
 
@@ -74,3 +77,13 @@ def test_a_transition_of_a_leader_that_may_not_speak_yet_is_left_for_later_and_n
     row = NodeRow(node="node1", liveness=Liveness.DEAD, cause=Cause.SILENCE, incarnation=7, sequence=1)
     root.receive(LEADER, RackSummary(rack=RACK, epoch=2, number=1, newest=0, nodes=(row,)), 2 * SECOND)
     assert kinds(root.receive(LEADER, death(epoch=1), 3 * SECOND)) == [Kind.NODE_DEAD]
+
+
+def test_that_a_leader_folded_verdicts_away_is_said_once_and_shown() -> None:
+    root = make_root()
+    keep(root, root.receive(LEADER, summary(1), SECOND), SECOND)
+    folded = msgspec.structs.replace(death(), dropped=7)
+    (note,) = [effect for effect in root.receive(LEADER, folded, SECOND) if isinstance(effect, Note)]
+    assert (note.what, note.fields) == ("verdicts-folded", {"leader": LEADER, "verdicts": 7})
+    assert not [effect for effect in root.receive(LEADER, folded, SECOND) if isinstance(effect, Note)]
+    assert rack_view(root, RACK, SECOND).leaders[0].folded == 7
