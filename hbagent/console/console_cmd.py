@@ -36,8 +36,14 @@ def run(args: argparse.Namespace) -> int:
         )
         return EXIT_UNAVAILABLE
     # Textual draws on standard error.
-    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        query.say("the console needs a terminal; for a pipe there is: hbagent nodes --watch")
+    streams = {"input": sys.stdin, "output": sys.stdout, "error": sys.stderr}
+    elsewhere = [f"standard {name}" for name, stream in streams.items() if stream is None or not stream.isatty()]
+    if elsewhere:
+        verb = "is" if len(elsewhere) == 1 else "are"
+        query.say(
+            f"the console needs a terminal, and {' and '.join(elsewhere)} {verb} none; "
+            "for a pipe there is: hbagent nodes --watch"
+        )
         return EXIT_USAGE
     try:
         found = targets(args)

@@ -34,15 +34,21 @@ def test_its_help_and_the_other_commands_need_no_textual(capsys: pytest.CaptureF
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
-def test_a_pipe_is_no_terminal(stream: str) -> None:
+@pytest.mark.parametrize(
+    ("stream", "name"), [("stdin", "standard input"), ("stdout", "standard output"), ("stderr", "standard error")]
+)
+def test_what_is_no_terminal_is_named(stream: str, name: str, tmp_path: Path) -> None:
     controller, follower = pty.openpty()
-    streams = {"stdin": follower, "stdout": follower, "stderr": follower} | {stream: subprocess.PIPE}
     command = [sys.executable, "-m", "hbagent", "console", "--socket", "ipc:///nowhere"]
-    done = subprocess.run(command, **streams, cwd=ROOT, timeout=30)  # type: ignore[call-overload]
+    with (tmp_path / "elsewhere").open("w+b") as elsewhere:
+        streams = {"stdin": follower, "stdout": follower, "stderr": follower} | {stream: elsewhere}
+        done = subprocess.run(command, **streams, cwd=ROOT, timeout=30)  # type: ignore[call-overload]
+        elsewhere.seek(0)
+        said = elsewhere.read() if stream == "stderr" else os.read(controller, 10_000)
     os.close(follower)
     os.close(controller)
     assert done.returncode == 64
+    assert f"needs a terminal, and {name} is none" in " ".join(said.decode().split())
 
 
 def parsed(*words: str) -> argparse.Namespace:
