@@ -15,6 +15,7 @@ that would have none.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -72,7 +73,7 @@ class _Owed:
         #: In how many of them another one is first.
         self.behind = 0
 
-    def tells_only_of(self, keys: frozenset[Key]) -> bool:
+    def tells_only_of(self, keys: Mapping[Key, object]) -> bool:
         """True if it stands in one of the queues `keys`, and nobody of whom it tells has another one."""
         return all((self.run.hook, member) in keys for member in self.run.members)
 
@@ -262,7 +263,7 @@ class Dispatch:
 
     def _foldable(self, newer: _Owed) -> _Owed | None:
         """What may make room for `newer`: the oldest of a queue that has not started and tells of nobody else."""
-        keys = frozenset(newer.keys)
+        keys = dict.fromkeys(newer.keys)
         refused: dict[str, None] = {}
         for key in newer.keys:
             for owed in self._queues.get(key, ()):
