@@ -11,7 +11,17 @@ import sys
 from pathlib import Path
 
 from hbagent.cli import EXIT_USAGE
-from hbagent.role.settings import AgentSettings, AnySettings, ConfigError, LeaderSettings, OperatorSettings, load_any
+from hbagent.role.settings import (
+    AgentSettings,
+    AnySettings,
+    ConfigError,
+    LeaderSettings,
+    OperatorSettings,
+    RootSettings,
+    load_any,
+)
+
+from .advice import advice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check each file. Returns 0 when all can be used, else `EXIT_USAGE`; problems go to standard error."""
+    """Check each file. Returns 0 when all can be used, else `EXIT_USAGE`; what is wrong or odd is on standard error."""
     code = 0
     for file in args.files:
         try:
@@ -33,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
             code = EXIT_USAGE
         else:
             print(f"{file}: ok ({owner(settings)})")
+            for hook in settings.core.hooks if isinstance(settings, RootSettings) else ():
+                for text in advice(hook):
+                    print(f'{file}: warning: hook "{hook.name}": {text}', file=sys.stderr)
     return code
 
 

@@ -26,6 +26,7 @@ from hbagent.probes.host import clock_synchronised
 from hbagent.role.settings import AgentSettings, LeaderSettings, RootSettings, Settings
 from hbagent.transport import allow, keys, sockets
 
+from .advice import advice
 from .query import NO_SOCKET, NOT_LISTENING, Asker, Denied, NoTarget, Target, Unanswered, why_closed
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -187,6 +188,8 @@ def hooks(settings: RootSettings) -> Iterator[Finding]:
             yield Finding(FAIL, "hook", f"{hook.name}: {reason}")
         else:
             yield Finding(OK, "hook", f"{hook.name}: {hook.argv[0]}")
+        for text in advice(hook):
+            yield Finding(WARN, "hook", f"{hook.name}: {text}")
 
 
 def descriptors(settings: Settings) -> Iterator[Finding]:

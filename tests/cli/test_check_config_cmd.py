@@ -23,6 +23,16 @@ def test_files_that_can_be_used_are_named_with_their_owners(capsys: pytest.Captu
     ]
 
 
+def test_what_is_seldom_meant_is_a_warning_and_no_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "root.toml"
+    root = (ETC / "root.toml").read_text()
+    file.write_text(root.replace('name = "syslog"\n', 'name = "syslog"\non = ["summary"]\n', 1))
+    assert main(["check-config", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{file}: ok (root dc1/root)\n"
+    assert err.startswith(f'{file}: warning: hook "syslog": "summary" alone tells it nothing')
+
+
 def test_all_problems_of_all_files_come_at_once_and_the_right_ones_are_still_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
