@@ -21,8 +21,15 @@ IN_CI = os.environ.get("CI") == "true"
 SOCKET_DIRECTORY_MAX = 60
 
 # No deadline: a shared machine pauses any process for longer than the default of 200 ms. In CI the examples are the
-# same for the same code, so that what lands does not depend on luck.
-hypothesis.settings.register_profile("here", deadline=None, print_blob=True, derandomize=IN_CI)
+# same for the same code, so that what lands does not depend on luck. A third of them will do for the fast tests; all of
+# them are tried with the slow ones.
+hypothesis.settings.register_profile(
+    "here",
+    deadline=None,
+    print_blob=True,
+    derandomize=IN_CI,
+    max_examples=100 if os.environ.get("HBAGENT_EXAMPLES") == "all" else 33,
+)
 hypothesis.settings.load_profile("here")
 
 

@@ -20,6 +20,7 @@ from hbagent.core.states import Axis, Cause, Health, IncidentState, Kind, Livene
 from hbagent.core.units import MINUTE, SECOND
 from hbagent.core.wallclock import WallClock
 from tests.build import WALL_NS, hook, part
+from tests.examples import examples
 
 R1, R2 = "dc1/rack1", "dc1/rack2"
 RACKS = tuple(RackConfig(name=rack, leaders=(f"{rack}-leader1", f"{rack}-leader2")) for rack in (R1, R2))
@@ -695,7 +696,7 @@ STEP = st.one_of(
 
 
 @given(st.lists(STEP, max_size=40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_whatever_happens_everything_has_one_outcome_and_every_told_trouble_its_end(steps: list[Any]) -> None:
     life = Life(
         hook("page", *ALL_TROUBLES, *(Kind.RACK_DARK, Kind.RACK_RECOVERED)), hook("slow", hold_ns=SECOND), **WAITS

@@ -22,6 +22,7 @@ from hbagent.core.messages import (
 from hbagent.core.prober import EXAMINATIONS_MAX
 from hbagent.core.states import AppState, Health, Stall
 from hbagent.core.units import SECOND, seconds
+from tests.examples import examples
 from tests.probing import APP_PID, APP_UID, Host, app, probe, registered, said
 
 OK, CRIT = Health.OK, Health.CRITICAL
@@ -727,7 +728,7 @@ _STEPS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(_STEPS, max_size=25), st.sampled_from(Stall))
 def test_whatever_comes_it_never_turns_in_place_and_every_examination_is_of_somebody_stuck(
     steps: list[Any], stall: Stall

@@ -11,6 +11,7 @@ from hbagent.core.messages import Beat
 from hbagent.wire import beat
 from hbagent.wire.refusal import Reason, Refusal
 from hbagent.wire.version import MINOR
+from tests.examples import examples
 
 from . import samples
 
@@ -123,7 +124,7 @@ def test_an_impossible_beat_of_our_own_is_a_defect() -> None:
         beat.encode(msgspec.structs.replace(samples.BEAT, sequence=2**64))
 
 
-@settings(max_examples=2000)
+@settings(max_examples=examples(2000))
 @given(st.one_of(st.binary(max_size=80), st.binary(max_size=80).map(lambda tail: (beat.HEAD + tail)[:64])))
 def test_any_bytes_are_a_beat_or_a_refusal(data: bytes) -> None:
     found = beat.decode(data)

@@ -13,6 +13,7 @@ from hbagent.core import messages as m
 from hbagent.wire import beat, codec
 from hbagent.wire.refusal import DETAIL_LENGTH_MAX, Reason, Refusal
 from hbagent.wire.version import FRAME_SIZE_MAX, MAGIC, MINOR
+from tests.examples import examples
 
 from . import golden, samples
 
@@ -217,7 +218,7 @@ def check_total(data: bytes) -> None:
         assert codec.decode(codec.encode(found)) == found
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(600), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(INPUTS)
 def test_any_bytes_are_a_message_or_a_refusal(data: bytes) -> None:
     check_total(data)
