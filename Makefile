@@ -32,6 +32,10 @@ PIP = $(BIN)/python -m pip --quiet --require-virtualenv
 
 # --basetemp and not pytest's own default, for its path is short: a unix socket's path ends at 107 bytes.
 PYTEST = $(BIN)/python -m pytest --basetemp $(VENV)/t
+# A worker for each processor: each reads all tests, which is 5 s of its time.
+PARALLEL = --numprocesses logical --maxprocesses 4 --dist worksteal
+# A file that ARGS names may have tests of one kind alone: 5 says that there was none.
+NONE_WILL_DO = $(if $(strip $(ARGS)),|| test $$? = 5)
 
 .DEFAULT_GOAL = help
 # Tests that measure time do not share the machine with the type checker.
@@ -55,10 +59,12 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 test-fast: $(VENV)/installed
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(PARALLEL) $(ARGS)
 
+# Tests with real processes measure time: each has the machine for itself.
 test-slow: $(VENV)/installed
-	$(PYTEST) -m "slow or e2e" $(ARGS)
+	HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not e2e" $(ARGS) $(NONE_WILL_DO)
+	$(PYTEST) -m e2e $(ARGS) $(NONE_WILL_DO)
 
 bench: $(VENV)/installed
 	@for name in intake agent sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done
@@ -68,7 +74,7 @@ bench: $(VENV)/installed
 # Seeds of the simulator for each fault, runs of each fault on real processes, the longest pause of a leader; the tests
 # make fewer and shorter ones.
 bench-full: $(VENV)/installed
-	HBAGENT_SEEDS=1000 $(PYTEST) -m "slow and not e2e" $(ARGS)
+	HBAGENT_SEEDS=1000 HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not e2e" $(ARGS)
 	HBAGENT_RUNS=20 HBAGENT_LOSS_SECONDS=60 $(PYTEST) tests/e2e/test_causes.py tests/e2e/test_links.py -m e2e $(ARGS)
 	HBAGENT_RUNS=20 $(PYTEST) tests/e2e/test_diagnosis.py tests/e2e/test_health.py -m e2e $(ARGS)
 	HBAGENT_RUNS=10 $(PYTEST) tests/e2e/test_root_crashes.py -m e2e $(ARGS)

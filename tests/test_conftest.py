@@ -68,6 +68,13 @@ def test_a_skip_fails_in_ci_and_slow_runs_all(tmp_path: Path) -> None:
     assert "1 skipped: a failure under CI=true" in output
 
 
+def test_a_skip_in_a_worker_fails_as_well(tmp_path: Path) -> None:
+    status, counts, output = run(tmp_path, "--slow", "--numprocesses", "2", ci=True)
+    assert status == 1
+    assert (counts["passed"], counts["skipped"], "failed" in counts) == (4, 1, False)
+    assert "1 skipped: a failure under CI=true" in output
+
+
 def test_a_marker_expression_asks_for_slow_tests(tmp_path: Path) -> None:
     status, counts, _ = run(tmp_path, "-m", "slow or e2e", ci=True)
     assert (status, counts["passed"], counts["deselected"]) == (0, 2, 4)
