@@ -10,4 +10,5 @@ DEFAULT = 100
 
 def examples(full: int) -> int:
     """How many of `full` examples this run tries."""
-    return full * hypothesis.settings().max_examples // DEFAULT
+    here: int = hypothesis.settings().max_examples
+    return full * here // DEFAULT
