@@ -7,7 +7,8 @@ complete, however fast they multiply. And one that has exited keeps its id until
 signal to one's own child hits nobody else.
 
 What is stuck in the kernel does not die even of SIGKILL. It is told, never waited for. But whoever dies needs a
-processor to do so: on a busy host that is a wait, and no sign of being stuck.
+processor to do so, and locks of the kernel that another one of the same family may hold: on a busy host that is a wait,
+and no sign of being stuck.
 """
 
 from __future__ import annotations
@@ -108,6 +109,15 @@ def is_runnable(pid: int) -> bool:
         return False
 
 
+def _turns(pids: Iterable[int]) -> dict[int, bytes]:
+    """How often each of these has had a processor or given it up; who is stuck in the kernel does neither."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+            found[pid] = file.read().partition(b"\nvoluntary_ctxt_switches:")[2]
+    return found
+
+
 def command(pid: int) -> str:
     """The name of a process for people; "" when it is gone."""
     try:
@@ -160,36 +170,47 @@ def reap(pid: int) -> int | None:
 
 
 class Patience:
-    """How long to wait for processes that were killed: while they die, one after the other, or wait for a processor to
-    do so, and a grace after that."""
+    """How long to wait for processes that were killed: while they die, one after the other, or have their turns on a
+    processor or wait for one, and a grace after that."""
 
     def __init__(self, now: int, grace_ns: int = GRACE_NS, patience_ns: int = PATIENCE_NS) -> None:
         self._grace_ns = grace_ns
         self._until = now + grace_ns
         self._latest = now + patience_ns
         self._gone = 0
+        #: Turns of those who were left, half a grace ago.
+        self._turns: dict[int, bytes] = {}
 
     def is_over(self, gone: int, now: int, left: Iterable[int] = ()) -> bool:
-        """Whether the others, `left`, will not die; `gone` is how many have since the beginning."""
-        if gone > self._gone or (self._until <= now < self._latest and any(map(is_runnable, left))):
+        """Whether the others will not die; `gone` is how many have since the beginning, `left` those who may live yet,
+        with all below them."""
+        if gone > self._gone or (self._until <= now < self._latest and self._move(left)):
             self._gone = max(gone, self._gone)
             self._until = now + self._grace_ns
+            self._turns = {}
+        elif not self._turns and now >= self._until - self._grace_ns // 2:
+            self._turns = _turns(left)
         return now >= min(self._until, self._latest)
 
+    def _move(self, left: Iterable[int]) -> bool:
+        # On a lock that hundreds want each of them waits as one does that is stuck, but not for long.
+        return any(map(is_runnable, left)) or _turns(self._turns) != self._turns
 
-def clear(grace_ns: int = GRACE_NS) -> list[int]:
+
+def clear(grace_ns: int = GRACE_NS, patience_ns: int = PATIENCE_NS) -> list[int]:
     """Kill all below this process, a subreaper, until none is left; returns the children that do not die.
 
     Kills *every* child, whoever made it. Blocks as long as `Patience` lasts.
     """
     me = os.getpid()
-    patience = Patience(time.monotonic_ns(), grace_ns)
+    patience = Patience(time.monotonic_ns(), grace_ns, patience_ns)
     gone = 0
+    family: list[int] = []
     while True:
         found = children(me)
         left = [pid for pid in found if reap(pid) is None]
         gone += len(found) - len(left)
-        if not left or patience.is_over(gone, time.monotonic_ns(), left):
+        if not left or patience.is_over(gone, time.monotonic_ns(), family):
             return left
-        fell(left)
+        family = fell(left)
         time.sleep(_LOOK_NS / SECOND)

@@ -82,7 +82,7 @@ class Strays:
             self._strays |= {pid: _Stray(self._keys.get(pid, key), now) for pid in new}
             self._patience, self._gone = reaper.Patience(now), 0
         dying = {pid: stray for pid, stray in self._strays.items() if not stray.stuck}
-        if dying and self._patience.is_over(self._gone, now, dying):
+        if dying and self._patience.is_over(self._gone, now, self._keys):
             for stray in dying.values():
                 stray.stuck = True
             self.abandonments += len(dying)

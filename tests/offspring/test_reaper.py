@@ -272,15 +272,17 @@ def test_hundreds_that_multiply_are_gone_in_a_moment() -> None:
         top = child(lambda: bomb(limit))
         until(lambda: len(os.listdir("/proc")) >= limit)
         count = len(below(top))
-        begun = time.monotonic_ns()
-        left = reaper.clear()
-        return [count, left, below(me()), (time.monotonic_ns() - begun) // MILLISECOND]
+        begun, worked = time.monotonic_ns(), time.process_time_ns()
+        # How long hundreds take to end depends on who else wants the processors; what it takes to end them does not.
+        left = reaper.clear(patience_ns=BOMB_SECONDS // 2 * SECOND)
+        took = [time.process_time_ns() - worked, time.monotonic_ns() - begun]
+        return [count, left, below(me()), *(ns // MILLISECOND for ns in took)]
 
-    count, left, after, took_ms = apart(run)
+    count, left, after, worked_ms, took_ms = apart(run)
     assert count > 100
     assert (left, after) == ([], [])
-    print(f"{count} processes that multiply were cleared in {took_ms} ms")
-    assert took_ms < 2000
+    print(f"{count} processes that multiply were cleared in {took_ms} ms, with {worked_ms} ms of a core")
+    assert worked_ms < 2000
 
 
 @pytest.mark.root
@@ -334,3 +336,23 @@ def test_patience_lasts_while_somebody_waits_for_a_processor_but_not_without_end
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
     assert not reaper.is_runnable(busy)
+
+
+def test_patience_lasts_while_somebody_has_turns_however_short() -> None:
+    def nap() -> NoReturn:
+        signal.alarm(BOMB_SECONDS)
+        while True:
+            time.sleep(0.005)
+
+    idle, napping = child(), child(nap)
+    try:
+        for pid, over in ((napping, False), (idle, True)):
+            until(lambda pid=pid: not reaper.is_runnable(pid))  # type: ignore[misc]
+            patience = reaper.Patience(0, 200, 1000)
+            assert not patience.is_over(0, 100, [pid])
+            threading.Event().wait(0.05)
+            assert patience.is_over(0, 200, [pid]) is over
+    finally:
+        for pid in (idle, napping):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
