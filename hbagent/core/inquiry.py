@@ -53,6 +53,8 @@ REFUSED_UDP_MAX = 3
 #: Questions refilled each second whatever the beats, so that a rack of four can be asked about at all: a vanished
 #: host takes some thirty.
 REFILL_MIN = 20
+#: Nodes that are looked at to find a neighbour who lives: in a dark rack of thousands there is none.
+NEIGHBOURS_TRIED_MAX = 100
 #: Questions granted for a node that is asked anew: eight rounds of a doubt, to its end a second or two later.
 ANEW_GRANT = 20
 #: A ping that no kernel has acknowledged may be answered all the same for so long: the way, or the host, is back.
@@ -288,7 +290,7 @@ class Inquiry:
         nodes = self._config.racks.get(member.rack, ())
         found: list[Member] = []
         start = self._rng.randrange(len(nodes)) if nodes else 0
-        for offset in range(len(nodes)):
+        for offset in range(min(len(nodes), NEIGHBOURS_TRIED_MAX)):
             if len(found) >= self._config.neighbours:
                 break
             other = self._members.get(nodes[(start + offset) % len(nodes)])

@@ -102,8 +102,11 @@ class Roster:
         self.alone = False
         #: Racks that are dark, and since when.
         self._dark: dict[str, int] = {}
-        #: Silent members of each rack, as counted in this look.
+        #: Silent members of each rack, as counted in this look, and racks that were looked at whether they are dark.
         self._silent: dict[str, int] = {}
+        self._looked: dict[str, None] = {}
+        #: How many members of each rack are called dark.
+        self._darkness: dict[str, int] = {}
         self._wheel: Wheel[Member] = Wheel()
         self.members: dict[str, Member] = {}
         #: `Member.beat` of each node: the intake's short way to the table.
@@ -135,6 +138,7 @@ class Roster:
             member.queued_for = -1
             gate = self._gates[member.rack]
             gate.watched -= self._watches(member)
+            self._darkness[member.rack] = self._darkness.get(member.rack, 0) - (member.cause is Cause.RACK_DARK)
             if member.doubt is not None:
                 self.inquiry.end(member)
                 gate.heard(node, now)
@@ -362,6 +366,7 @@ class Roster:
     def expire(self, now: int) -> Iterable[Change]:
         """Judge everybody whose deadline has come. Sockets must have been drained before."""
         self._silent.clear()
+        self._looked.clear()
         for member in self._wheel.due(now):
             if member.queued_for < 0 or member.queued_for > now:
                 continue
@@ -614,6 +619,10 @@ class Roster:
     def _darken(self, rack: str, now: int) -> Iterable[Change]:
         """Most of the rack has been silent for so long that each would be called dead: it is the rack. With them go
         those who are missed by now: their last beats came a little later in the same interval."""
+        if rack in self._looked:
+            # A rack of thousands falls silent in one look: to go through all of it for each was seconds.
+            return
+        self._looked[rack] = None
         silent = self._silent_in(rack, now)
         watched = self._gates[rack].watched
         if rack not in self._dark:
@@ -632,14 +641,11 @@ class Roster:
     def _lighten(self, rack: str, now: int) -> None:
         """Somebody of a dark rack was heard. Who is not gets time to find its way back, and is asked anew before it is
         judged alone."""
-        if rack not in self._dark:
-            return
-        nodes = [self.members[node] for node in self._config.racks[rack]]
-        dark = [member for member in nodes if member.cause is Cause.RACK_DARK]
-        if len(dark) >= self._config.dark_share * self._gates[rack].watched:
+        if rack not in self._dark or self._darkness[rack] >= self._config.dark_share * self._gates[rack].watched:
             return
         del self._dark[rack]
-        for member in dark:
+        members = [self.members[node] for node in self._config.racks[rack]]
+        for member in (member for member in members if member.cause is Cause.RACK_DARK):
             member.judge_from = now + self._config.gate_hold_ns
             self._queue(member, member.judge_from - ASK_ANEW_NS)
 
@@ -710,9 +716,11 @@ class Roster:
         member.liveness = after
         member.cause = cause
         gate.watched += self._watches(member)
+        dark = cause is Cause.RACK_DARK
+        self._darkness[member.rack] = self._darkness.get(member.rack, 0) + dark - was_dark
         member.verdict = evidence
         if before is not after:
             member.since = now
-        if was_dark and cause is not Cause.RACK_DARK:
+        if was_dark and not dark:
             self._lighten(member.rack, now)
         return Change(member=member, kind=kind, before=before, after=after, cause=cause, evidence=evidence)
