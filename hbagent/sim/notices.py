@@ -71,7 +71,7 @@ _NEXT = {
     RunState.SUPPRESSED: (RunState.SUPPRESSED,),
 }
 _FOLDED = (Reason.BRAKE, Reason.GROUPED)
-_PUT_ASIDE = (Reason.SILENCE, Reason.MAINTENANCE, Reason.INHIBITED, Reason.FLAPPING)
+_PUT_ASIDE = (Reason.SILENCE, Reason.MAINTENANCE, Reason.INHIBITED, Reason.FLAPPING, Reason.ACKNOWLEDGED)
 #: Reasons to wait, and none not to be told.
 _ONLY_WAITS = (Reason.GRACE, Reason.DOUBT)
 
@@ -319,6 +319,9 @@ class Notices:
                     self._violate(at, "pairs", f"{name} is an end, and its beginning was not told")
                 fired = None
             elif fired is not None and known and run.state is RunState.SUPPRESSED:
+                if run.reason is Reason.SUPERSEDED:
+                    # It burned again before he was told that it was over: he still knows that it burns.
+                    continue
                 if run.reason is not Reason.FLAPPING:
                     reason = run.reason.value if run.reason is not None else ""
                     self._violate(at, "pairs", f"{name} is not told ({reason}), and its beginning was")
