@@ -30,7 +30,7 @@ RACK, LEADER = "demo/crowd", "rack1-leader1"
 #: All of them are heard again, after the leader was killed and started. An idle machine takes a third of it.
 HEARD_SECONDS = 20.0
 RSS_MAX = 600 * 2**20
-#: Of the leader's loop while hundreds are judged at once. With a search of the rack for each of them it was ten seconds.
+#: Of the leader's loop while hundreds are judged at once. With a search of the rack for each it was ten seconds.
 LAG_MAX_MS = 2_000
 #: Verdicts that the leader keeps for a root that is away.
 OUTBOX = CROWD // 2

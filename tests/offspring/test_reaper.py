@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
@@ -342,7 +343,7 @@ def test_patience_lasts_while_somebody_has_turns_however_short() -> None:
     def nap() -> NoReturn:
         signal.alarm(BOMB_SECONDS)
         while True:
-            time.sleep(0.005)
+            select.select((), (), (), 0.005)
 
     idle, napping = child(), child(nap)
     try:

@@ -427,9 +427,7 @@ def test_a_query_socket_is_given_to_any_group_by_root_and_by_others_only_to_thei
         assert os.stat(f"{place}/q").st_gid == other.gr_gid
         os.seteuid(65534)
         try:
-            with pytest.raises(
-                EndpointError, match=f"given to the group {other.gr_name}: .*must be a member"
-            ):
+            with pytest.raises(EndpointError, match=f"given to the group {other.gr_name}: .*must be a member"):
                 query_router(context, f"ipc://{place}/theirs", other.gr_name)
         finally:
             os.seteuid(0)

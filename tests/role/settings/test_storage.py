@@ -52,7 +52,12 @@ def test_what_libpq_permits_is_taken(tmp_path: Path, address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["mysql://u:secret@db1/x", "postgresql://u:secret@db1:port/x", "postgresql://u:sec ret@db1/x", "pg://secret@[db1/x"],
+    [
+        "mysql://u:secret@db1/x",
+        "postgresql://u:secret@db1:port/x",
+        "postgresql://u:sec ret@db1/x",
+        "pg://secret@[db1/x",
+    ],
 )
 def test_a_wrong_address_is_refused_and_not_repeated(tmp_path: Path, address: str) -> None:
     with pytest.raises(ConfigError, match=r"store.*want .*postgresql://USER@HOST") as caught:
