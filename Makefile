@@ -61,10 +61,10 @@ lint: $(VENV)/installed
 test-fast: $(VENV)/installed
 	$(PYTEST) $(PARALLEL) $(ARGS)
 
-# Tests with real processes measure time: each has the machine for itself.
+# Tests with real processes measure time: each of these has the machine for itself.
 test-slow: $(VENV)/installed
-	HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not e2e" $(ARGS) $(NONE_WILL_DO)
-	$(PYTEST) -m e2e $(ARGS) $(NONE_WILL_DO)
+	HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not alone" $(ARGS) $(NONE_WILL_DO)
+	$(PYTEST) -m alone $(ARGS) $(NONE_WILL_DO)
 
 bench: $(VENV)/installed
 	@for name in intake agent sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done
@@ -74,7 +74,8 @@ bench: $(VENV)/installed
 # Seeds of the simulator for each fault, runs of each fault on real processes, the longest pause of a leader; the tests
 # make fewer and shorter ones.
 bench-full: $(VENV)/installed
-	HBAGENT_SEEDS=1000 HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not e2e" $(ARGS)
+	HBAGENT_SEEDS=1000 HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not alone" $(ARGS)
+	$(PYTEST) -m "alone and not e2e" $(ARGS)
 	HBAGENT_RUNS=20 HBAGENT_LOSS_SECONDS=60 $(PYTEST) tests/e2e/test_causes.py tests/e2e/test_links.py -m e2e $(ARGS)
 	HBAGENT_RUNS=20 $(PYTEST) tests/e2e/test_diagnosis.py tests/e2e/test_health.py -m e2e $(ARGS)
 	HBAGENT_RUNS=10 $(PYTEST) tests/e2e/test_root_crashes.py -m e2e $(ARGS)

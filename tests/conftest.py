@@ -17,6 +17,8 @@ import hypothesis
 import pytest
 
 IN_CI = os.environ.get("CI") == "true"
+#: Packages whose slow tests measure no time and share nothing, so that another may run beside them.
+SOCIABLE = ("core", "wire", "sim", "console", "store")
 #: A unix socket's path ends at 107 bytes; this leaves room for a few directories below.
 SOCKET_DIRECTORY_MAX = 60
 
@@ -39,12 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Know the marker that names programs."""
+    """Know the marker that names programs, and the one that `pytest_collection_modifyitems` gives."""
     config.addinivalue_line("markers", "needs(*programs): programs without which the test is skipped")
+    config.addinivalue_line("markers", "alone: slow, and no other test may run at the same time")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what was not asked for, and skip what cannot run here."""
+    for item in items:
+        slow = item.get_closest_marker("slow") and item.path.parent.name not in SOCIABLE
+        if slow or item.get_closest_marker("e2e"):
+            item.add_marker("alone")
     if not config.option.slow and not config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("e2e")]
         items[:] = [item for item in items if item not in left_out]

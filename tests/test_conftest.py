@@ -76,5 +76,6 @@ def test_a_skip_in_a_worker_fails_as_well(tmp_path: Path) -> None:
 
 
 def test_a_marker_expression_asks_for_slow_tests(tmp_path: Path) -> None:
-    status, counts, _ = run(tmp_path, "-m", "slow or e2e", ci=True)
-    assert (status, counts["passed"], counts["deselected"]) == (0, 2, 4)
+    for expression in ("slow or e2e", "alone"):
+        status, counts, _ = run(tmp_path, "-m", expression, ci=True)
+        assert (status, counts["passed"], counts["deselected"]) == (0, 2, 4)
