@@ -446,6 +446,7 @@ def test_who_runs_away_from_a_hand_that_dies_is_killed_as_well() -> None:
 # ---- what does not die ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_hand_that_does_not_die_is_abandoned_and_replaced_and_reaped_when_it_dies() -> None:
     with freezer() as group:
@@ -484,6 +485,7 @@ def apart_with_hands(function: Callable[[Hands], Any]) -> Any:
     return apart(lambda: function(Hands(JOBS, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_what_a_job_started_and_does_not_die_is_abandoned_with_a_result_all_the_same() -> None:
     with freezer() as group:
@@ -500,6 +502,7 @@ def test_what_a_job_started_and_does_not_die_is_abandoned_with_a_result_all_the_
         assert apart_with_hands(own) == ["", 1, True, "disk", ABANDONED]
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_what_a_killed_job_started_and_does_not_die_is_abandoned_under_its_key() -> None:
     with freezer() as group:

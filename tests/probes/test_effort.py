@@ -135,6 +135,7 @@ def test_a_process_that_was_stopped_did_not_wait_for_a_processor(start: Callable
     assert after.throttled_ns == before.throttled_ns
 
 
+@pytest.mark.slow
 def test_a_process_whose_quota_is_used_up_is_throttled(start: Callable[[], Teller]) -> None:
     teller = start()
     with quota() as group:

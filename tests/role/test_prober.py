@@ -171,6 +171,7 @@ def test_before_it_is_told_what_to_do_it_does_nothing(probing: Probing) -> None:
     assert probing.words == [Recalled(number=1, error="the prober is not configured yet")]
 
 
+@pytest.mark.slow
 def test_its_mark_moves_each_second_and_facts_come_with_the_vitals(probing: Probing) -> None:
     probing.configure()
     assert until(lambda: probing.vitals().facts, 10)
@@ -276,6 +277,7 @@ def test_other_settings_are_taken_over_and_a_probe_that_stays_keeps_its_state(pr
 # ---- its applications ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_application_that_reports_itself_is_told_and_so_is_its_end(probing: Probing, socket_dir: Path) -> None:
     notify = socket_dir / "n"
     probing.configure(notify=str(notify))
@@ -316,6 +318,7 @@ def test_it_listens_where_the_new_settings_say(probing: Probing, socket_dir: Pat
     assert until(lambda: not new.exists())
 
 
+@pytest.mark.slow
 def test_what_it_remembers_outlives_it(socket_dir: Path) -> None:
     settings: dict[str, Any] = {
         "notify": str(socket_dir / "n"),

@@ -94,6 +94,7 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
     assert simulate(scenario).trace != simulate(Scenario(seed=6, faults=scenario.faults)).trace
 
 
+@pytest.mark.slow
 def test_the_trace_does_not_depend_on_how_this_process_hashes_strings() -> None:
     scenario = Scenario(seed=5, faults=MIXED[0], leaders=2)
     code = (
