@@ -42,7 +42,7 @@ def test_the_rules_do_what_their_tests_say() -> None:
 
 @pytest.mark.needs("amtool")
 def test_the_config_for_alertmanager_is_taken() -> None:
-    assert "4 inhibit rules" in run("amtool", "check-config", DEPLOY / "alertmanager.yml")
+    assert "3 inhibit rules" in run("amtool", "check-config", DEPLOY / "alertmanager.yml")
 
 
 def test_rules_and_their_tests_name_metrics_and_labels_that_there_are() -> None:
