@@ -29,6 +29,8 @@ CROWD = int(os.environ.get("HBAGENT_CROWD", "2000"))
 RACK, LEADER = "demo/crowd", "rack1-leader1"
 #: All of them are heard again, after the leader was killed and started. An idle machine takes a third of it.
 HEARD_SECONDS = 20.0
+#: Whoever was heard so long ago is not heard.
+SILENT_SECONDS = 3.0
 RSS_MAX = 600 * 2**20
 #: Of the leader's loop while hundreds are judged at once. With a search of the rack for each it was ten seconds.
 LAG_MAX_MS = 2_000
@@ -76,7 +78,12 @@ class Crowd(Fleet):
         return next((dict(rack["counts"]) for rack in status["racks"] if rack["rack"] == RACK), {})
 
     def all_heard(self, of: str = "root") -> bool:
-        return bool(self.counts(of).get("ALIVE") == CROWD)
+        """True when all of the crowd live, and have been heard in this life of the one who says so."""
+        answer = self.ask("cells", of, life="none") or {"cells": []}
+        ages = [
+            age for name, liveness, _, _, _, age, *_ in answer["cells"] if name.startswith(RACK) and liveness == "ALIVE"
+        ]
+        return bool(sum(age is not None and age < SILENT_SECONDS for age in ages) == CROWD)
 
     def leader_row(self) -> Row:
         status = self.ask("status", LEADER, brief=True)
