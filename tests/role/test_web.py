@@ -119,7 +119,7 @@ def test_a_page_shows_what_the_core_says(loop: Loop) -> None:
 def test_a_defect_of_the_metrics_is_booked_and_told(loop: Loop) -> None:
     status, body = loop.get("metrics", Accept="application/openmetrics-text")
     assert (status, body) == (503, b"a defect: RuntimeError('broken')\n")
-    until(lambda: loop.driver.defects.count == 1)
+    assert until(lambda: loop.driver.defects.count == 1)
     assert loop.get("healthz")[0] == 200
 
 
