@@ -127,42 +127,42 @@ def test_a_plausible_clock_is_judged_by_the_kernel_alone() -> None:
 # ---- keys ------------------------------------------------------------------------------------------------
 
 
-def test_a_key_is_shown_by_its_fingerprint_and_never_itself(tmp_path: Path) -> None:
-    settings = root_settings(tmp_path, plain=False)
-    pair = keys.generate("demo/root", tmp_path)
-    keys.secret_path("demo/root", tmp_path).rename(tmp_path / "my.key")
+def test_a_key_is_shown_by_its_fingerprint_and_never_itself(socket_dir: Path) -> None:
+    settings = root_settings(socket_dir, plain=False)
+    pair = keys.generate("demo/root", socket_dir)
+    keys.secret_path("demo/root", socket_dir).rename(socket_dir / "my.key")
     finding = only(checks.key(settings))
     assert finding.grade == OK
     assert keys.fingerprint(pair.public) in finding.text
     assert pair.secret not in finding.text
 
 
-def test_a_key_that_others_may_read_fails(tmp_path: Path) -> None:
-    keys.generate("demo/root", tmp_path)
-    os.chmod(keys.secret_path("demo/root", tmp_path).rename(tmp_path / "my.key"), 0o644)
-    finding = only(checks.key(root_settings(tmp_path, plain=False)))
+def test_a_key_that_others_may_read_fails(socket_dir: Path) -> None:
+    keys.generate("demo/root", socket_dir)
+    os.chmod(keys.secret_path("demo/root", socket_dir).rename(socket_dir / "my.key"), 0o644)
+    finding = only(checks.key(root_settings(socket_dir, plain=False)))
     assert (finding.grade, "chmod 600" in finding.text) == (FAIL, True)
 
 
-def test_a_missing_key_fails_with_the_command_that_makes_it(tmp_path: Path) -> None:
-    settings = root_settings(tmp_path, plain=False)
+def test_a_missing_key_fails_with_the_command_that_makes_it(socket_dir: Path) -> None:
+    settings = root_settings(socket_dir, plain=False)
     assert only(checks.key(settings)).text.endswith("my.key: No such file or directory")
-    security = msgspec.structs.replace(settings.security, key=keys.secret_path("demo/root", tmp_path))
+    security = msgspec.structs.replace(settings.security, key=keys.secret_path("demo/root", socket_dir))
     finding = only(checks.key(msgspec.structs.replace(settings, security=security)))
     assert finding.grade == FAIL
-    assert finding.text.endswith(f"make it with: hbagent keys init demo/root --dir {tmp_path}")
+    assert finding.text.endswith(f"make it with: hbagent keys init demo/root --dir {socket_dir}")
 
 
-def test_the_key_of_another_name_fails(tmp_path: Path) -> None:
-    keys.generate("demo/other", tmp_path)
-    keys.secret_path("demo/other", tmp_path).rename(tmp_path / "my.key")
-    finding = only(checks.key(root_settings(tmp_path, plain=False)))
+def test_the_key_of_another_name_fails(socket_dir: Path) -> None:
+    keys.generate("demo/other", socket_dir)
+    keys.secret_path("demo/other", socket_dir).rename(socket_dir / "my.key")
+    finding = only(checks.key(root_settings(socket_dir, plain=False)))
     assert (finding.grade, "is the key of demo/other, not of demo/root" in finding.text) == (FAIL, True)
 
 
-def test_plain_text_needs_no_key(tmp_path: Path) -> None:
-    assert graded(checks.key(root_settings(tmp_path))) == [OK]
-    assert graded(checks.allow_list(root_settings(tmp_path))) == []
+def test_plain_text_needs_no_key(socket_dir: Path) -> None:
+    assert graded(checks.key(root_settings(socket_dir))) == [OK]
+    assert graded(checks.allow_list(root_settings(socket_dir))) == []
 
 
 # ---- who may connect -------------------------------------------------------------------------------------
@@ -175,33 +175,33 @@ def enrolled(directory: Path, role: allow.Role, names: Iterable[str]) -> None:
     allow.save(directory / "allow.toml", admitted)
 
 
-def test_expected_nodes_without_a_key_are_named(tmp_path: Path) -> None:
-    enrolled(tmp_path, allow.Role.AGENT, NODES[:1])
-    finding = only(checks.allow_list(leader_settings(tmp_path, plain=False)))
+def test_expected_nodes_without_a_key_are_named(socket_dir: Path) -> None:
+    enrolled(socket_dir, allow.Role.AGENT, NODES[:1])
+    finding = only(checks.allow_list(leader_settings(socket_dir, plain=False)))
     assert finding.grade == WARN
     assert f"1 of 2 expected agents have no key there ({NODES[1]})" in finding.text
 
 
-def test_a_complete_allow_list_is_ok(tmp_path: Path) -> None:
-    enrolled(tmp_path, allow.Role.AGENT, NODES)
-    assert graded(checks.allow_list(leader_settings(tmp_path, plain=False))) == [OK]
-    enrolled(tmp_path, allow.Role.LEADER, [LEADER1])
-    assert graded(checks.allow_list(root_settings(tmp_path, plain=False))) == [OK]
+def test_a_complete_allow_list_is_ok(socket_dir: Path) -> None:
+    enrolled(socket_dir, allow.Role.AGENT, NODES)
+    assert graded(checks.allow_list(leader_settings(socket_dir, plain=False))) == [OK]
+    enrolled(socket_dir, allow.Role.LEADER, [LEADER1])
+    assert graded(checks.allow_list(root_settings(socket_dir, plain=False))) == [OK]
 
 
-def test_a_missing_allow_list_fails(tmp_path: Path) -> None:
-    assert graded(checks.allow_list(leader_settings(tmp_path, plain=False))) == [FAIL]
+def test_a_missing_allow_list_fails(socket_dir: Path) -> None:
+    assert graded(checks.allow_list(leader_settings(socket_dir, plain=False))) == [FAIL]
 
 
 # ---- hooks and files -------------------------------------------------------------------------------------
 
 
-def test_a_hook_that_must_not_run_fails_and_a_sound_one_is_ok(tmp_path: Path) -> None:
-    hook = tmp_path / "hook"
+def test_a_hook_that_must_not_run_fails_and_a_sound_one_is_ok(socket_dir: Path) -> None:
+    hook = socket_dir / "hook"
     hook.write_text("#!/bin/sh\n")
     hook.chmod(0o755)
-    path = tmp_path / "daemon.toml"
-    root_settings(tmp_path)
+    path = socket_dir / "daemon.toml"
+    root_settings(socket_dir)
     path.write_text(
         f'{path.read_text()}\n[[hook]]\nname = "pager"\ncommand = ["{hook}"]\non = ["{Kind.NODE_DEAD.value}"]\n'
     )
@@ -212,8 +212,8 @@ def test_a_hook_that_must_not_run_fails_and_a_sound_one_is_ok(tmp_path: Path) ->
     assert graded(checks.hooks(settings)) == [FAIL]
 
 
-def test_too_few_open_files_are_told_with_the_number_that_is_needed(tmp_path: Path) -> None:
-    settings = leader_settings(tmp_path)
+def test_too_few_open_files_are_told_with_the_number_that_is_needed(socket_dir: Path) -> None:
+    settings = leader_settings(socket_dir)
     assert graded(checks.descriptors(settings)) == [OK]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = checks.DESCRIPTORS_BASE + 2 * checks.DESCRIPTORS_PER_PEER
@@ -237,16 +237,16 @@ def test_a_file_in_the_place_of_the_state_directory_fails(tmp_path: Path) -> Non
     assert graded(checks.state_directory(tmp_path / "state" / "deeper")) == [FAIL]
 
 
-def test_what_belongs_to_another_user_is_no_failure_but_not_well_either(tmp_path: Path) -> None:
-    keys.generate("demo/root", tmp_path)
-    keys.secret_path("demo/root", tmp_path).rename(tmp_path / "my.key")
-    settings = root_settings(tmp_path, plain=False)
+def test_what_belongs_to_another_user_is_no_failure_but_not_well_either(socket_dir: Path) -> None:
+    keys.generate("demo/root", socket_dir)
+    keys.secret_path("demo/root", socket_dir).rename(socket_dir / "my.key")
+    settings = root_settings(socket_dir, plain=False)
     if os.geteuid() != 0:
-        tmp_path.chmod(0o500)
+        socket_dir.chmod(0o500)
     with without_rights():
-        state = only(checks.state_directory(tmp_path / "state"))
+        state = only(checks.state_directory(socket_dir / "state"))
         key = graded(checks.key(settings)) if os.geteuid() == 65534 else [WARN]
-    tmp_path.chmod(0o700)
+    socket_dir.chmod(0o700)
     assert (state.grade, "run the doctor as the daemon's user" in state.text) == (WARN, True)
     assert key == [WARN]
 
@@ -302,16 +302,16 @@ def test_a_daemon_that_is_stuck_is_not_to_be_started_again(socket_dir: Path, mon
     assert finding.text.endswith("nobody answers within 100ms: it is stuck or starved; its log may say why")
 
 
-def test_whom_a_leader_calls_is_tried(tmp_path: Path) -> None:
+def test_whom_a_leader_calls_is_tried(socket_dir: Path) -> None:
     with listening(1) as ports:
-        findings = list(checks.peers(leader_settings(tmp_path, (ports[0], *free_ports(1)))))
+        findings = list(checks.peers(leader_settings(socket_dir, (ports[0], *free_ports(1)))))
     assert graded(findings) == [OK, FAIL]
     assert "connection refused: is hbagent root running there" in findings[1].text
 
 
-def test_another_leader_that_cannot_be_reached_is_a_warning(tmp_path: Path) -> None:
+def test_another_leader_that_cannot_be_reached_is_a_warning(socket_dir: Path) -> None:
     with listening(3) as ports:
-        settings = leader_settings(tmp_path, ports[:2])
+        settings = leader_settings(socket_dir, ports[:2])
         there = Endpoint(name="demo/rack1-leader2", control=f"tcp://127.0.0.1:{ports[2]}", public_key="")
         gone = Endpoint(name="demo/rack1-leader3", control=f"tcp://127.0.0.1:{free_ports(1)[0]}", public_key="")
         findings = list(checks.peers(msgspec.structs.replace(settings, peers=(there, gone))))

@@ -310,16 +310,18 @@ def test_the_doctor_tries_an_operators_own_way(root: Root, tmp_path: Path) -> No
     assert f"make one with: hbagent keys init NAME --dir {tmp_path}" in missing.text
 
 
-def test_the_doctor_says_who_may_come_to_the_roots_port(tmp_path: Path) -> None:
-    alice = keys.generate("alice", tmp_path)
-    listed = AllowList().allow(Role.OPERATOR, "bob", keys.generate("bob", tmp_path).public)
-    allow.save(tmp_path / "allow.toml", listed.allow(Role.OPERATOR, "carol", keys.generate("carol", tmp_path).public))
+def test_the_doctor_says_who_may_come_to_the_roots_port(socket_dir: Path) -> None:
+    alice = keys.generate("alice", socket_dir)
+    listed = AllowList().allow(Role.OPERATOR, "bob", keys.generate("bob", socket_dir).public)
+    allow.save(
+        socket_dir / "allow.toml", listed.allow(Role.OPERATOR, "carol", keys.generate("carol", socket_dir).public)
+    )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     head = f"""
 [root]
 name = "t/root"
-query = "ipc://{tmp_path}/root.sock"
+query = "ipc://{socket_dir}/root.sock"
 [security]
 key = "t.root.key"
 allow = "allow.toml"
@@ -340,9 +342,9 @@ name = "dora"
 """
 
     def said(text: str) -> list[tuple[str, str]]:
-        return [(one.grade, one.text) for one in port_findings(read_root(tmp_path / "root.toml", text))]
+        return [(one.grade, one.text) for one in port_findings(read_root(socket_dir / "root.toml", text))]
 
-    assert said(head) == [(OK, f"no port: they ask on this host alone, at ipc://{tmp_path}/root.sock")]
+    assert said(head) == [(OK, f"no port: they ask on this host alone, at ipc://{socket_dir}/root.sock")]
     free, nobody = said(head + port_table)
     assert free == (OK, f"tcp://127.0.0.1:{port}: free")
     assert nobody[0] == WARN

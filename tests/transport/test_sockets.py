@@ -335,11 +335,11 @@ def test_a_port_that_is_taken_is_named(open_door: OpenDoor, context: Context) ->
 
 
 def test_no_socket_uses_zmtp_heartbeats_waits_at_close_or_takes_giant_frames(
-    open_door: OpenDoor, context: Context, tmp_path: Path
+    open_door: OpenDoor, context: Context, socket_dir: Path
 ) -> None:
     door = open_door(AllowList())
     who = caller(new_keys(NODE))
-    query = f"ipc://{tmp_path}/q"
+    query = f"ipc://{socket_dir}/q"
     made = [
         door.intake,
         door.control,
@@ -386,10 +386,10 @@ def test_an_old_libzmq_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- query socket ------------------------------------------------------------------------------------------
 
 
-def test_a_console_asks_over_a_socket_that_only_owner_and_group_may_open(context: Context, tmp_path: Path) -> None:
-    endpoint = f"ipc://{tmp_path}/q"
+def test_a_console_asks_over_a_socket_that_only_owner_and_group_may_open(context: Context, socket_dir: Path) -> None:
+    endpoint = f"ipc://{socket_dir}/q"
     router = query_router(context, endpoint)
-    assert stat.S_IMODE((tmp_path / "q").stat().st_mode) == 0o660
+    assert stat.S_IMODE((socket_dir / "q").stat().st_mode) == 0o660
     dealer = query_dealer(context, endpoint)
     dealer.send(b"status")
     assert router.poll(5_000)
@@ -399,22 +399,22 @@ def test_a_console_asks_over_a_socket_that_only_owner_and_group_may_open(context
     assert dealer.recv() == b"fine: status"
 
 
-def test_the_kernel_says_who_asks_over_a_unix_socket(context: Context, tmp_path: Path) -> None:
-    router = query_router(context, f"ipc://{tmp_path}/q")
-    dealer = query_dealer(context, f"ipc://{tmp_path}/q")
+def test_the_kernel_says_who_asks_over_a_unix_socket(context: Context, socket_dir: Path) -> None:
+    router = query_router(context, f"ipc://{socket_dir}/q")
+    dealer = query_dealer(context, f"ipc://{socket_dir}/q")
     dealer.send(b"status")
     assert router.poll(5_000)
     frame = router.recv_multipart(copy=False)[-1]
     assert str(frame.get("Peer-Address")).endswith(f":{os.getuid()}:{os.getgid()}:{os.getpid()}")
 
 
-def test_a_query_socket_is_given_to_a_group(context: Context, tmp_path: Path) -> None:
+def test_a_query_socket_is_given_to_a_group(context: Context, socket_dir: Path) -> None:
     mine = grp.getgrgid(os.getegid())
-    query_router(context, f"ipc://{tmp_path}/q", mine.gr_name)
-    assert (tmp_path / "q").stat().st_gid == mine.gr_gid
+    query_router(context, f"ipc://{socket_dir}/q", mine.gr_name)
+    assert (socket_dir / "q").stat().st_gid == mine.gr_gid
     with pytest.raises(EndpointError, match="there is no group 'nobodys-own' on this host"):
-        query_router(context, f"ipc://{tmp_path}/other", "nobodys-own")
-    assert not (tmp_path / "other").exists()
+        query_router(context, f"ipc://{socket_dir}/other", "nobodys-own")
+    assert not (socket_dir / "other").exists()
 
 
 @pytest.mark.root
@@ -457,28 +457,28 @@ def test_an_operator_is_known_by_their_key_and_gets_an_answer(open_door: OpenDoo
     port.close()
 
 
-def test_a_stale_query_socket_is_replaced(context: Context, tmp_path: Path) -> None:
+def test_a_stale_query_socket_is_replaced(context: Context, socket_dir: Path) -> None:
     with bsd.socket(bsd.AF_UNIX) as left_behind:
-        left_behind.bind(str(tmp_path / "q"))
-    router = query_router(context, f"ipc://{tmp_path}/q")
-    dealer = query_dealer(context, f"ipc://{tmp_path}/q")
+        left_behind.bind(str(socket_dir / "q"))
+    router = query_router(context, f"ipc://{socket_dir}/q")
+    dealer = query_dealer(context, f"ipc://{socket_dir}/q")
     dealer.send(b"ping")
     assert router.poll(5_000)
 
 
-def test_a_living_query_socket_is_not_taken_over(context: Context, tmp_path: Path) -> None:
+def test_a_living_query_socket_is_not_taken_over(context: Context, socket_dir: Path) -> None:
     with bsd.socket(bsd.AF_UNIX) as living:
-        living.bind(str(tmp_path / "q"))
+        living.bind(str(socket_dir / "q"))
         living.listen()
         with pytest.raises(EndpointError, match="something listens there already"):
-            query_router(context, f"ipc://{tmp_path}/q")
+            query_router(context, f"ipc://{socket_dir}/q")
 
 
-def test_a_file_in_the_way_of_the_query_socket_is_not_removed(context: Context, tmp_path: Path) -> None:
-    (tmp_path / "q").write_text("precious")
+def test_a_file_in_the_way_of_the_query_socket_is_not_removed(context: Context, socket_dir: Path) -> None:
+    (socket_dir / "q").write_text("precious")
     with pytest.raises(EndpointError, match="exists and is not a socket"):
-        query_router(context, f"ipc://{tmp_path}/q")
-    assert (tmp_path / "q").read_text() == "precious"
+        query_router(context, f"ipc://{socket_dir}/q")
+    assert (socket_dir / "q").read_text() == "precious"
 
 
 @pytest.mark.parametrize(
