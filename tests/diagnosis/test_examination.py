@@ -218,10 +218,10 @@ def test_evidence_that_cannot_be_kept_leaves_the_verdict() -> None:
 
 
 def test_a_helper_that_is_not_there_is_told_and_we_look_ourselves(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, socket_dir: Path
 ) -> None:
     monkeypatch.setattr(examination, "may_look", lambda pid: False)
-    whole = examination.investigate_with(Request(pid=os.getpid(), start=1), f"{tmp_path}/none")
+    whole = examination.investigate_with(Request(pid=os.getpid(), start=1), f"{socket_dir}/none")
     assert whole["verdict"] == "UNKNOWN"
     assert any("the helper: " in line and "No such file" in line for line in whole["left_out"])
 
