@@ -210,7 +210,8 @@ def clear(grace_ns: int = GRACE_NS, patience_ns: int = PATIENCE_NS) -> list[int]
         found = children(me)
         left = [pid for pid in found if reap(pid) is None]
         gone += len(found) - len(left)
-        if not left or patience.is_over(gone, time.monotonic_ns(), family):
+        # Nobody is given up who was not killed yet, however long it took to look.
+        if not left or (family and patience.is_over(gone, time.monotonic_ns(), family)):
             return left
         family = fell(left)
         time.sleep(_LOOK_NS / SECOND)
