@@ -111,6 +111,7 @@ class LeaderCore:
         self._tick_at = now + config.tick_ns
         self._count_at = self._allow_at = now
         self._summary_number = 0
+        self._summarized_at = now
         racks = list(config.racks)
         step = config.summary_interval_ns // max(1, len(racks))
         self._summary_at = {rack: now + step * index for index, rack in enumerate(racks)}
@@ -424,8 +425,16 @@ class LeaderCore:
         messages = self._outbox.take()
         if messages or self._outbox.waiting():
             self._resend_at = self._resend_at or now + self._config.resend_ns
+        # After a pause of this process its lease may be over, and the next summary not be sent yet.
+        paused = messages and now - self._summarized_at > 2 * self._config.summary_interval_ns
+        first = self._summaries_first(now) if paused else []
         sent = (msgspec.structs.replace(message, sent_mono_ns=now) for message in messages)
-        return tuple(Send(self._config.root, message) for message in sent)
+        return (*first, *(Send(self._config.root, message) for message in sent))
+
+    def _summaries_first(self, now: int) -> list[Send]:
+        """The root hears nobody without a lease, and summaries, which take it, have a connection of their own: on this
+        one they come before all else."""
+        return [Send(self._config.root, self._next_summary(rack, now)) for rack in self._config.racks]
 
     def _acknowledged(self, sender: str, ack: TransitionsAck, now: int) -> Effects:
         if sender != self._config.root:
@@ -452,10 +461,8 @@ class LeaderCore:
         # It may be another life of the root, which has none of the reports.
         soon = now + self._config.summary_interval_ns
         self._reports_all_at = {rack: min(at, soon) for rack, at in self._reports_all_at.items()}
-        # The root hears nobody without a lease, and summaries, which take it, have a connection of their own: on this
-        # one they come first.
-        summaries = [Send(self._config.root, self._next_summary(rack, now)) for rack in self._config.racks]
-        return (Note("info", "root-linked", {"root": link.peer}), *summaries, *self._send_outbox(now))
+        note = Note("info", "root-linked", {"root": link.peer})
+        return (note, *self._summaries_first(now), *self._send_outbox(now))
 
     # ---- journal -----------------------------------------------------------------------------------------
 
@@ -523,6 +530,7 @@ class LeaderCore:
 
     def _next_summary(self, rack: str, now: int) -> RackSummary:
         self._summary_number += 1
+        self._summarized_at = now
         return RackSummary(
             rack=rack,
             epoch=self.epoch,

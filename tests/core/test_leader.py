@@ -103,6 +103,17 @@ def test_a_root_that_is_linked_is_given_the_lease_before_the_news() -> None:
     assert [type(message) for message in sent] == [RackSummary, Transitions]
 
 
+@pytest.mark.parametrize(("pause", "first"), [(SECOND, False), (6 * SECOND, True)])
+def test_a_leader_that_stood_still_takes_its_lease_before_it_tells_the_news(pause: int, first: bool) -> None:
+    leader = make_leader()
+    leader.wake(0)
+    leader.receive("", Linked(ROOT, True), 0)
+    let_pass(leader, 0, 5 * SECOND)
+    # What its sockets hold is read before the next summary is sent.
+    sent = [e.message for e in beat(leader, NODES[0], 1, 5 * SECOND + pause) if isinstance(e, Send)]
+    assert [type(message) for message in sent] == [*[RackSummary] * first, Transitions]
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_pause_of_the_leaders_loop_is_learned_of_no_node_when_it_is_told_before_draining(told: bool) -> None:
     core = leader_core("node1")
