@@ -26,6 +26,10 @@ PROMISED = {
     "diagnose": {"cycle_2_threads_ms", "cycle_100_threads_ms", "bundle_ms", "server_p99_ratio", "server_pause_ms"}
     | ({"false_deadlocked", "racing_looks"} if shutil.which("gcc") else set()),
     "fanout": {"tick_p50_ms", "tick_p99_ms", "ratio", "storm_ms", "page_ms", "dropped"},
+    "root": {
+        *("status_s", "status_answer_ms", "cells_tick_ms", "metrics_cpu_ms", "rss_mib"),
+        *("storm_query_max_s", "storm_settled_s", "hook_start_p99_ms"),
+    },
     "sim": {"real_time_ratio", "hosts", "virtual_s"},
 }
 
