@@ -130,6 +130,9 @@ class Objections:
 
     def all_covering(self, trouble: Trouble, now: int) -> tuple[Silence, ...]:
         """All of them, the one that counts first."""
+        if not self.silences.any():
+            # Asked of each of ten thousand troubles by whoever wants to see them.
+            return ()
         return self.silences.all_covering(
             self._wall.at(now),
             node=trouble.subject if trouble.axis in NODE_AXES else "",
