@@ -67,7 +67,7 @@ test-slow: $(VENV)/installed
 	$(PYTEST) -m alone $(ARGS) $(NONE_WILL_DO)
 
 bench: $(VENV)/installed
-	@for name in intake agent sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done
+	@for name in intake agent root sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done
 	@$(BIN)/hbagent bench detect --quick $(ARGS)
 	@$(BIN)/hbagent bench diagnose --quick $(ARGS)
 
@@ -80,6 +80,7 @@ bench-full: $(VENV)/installed
 	HBAGENT_RUNS=20 $(PYTEST) tests/e2e/test_diagnosis.py tests/e2e/test_health.py -m e2e $(ARGS)
 	HBAGENT_RUNS=10 $(PYTEST) tests/e2e/test_root_crashes.py -m e2e $(ARGS)
 	HBAGENT_NIGHTLY=1 timeout 600 $(PYTEST) tests/e2e/test_pauses.py -m e2e $(ARGS)
+	HBAGENT_NIGHTLY=1 timeout 2400 $(PYTEST) tests/e2e/test_soak.py -m e2e $(ARGS)
 	$(BIN)/hbagent bench detect
 	$(BIN)/hbagent bench diagnose
 	@$(MAKE) bench ARGS=
