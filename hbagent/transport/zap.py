@@ -16,6 +16,7 @@ Protocol: ZeroMQ RFC 27 (ZAP).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -36,6 +37,8 @@ NOTES_PER_MINUTE = 10
 #: ZAP needs version, request id, domain, address, identity, mechanism; then the mechanism's own frames.
 _FRAMES_MIN = 6
 _STOP = b""
+#: Tells one doorkeeper from another: libzmq frees the name of a closed socket later, in a thread of its own.
+_NUMBERS = itertools.count()
 
 
 class ZapServer:
@@ -71,7 +74,7 @@ class ZapServer:
         except zmq.ZMQError:
             self._requests.close()
             raise
-        stop_endpoint = f"inproc://hbagent-zap-stop-{id(self)}"
+        stop_endpoint = f"inproc://hbagent-zap-stop-{next(_NUMBERS)}"
         self._stop_reader = context.socket(zmq.PAIR)
         self._stop_reader.linger = 0
         self._stop_reader.bind(stop_endpoint)
