@@ -57,9 +57,7 @@ REFILL_MIN = 20
 NEIGHBOURS_TRIED_MAX = 100
 #: Questions granted for a node that is asked anew: eight rounds of a doubt, to its end a second or two later.
 ANEW_GRANT = 20
-#: A ping that no kernel has acknowledged may be answered all the same for so long: the way, or the host, is back.
-PING_NS = SECOND
-#: Questions under way. Each ends within a second but for pings that were acknowledged, which end with their doubt.
+#: Questions under way. Each ends within a second but for pings, which end with their doubt.
 QUESTIONS_MAX = 4096
 #: ...and about one node: a doubt may last for days, and whoever never answers must not fill the table.
 QUESTIONS_PER_NODE_MAX = 64
@@ -375,11 +373,9 @@ class Inquiry:
         question = self._questions.get(answered.number)
         if question is None or question.member.name != answered.peer or question.path is not answered.path:
             return None
-        # A ping may arrive although nobody has seen its delivery, at first on a connection that is just being made.
-        if answered.path is not Path.KERNEL or answered.outcome is Outcome.CLOSED:
+        # A ping may arrive although nobody could watch its delivery: on a connection that is just being made.
+        if answered.path is not Path.KERNEL or answered.outcome not in (Outcome.ACKED, Outcome.UNSENT):
             del self._questions[answered.number]
-        elif answered.outcome is Outcome.SILENT:
-            self._forget(question.member, now - PING_NS)
         if question.check:
             self._checked(question, answered, now)
             return None
@@ -393,15 +389,6 @@ class Inquiry:
             return self._proof(question, answered.data)
         self._not_answered(member, doubt, answered, now)
         return None
-
-    def _forget(self, member: Member, before: int) -> None:
-        """Of questions older than that nothing is expected any more."""
-        numbers = member.questions
-        while numbers:
-            question = self._questions.get(numbers[0])
-            if question is not None and question.asked_at >= before:
-                return
-            self._questions.pop(numbers.pop(0), None)
 
     def _witnessed(self, member: Member, doubt: Doubt, outcome: Outcome, asked_at: int, now: int) -> None:
         if outcome is Outcome.ACKED:

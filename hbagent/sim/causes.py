@@ -245,14 +245,9 @@ class Claims:
         if agent.role != "agent" or not agent.runs or agent.firewalled:
             return
         scenario = self._scenario
-        due = at + scenario.interval_ns + scenario.leader.host_gone_slack_ns + GONE_SLACK_NS
-        rack = agent.name.rpartition("/")[0] + "/"
-        if any(other.liar == "silence" and other.name.startswith(rack) for other in self._world.agents):
-            # Who never reports back is in doubt, for a moment, at each question that he is to pass on: two close the
-            # gate together with this one.
-            due += scenario.leader.gate_hold_ns + scenario.interval_ns
         for _, record in self._watched(agent):
             if record.proved_life == agent.life:
+                due = at + scenario.interval_ns + scenario.leader.host_gone_slack_ns + GONE_SLACK_NS
                 record.promises.append((Cause.HOST_GONE, at, due))
 
     def freezes(self, at: int, agent: Host) -> None:
@@ -386,8 +381,7 @@ class Claims:
     def _anew(self, at: int, route: Route, record: Record, cause: Cause | None) -> None:
         """Nobody is called dead of what was found while his whole rack was silent."""
         lit_at = self._lit_at.get((route.server.name, route.client.name.rpartition("/")[0]))
-        # Whom this life of the leader has not heard, it has no way to ask.
-        if lit_at is None or not self._scenario.leader.doubt or not route.heard:
+        if lit_at is None or not self._scenario.leader.doubt:
             return
         before = [why for when, _, why in record.told if when <= lit_at]
         if before[-1:] != [Cause.RACK_DARK] or any(word == _ALIVE for when, word, _ in record.told if when > lit_at):
