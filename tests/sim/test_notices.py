@@ -27,7 +27,8 @@ TROUBLES = (
     ("flapping", "root-restart"),
     ("operators", "rack-dark", "root-restart"),
     ("rack-back", "app-stuck", "agent-crash", "hook-failure"),
-    ("operators", "disk-trouble", "leader-restart"),
+    ("operators", "disk-trouble"),
+    ("operators", "leader-restart"),
 )
 
 Off = Callable[[pytest.MonkeyPatch], None]
