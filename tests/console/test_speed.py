@@ -1,4 +1,4 @@
-"""What a refresh of ten thousand nodes costs, in CPU time of the whole console; measured, and held to the promise."""
+"""What a refresh of ten thousand nodes costs, in CPU time of the whole console: measured, and told."""
 
 from __future__ import annotations
 

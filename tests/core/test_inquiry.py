@@ -296,15 +296,17 @@ def test_a_node_that_others_reached_does_not_die_of_one_that_did_not_while_more_
     # For longer than a host is given that is gone, nobody has a word of it; then a neighbour says that it refuses.
     rack.mute = {f"{RACK}/{name}" for name in FIVE}
     known_at = doubt.elsewhere_at
-    while not (relays := [e for at, e in rack.effects if at > known_at + 2 * SECOND and _is_relay(e)]):
+    while not (relays := _relays(rack, known_at + 2 * SECOND)):
         rack.run(0.001)
     rack.mute = set()
     if not lives:
         rack.become("node1", Condition.GONE)
     said_at = rack.now
-    rack.tell(relays[0].peer, Relayed(number=relays[0].message.number, outcome=Outcome.REFUSED))
+    helper, relay = relays[0]
+    rack.tell(helper, Relayed(number=relay.number, outcome=Outcome.REFUSED))
     assert rack.told("node1") == [("SUSPECT", "link-cut")]
-    assert [e.peer for at, e in rack.effects if at == said_at and _is_ping(e)] == [NODE], "it is asked once more"
+    asked = [e.peer for at, e in rack.effects if at == said_at and isinstance(e, Send) and isinstance(e.message, Ping)]
+    assert asked == [NODE], "it is asked once more"
     rack.run(0.3)
     assert "DEAD" not in dict(rack.told("node1"))
     rack.run(60.0)
@@ -411,7 +413,7 @@ def test_a_neighbour_that_makes_up_an_answer_is_not_believed() -> None:
     rack.mute = {f"{RACK}/{name}" for name in FIVE}
     rack.become("node1", Condition.GONE)
     rack.run(1.2)
-    relays = [(e.peer, e.message) for _, e in rack.effects if isinstance(e, Send) and isinstance(e.message, Relay)]
+    relays = _relays(rack)
     assert relays
     for helper, relay in relays:
         rack.tell(helper, Relayed(number=relay.number, outcome=Outcome.ANSWERED, answer=bytes(48)))
@@ -495,8 +497,10 @@ def test_a_doubt_asks_six_times_eight_milliseconds_apart_and_then_ever_less_ofte
     assert gaps[5:] == sorted(gaps[5:]) and gaps[5] >= 40
 
 
-def _is_relay(effect: object) -> bool:
-    return isinstance(effect, Send) and isinstance(effect.message, Relay)
+def _relays(rack: Rack, since: int = 0) -> list[tuple[str, Relay]]:
+    """Who was asked to pass a question on after `since`, and what."""
+    sent = [e for at, e in rack.effects if at > since and isinstance(e, Send)]
+    return [(e.peer, e.message) for e in sent if isinstance(e.message, Relay)]
 
 
 def _is_ping(effect: object) -> bool:
