@@ -245,9 +245,14 @@ class Claims:
         if agent.role != "agent" or not agent.runs or agent.firewalled:
             return
         scenario = self._scenario
+        due = at + scenario.interval_ns + scenario.leader.host_gone_slack_ns + GONE_SLACK_NS
+        rack = agent.name.rpartition("/")[0] + "/"
+        if any(other.liar == "silence" and other.name.startswith(rack) for other in self._world.agents):
+            # Who never reports back is in doubt, for a moment, at each question that he is to pass on: two close the
+            # gate together with this one.
+            due += scenario.leader.gate_hold_ns + scenario.interval_ns
         for _, record in self._watched(agent):
             if record.proved_life == agent.life:
-                due = at + scenario.interval_ns + scenario.leader.host_gone_slack_ns + GONE_SLACK_NS
                 record.promises.append((Cause.HOST_GONE, at, due))
 
     def freezes(self, at: int, agent: Host) -> None:
