@@ -23,7 +23,7 @@ from tests.e2e.lab import NEEDS, Lab
 from tests.e2e.soak import QUIET_SECONDS
 
 NIGHTLY = bool(os.environ.get("HBAGENT_NIGHTLY"))
-SECONDS = 1800.0 if NIGHTLY else float(os.environ.get("HBAGENT_SOAK_SECONDS", "45"))
+SECONDS = 1800.0 if NIGHTLY else float(os.environ.get("HBAGENT_SOAK_SECONDS", "60"))
 SEED = int(os.environ.get("HBAGENT_SEED", "36"))
 #: Faults at once.
 AT_ONCE = 2
