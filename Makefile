@@ -3,6 +3,7 @@
 #   make demo        a whole datacenter on loopback (ARGS="--for 10" and so on go to the command)
 #   make test        all checks and the fast tests; with CI=true the slow ones too
 #   make test-slow   the slow tests and those with real processes (ARGS=tests/FILE: those of a file)
+#   make test-hosts  the playbooks and units on real hosts, booted here (as root; ARGS as above)
 #   make lint        ruff and mypy alone
 #   make bench       the figures; bench-full: the long ones
 #   make deps        system packages that some tests need (apt, as root); without them those tests are skipped
@@ -17,6 +18,9 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 
 VENV = .venv
 BIN = $(VENV)/bin
+# What runs and checks the playbooks asks for a newer Python than hbagent.
+CONTROLLER = $(VENV)/controller
+HOST_TOOLS = debootstrap ip nft nsenter ssh ssh-keygen systemd-nspawn
 ARGS ?=
 
 # Packages without compiled bytecode cost an agent 5 MiB and half of its start time again.
@@ -40,7 +44,7 @@ NONE_WILL_DO = $(if $(strip $(ARGS)),|| test $$? = 5)
 .DEFAULT_GOAL = help
 # Tests that measure time do not share the machine with the type checker.
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-slow lint bench bench-full deps pins wheelhouse clean moved
+.PHONY: help demo test test-fast test-slow test-hosts lint bench bench-full deps pins wheelhouse clean moved
 
 help:
 	@sed -n 's/^#  //p' Makefile
@@ -65,6 +69,12 @@ test-fast: $(VENV)/installed
 test-slow: $(VENV)/installed
 	HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not alone" $(ARGS) $(NONE_WILL_DO)
 	$(PYTEST) -m alone $(ARGS) $(NONE_WILL_DO)
+
+# One datacenter for all of them: about as long as everything that Ansible does to six hosts.
+test-hosts: $(VENV)/installed $(CONTROLLER)/installed
+	@missing=; for p in $(HOST_TOOLS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	test -z "$$missing" || { echo "Installing what is missing:$$missing"; $(MAKE) deps; }
+	$(PYTEST) -m hosts $(ARGS) tests/hosts
 
 bench: $(VENV)/installed
 	@for name in intake agent root sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done
@@ -91,8 +101,9 @@ deps: TMPDIR = /tmp
 deps:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-		chromium default-jdk-headless fonts-dejavu-core gcc iproute2 libc6-dev monitoring-plugins-basic nftables \
-		postgresql procps prometheus prometheus-alertmanager python3-venv systemd tmux
+		chromium debootstrap default-jdk-headless fonts-dejavu-core gcc iproute2 libc6-dev monitoring-plugins-basic \
+		nftables openssh-client postgresql procps prometheus prometheus-alertmanager python3-venv systemd \
+		systemd-container tmux
 
 pins: $(VENV)/installed
 	$(BIN)/python tools/pin.py
@@ -130,4 +141,10 @@ $(VENV)/pinned: $(VENV)/made constraints.txt constraints-dev.txt
 $(VENV)/installed: $(VENV)/pinned pyproject.toml hbagent/__init__.py
 	@$(PIP) install --no-deps --no-index --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q hbagent
+	@touch $@
+
+$(CONTROLLER)/installed: $(VENV)/made constraints-controller.txt
+	@echo "Installing what constraints-controller.txt pins"
+	@rm -rf $(CONTROLLER) && $(PYTHON) -m venv $(CONTROLLER)
+	@$(CONTROLLER)/bin/python -m pip --quiet install --only-binary :all: --require-hashes -r constraints-controller.txt
 	@touch $@

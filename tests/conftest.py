@@ -53,8 +53,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = item.get_closest_marker("slow") and item.path.parent.name not in SOCIABLE
         if slow or item.get_closest_marker("e2e"):
             item.add_marker("alone")
-    if not config.option.slow and not config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("e2e")]
+    if not config.option.markexpr:
+        unasked = ("hosts",) if config.option.slow else ("slow", "e2e", "hosts")
+        left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in unasked)]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
     for item in items:

@@ -248,8 +248,8 @@ def docstrings(file: str, source: str) -> Iterator[str]:
 
 
 def naps(file: str, source: str) -> Iterator[str]:
-    """A test waits for a condition with a bound; only tests of real processes may sleep."""
-    if "/e2e/" in file or "sleep" not in source:
+    """A test waits for a condition with a bound; only tests of real processes and hosts may sleep."""
+    if "/e2e/" in file or "/hosts/" in file or "sleep" not in source:
         return
     for name, call in calls(parsed(source)):
         if name.rpartition(".")[2] == "sleep":
@@ -443,7 +443,7 @@ def test_the_tree_has_no_traces_of_a_machine() -> None:
 
 
 def test_the_constraints_pin_each_package_by_hash_and_name_no_source() -> None:
-    for name in ("constraints.txt", "constraints-dev.txt"):
+    for name in ("constraints.txt", "constraints-dev.txt", "constraints-controller.txt"):
         logical = (ROOT / name).read_text().replace("\\\n", " ").splitlines()
         pins = [line for line in logical if line and not line.startswith("#") and line != "-r constraints.txt"]
         assert pins

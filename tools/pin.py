@@ -23,6 +23,8 @@ import tomli
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+#: Newer than what hosts may have: Ansible's own demand on the machine that it runs on.
+CONTROLLER_PYTHONS = PYTHONS[1:]
 MACHINES = ("x86_64", "aarch64")
 #: glibc 2.28 is RHEL 8 and Debian 10; nothing older has a Python that is new enough.
 GLIBCS = ("manylinux_2_28", "manylinux_2_26", "manylinux_2_17", "manylinux2014", "manylinux_2_12", "manylinux2010")
@@ -52,9 +54,9 @@ def interpreter(python: str) -> str:
     raise SystemExit(f"pin: python{python} with pip is needed to judge its environment markers")
 
 
-def resolve(requirements: Iterable[str], pins: Pins) -> None:
+def resolve(requirements: Iterable[str], pins: Pins, pythons: Iterable[str] = PYTHONS) -> None:
     """Add to `pins` what pip chooses for each Python and machine, holding to the versions that are there."""
-    for python in PYTHONS:
+    for python in pythons:
         for machine in MACHINES:
             print(f"python {python} {machine}", file=sys.stderr)
             for item in chosen(requirements, python, machine, pins):
@@ -84,13 +86,12 @@ def chosen(requirements: Iterable[str], python: str, machine: str, pins: Pins) -
 def marker(pythons: set[str]) -> str:
     """The environment marker of a package that only some Pythons need; "" when all do."""
     needed = [python in pythons for python in PYTHONS]
-    if all(needed):
-        return ""
-    if needed == sorted(needed, reverse=True):
-        return f' ; python_version < "{PYTHONS[needed.index(False)]}"'
-    if needed == sorted(needed):
-        return f' ; python_version >= "{PYTHONS[needed.index(True)]}"'
-    raise SystemExit(f"pin: no simple marker for {sorted(pythons)}")
+    first, end = needed.index(True), len(needed) - needed[::-1].index(True)
+    if not all(needed[first:end]):
+        raise SystemExit(f"pin: no simple marker for {sorted(pythons)}")
+    bounds = [f'python_version >= "{PYTHONS[first]}"'] if first else []
+    bounds += [f'python_version < "{PYTHONS[end]}"'] if end < len(PYTHONS) else []
+    return f" ; {' and '.join(bounds)}" if bounds else ""
 
 
 def write(file: Path, heading: str, pins: Pins, names: Iterable[str]) -> None:
@@ -104,7 +105,8 @@ def write(file: Path, heading: str, pins: Pins, names: Iterable[str]) -> None:
 
 
 def main() -> None:
-    """Write constraints.txt (what a host runs) and constraints-dev.txt (that, the checks and the build)."""
+    """Write constraints.txt (what a host runs), constraints-dev.txt (that, the checks and the build) and
+    constraints-controller.txt (what Ansible is run and checked with)."""
     project = tomli.loads((ROOT / "pyproject.toml").read_text())
     needed = project["project"]["dependencies"]
     pins: Pins = {}
@@ -121,6 +123,10 @@ def main() -> None:
     heading = "# What the checks, the tests and the build need beside what hbagent runs on; written by `make pins`.\n"
     names = [name for name in pins if name not in runtime]
     write(ROOT / "constraints-dev.txt", heading + "-r constraints.txt", pins, names)
+    controller: Pins = {}
+    resolve(project["dependency-groups"]["controller"], controller, CONTROLLER_PYTHONS)
+    heading = "# What the playbooks are run and checked with, on one machine of its own; written by `make pins`."
+    write(ROOT / "constraints-controller.txt", heading, controller, controller)
 
 
 if __name__ == "__main__":
