@@ -265,6 +265,8 @@ class RackConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     leaders: tuple[str, ...]
+    #: Last parts of the names of its nodes; empty: they are not known here.
+    nodes: tuple[str, ...] = ()
 
 
 class RootConfig(msgspec.Struct, frozen=True, kw_only=True):

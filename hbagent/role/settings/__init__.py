@@ -22,6 +22,7 @@ from .load import (
 )
 from .operators import Operator, OperatorSettings
 from .problems import ConfigError, Problem
+from .rotation import Rotation
 
 __all__ = [
     "AgentSettings",
@@ -34,6 +35,7 @@ __all__ = [
     "OperatorSettings",
     "Problem",
     "RootSettings",
+    "Rotation",
     "Security",
     "Settings",
     "Web",

@@ -29,11 +29,12 @@ from hbagent.core.units import DAY, SECOND, show_duration
 
 from . import values
 from .document import Document, parse, read_text
-from .keys import public_key
+from .keys import public_key, secret_key
 from .lines import Place
 from .operators import Operator, OperatorSettings, read_operator, read_operators
 from .probing import read_prober
 from .problems import ConfigError, Problem, did_you_mean
+from .rotation import Rotation, read_rotation
 from .schema import AGENT_SHAPES, LEADER_SHAPES, LEADERS_MAX, ROOT_SHAPES
 from .storage import read_store
 
@@ -49,12 +50,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     control: str
     #: 40 characters of Z85; empty on a plain-text connection.
     public_key: str
+    #: Another leader's other key while its key is changed: it may call with both; "" for none.
+    next_public_key: str = ""
 
 
 class Security(msgspec.Struct, frozen=True, kw_only=True):
     """Who this daemon is and who may speak to it."""
 
-    #: File of the own secret key; None only with `plain`.
+    #: File of the own secret key, or `credential:NAME`; None only with `plain`.
     key: Path | None = None
     #: File of the allow-list; None for an agent, which accepts no connection, or with `plain`.
     allow: Path | None = None
@@ -114,6 +117,8 @@ class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     root: Endpoint
     #: The other leaders of its racks.
     peers: tuple[Endpoint, ...] = ()
+    #: None: the key is not being changed.
+    rotation: Rotation | None = None
     security: Security
     logging: Logging
 
@@ -142,6 +147,8 @@ class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
     web: Web | None = None
     #: Which hosts have metrics of their own: all, problems or none.
     metric_hosts: str = "all"
+    #: None: the key is not being changed.
+    rotation: Rotation | None = None
     security: Security
     logging: Logging
 
@@ -252,6 +259,7 @@ def read_leader(path: Path, text: str) -> LeaderSettings:
         document.say(("root", "name"), "the root has the name of this leader")
     peers = _peers(document, core.get("name", ""), root, security)
     web = _web(document)
+    rotation = _rotation(document, place, security)
     document.finish()
     assert root is not None
     return LeaderSettings(
@@ -264,6 +272,7 @@ def read_leader(path: Path, text: str) -> LeaderSettings:
         ),
         root=root,
         peers=peers,
+        rotation=rotation,
         security=security,
         logging=Logging(**logging),
         web=web,
@@ -291,6 +300,7 @@ def read_root(path: Path, text: str) -> RootSettings:
         _check_command(document, ("hook", at, "command"), hook)
     web = _web(document)
     metrics = document.table("metrics")
+    rotation = _rotation(document, place, security, port)
     document.finish()
     return RootSettings(
         core=RootConfig(
@@ -303,6 +313,7 @@ def read_root(path: Path, text: str) -> RootSettings:
         ),
         operators_port=port,
         operators=operators,
+        rotation=rotation,
         security=security,
         logging=Logging(**logging),
         web=web,
@@ -326,6 +337,11 @@ def _sinks(document: Document, hooks: list[dict[str, Any]]) -> tuple[SinkConfig,
 _ENDS = (Kind.NODE_RECOVERED, Kind.NODE_STEADY, Kind.RACK_RECOVERED, Kind.LEADER_RECOVERED)
 
 
+def _rotation(document: Document, place: dict[str, Any], security: Security, operators: str = "") -> Rotation | None:
+    taken = {"publish": place["publish"], "control": place["control"], "[operators] listen": operators}
+    return read_rotation(document, taken, security.key, security.plain)
+
+
 def _web(document: Document) -> Web | None:
     table = document.table("web")
     # Without `listen` the document knows what is missing.
@@ -338,8 +354,9 @@ def _security(document: Document, needed: Iterable[str]) -> Security:
     for name in needed:
         if not plain and not document.has(("security", name)):
             document.say(("security",), _MISSING_FILE[name])
-    files = {name: document.absolute(security[name]) for name in ("key", "allow") if name in security}
-    return Security(plain=plain, **files)
+    key = secret_key(document, ("security", "key"), security["key"]) if "key" in security else None
+    allow = document.absolute(security["allow"]) if "allow" in security else None
+    return Security(key=key, allow=allow, plain=plain)
 
 
 _MISSING_FILE = {
@@ -388,9 +405,12 @@ def _peers(document: Document, own_name: str, root: Endpoint | None, security: S
             document.say_value(("peer", at, "name"), peer.name, "this leader itself; its peers are the other leaders")
         if root is not None and peer.name == root.name:
             document.say_value(("peer", at, "name"), peer.name, "the root leads no rack")
-        if peer.public_key and owners.setdefault(peer.public_key, peer.name) != peer.name:
-            text = f"this is the key of {owners[peer.public_key]}"
-            document.say_value(("peer", at, "public_key"), peer.public_key, text)
+        for key in ("public_key", "next_public_key"):
+            public = getattr(peer, key)
+            if public and owners.setdefault(public, peer.name) != peer.name:
+                document.say_value(("peer", at, key), public, f"this is the key of {owners[public]}")
+        if peer.public_key and peer.next_public_key == peer.public_key:
+            document.say_value(("peer", at, "next_public_key"), peer.public_key, "this is its public_key already")
     return tuple(filter(None, peers))
 
 
@@ -416,9 +436,12 @@ def _endpoint(document: Document, place: Place, table: dict[str, Any], security:
         key = public_key(document, (*place, "public_key"), table["public_key"], table.get("name", ""))
     elif not security.plain and not document.has((*place, "public_key")):
         document.say(place, 'missing key "public_key"; "hbagent keys show" prints it')
+    other = ""
+    if "next_public_key" in table and not security.plain:
+        other = public_key(document, (*place, "next_public_key"), table["next_public_key"], table.get("name", ""))
     if "name" not in table or "control" not in addresses or ("publish" not in addresses and place[0] != "peer"):
         return None
-    return Endpoint(name=table["name"], public_key=key, **addresses)
+    return Endpoint(name=table["name"], public_key=key, next_public_key=other, **addresses)
 
 
 def _server(
@@ -428,7 +451,7 @@ def _server(
     place = {
         "publish": table.pop("publish", f"tcp://*:{ports[0]}"),
         "control": table.pop("control", f"tcp://*:{ports[1]}"),
-        "query": table.pop("query", f"ipc:///run/hbagent/{section}.sock"),
+        "query": table.pop("query", f"ipc:///run/hbagent-{section}/{section}.sock"),
     }
     place.update(_addresses(document, (section,), place, security))
     place["group"] = table.pop("group", "")

@@ -14,6 +14,7 @@ from hbagent.core.states import Kind
 from . import values
 from .document import Items, Key, Shape
 from .probing import APP, PROBE, PROBER
+from .rotation import ROTATION
 
 #: A rack has one to three leaders: a second is a hot standby and a second observer, a third outvotes; each one more
 #: costs every agent of the rack one more connection and tells nothing new.
@@ -98,6 +99,7 @@ LEADER_SHAPES: Mapping[str, Shape] = {
         required=True,
     ),
     "security": _SERVER_SECURITY,
+    "rotation": ROTATION,
     "log": _LOG,
     "web": _WEB,
     "detector": Shape(
@@ -125,7 +127,13 @@ LEADER_SHAPES: Mapping[str, Shape] = {
         }
     ),
     "root": Shape(_ENDPOINT, required=True),
-    "peer": Shape({name: key for name, key in _ENDPOINT.items() if name != "publish"}, repeated=True),
+    "peer": Shape(
+        {
+            **{name: key for name, key in _ENDPOINT.items() if name != "publish"},
+            "next_public_key": Key(values.text),
+        },
+        repeated=True,
+    ),
     "rack": Shape(
         {
             "name": Key(values.rack_name, required=True),
@@ -189,6 +197,7 @@ ROOT_SHAPES: Mapping[str, Shape] = {
         required=True,
     ),
     "security": _SERVER_SECURITY,
+    "rotation": ROTATION,
     "log": _LOG,
     "web": _WEB,
     "operators": Shape({"listen": Key(values.tcp_bind_address, required=True)}),
@@ -204,6 +213,7 @@ ROOT_SHAPES: Mapping[str, Shape] = {
         {
             "name": Key(values.rack_name, required=True),
             "leaders": Key(values.rack_name, required=True, items=Items(1, LEADERS_MAX)),
+            "nodes": Key(values.part_name, items=Items(0, NODES_MAX)),
         },
         required=True,
         repeated=True,

@@ -73,8 +73,10 @@ def test_the_examples_load_too() -> None:
     assert [hook.argv[0] for hook in hooks.values() if not Path(hook.argv[0]).is_file()] == []
     assert {hooks[name].hold_ns for name in ("chat", "mail", "webhook")} == {10 * SECOND}, "what wakes people waits"
     text, lines = EXAMPLE.subn("", shipped("leader"))
-    assert lines == 7
-    assert [peer.name for peer in read_leader(ETC / "leader.toml", text).peers] == ["dc1/rack07-leader2"]
+    assert lines == 12
+    leader = read_leader(ETC / "leader.toml", text)
+    assert [peer.name for peer in leader.peers] == ["dc1/rack07-leader2"]
+    assert leader.rotation is not None
     text, lines = EXAMPLE.subn("", shipped("agent"))
     assert lines >= 80
     prober = read_agent(ETC / "agent.toml", text).prober
