@@ -20,9 +20,10 @@ ever. A mark that never says how much waits is taken to have work always.
 The numbers are sent by one sleeping thread, which starts with the first mark and cannot raise them: it can only repeat
 what the others have done. It feeds the watchdog, too (`WATCHDOG_USEC`), for as long as no mark stands still with work
 waiting, so that a stuck program is not kept alive by a thread that is not. When a mark stands still it writes the
-Python stacks of all threads into a memory file that the agent was given; for the case that some C code holds the
-interpreter, and with it this thread, `faulthandler` is told to write them after `window` by itself. (A program that
-uses `faulthandler.dump_traceback_later` itself says `Progress(later=False)`: there is only one of it in a process.)
+Python stacks of all threads into a memory file that the agent was given. C code that holds the interpreter holds this
+thread, too: then nothing is told, and the agent looks from outside. Nobody may write the stacks at such a time, for
+the frames of a thread that runs meanwhile cannot be read: `faulthandler.dump_traceback_later` does it, and a program
+that is stopped and continued dies of that.
 
 Nothing here raises into the program, waits for anything, or needs hbagent to run. Nothing else of hbagent is imported,
 and CPython 3.8 is enough: the file may be copied into a program.
@@ -116,10 +117,10 @@ class Progress:
 
     `address`: the agent's socket (default: HBAGENT_NOTIFY, then NOTIFY_SOCKET; with neither nothing is sent).
     `app`: the name to be known by; not needed under `hbagent run-app`, or for a unit that the agent knows.
-    `stacks`: hand the agent a memory file for stacks. `later`: have `faulthandler` fill it when this thread cannot.
+    `stacks`: hand the agent a memory file for stacks.
     """
 
-    def __init__(self, app: str = "", address: str | None = None, *, stacks: bool = True, later: bool = True) -> None:
+    def __init__(self, app: str = "", address: str | None = None, *, stacks: bool = True) -> None:
         environment = os.environ
         outer = environment.get("NOTIFY_SOCKET", "")
         agent = address or environment.get("HBAGENT_NOTIFY", "") or outer
@@ -129,14 +130,13 @@ class Progress:
         #: Under `hbagent run-app` the agent knows the program's first process already.
         self._main = os.getpid() if app and app != environment.get("HBAGENT_APP") else 0
         self._period_s, self._feeds = _watchdog(environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID"))
-        self._wants_stacks, self._wants_later = stacks, later
+        self._wants_stacks = stacks
         self._marks: tuple[Mark, ...] = ()
         #: By the number of the address.
         self._unsent: dict[int, list[str]] = {}
         self._socket: socket.socket | None = None
         self._stacks: int | None = None
         self._told_stuck = False
-        self._armed = False
         self._introduced_at: float | None = None
         self._forked = False
         self._lock = threading.Lock()
@@ -213,7 +213,6 @@ class Progress:
             mark._queued = 0
         if marks:
             self._say([mark._line() for mark in marks], agent_only=True)
-        self._disarm()
 
     def _release(self) -> None:
         self._addresses = []
@@ -249,12 +248,9 @@ class Progress:
             return
         if stuck:
             self._write_stacks(stuck)
-        elif self._told_stuck or self._armed:
-            self._disarm()
+        elif self._told_stuck:
             _empty(self._stacks)
             self._told_stuck = False
-        if self._wants_later and marks and not stuck:
-            self._arm(min(mark._window_s for mark in marks), self._stacks)
 
     def _introduce(self, now: float) -> None:
         if self._introduced_at is not None and now < self._introduced_at + _INTRODUCE_S:
@@ -273,24 +269,12 @@ class Progress:
         """The stacks at the moment when it is found stuck; again when it was not, meanwhile."""
         if self._told_stuck or self._stacks is None:
             return
-        self._disarm()
         _empty(self._stacks)
         for mark, still_s in stuck[:8]:
             text = f"mark {mark._name} has stood at {mark._count} for {still_s:.1f} s, queued: {mark._queued}\n"
             os.write(self._stacks, text.encode("utf-8", "replace"))
         faulthandler.dump_traceback(file=self._stacks, all_threads=True)
         self._told_stuck = True
-
-    def _arm(self, window_s: float, stacks: int) -> None:
-        with _forking:
-            faulthandler.dump_traceback_later(window_s, exit=False, file=stacks)
-            self._armed = True
-
-    def _disarm(self) -> None:
-        with _forking:
-            if self._armed:
-                faulthandler.cancel_dump_traceback_later()
-                self._armed = False
 
     # ---- sending -------------------------------------------------------------------------------------------
 
@@ -335,10 +319,7 @@ class Progress:
         self._thread = None
         self._introduced_at = None
         self._forked = True
-        if self._armed:
-            # Forked behind Python's back: the next call would wait for a thread that is not here.
-            self._wants_later = False
-        self._armed = self._told_stuck = False
+        self._told_stuck = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         if self._stacks is not None:
@@ -348,25 +329,9 @@ class Progress:
 
 
 _LIVING: weakref.WeakSet[Progress] = weakref.WeakSet()
-#: Held over a fork. Reentrant, for a signal handler may fork in the middle of one.
-_forking = threading.RLock()
 
 
-def _before_fork() -> None:
-    # The thread that `faulthandler` waits in is not in the child, which would wait for its end for ever when it exits
-    # (seen with CPython 3.8, 3.11 and 3.13).
-    _forking.acquire()
-    for progress in list(_LIVING):
-        progress._disarm()
-
-
-def _after_fork_here() -> None:
-    _forking.release()
-
-
-def _after_fork_there() -> None:
-    global _forking
-    _forking = threading.RLock()
+def _after_fork() -> None:
     for progress in list(_LIVING):
         progress._after_fork()
 
@@ -376,7 +341,7 @@ def _at_exit() -> None:
         progress.close()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_there)
+os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
 
 
