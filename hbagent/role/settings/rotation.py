@@ -20,6 +20,7 @@ import msgspec
 from . import values
 from .document import Document, Key, Shape
 from .keys import secret_key
+from .keys import secret_key
 
 ROTATION = Shape(
     {
@@ -33,7 +34,7 @@ ROTATION = Shape(
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """The next key, and where it is served beside the present one."""
 
-    #: File of the next secret key.
+    #: File of the next secret key, or `credential:NAME`.
     key: Path
     publish: str
     control: str

@@ -36,6 +36,12 @@ def test_the_next_key_and_its_ports_are_read() -> None:
     assert read_root(HERE, ROOT + ROTATION).rotation == wanted
 
 
+def test_the_next_key_may_be_a_credential() -> None:
+    read = read_leader(HERE, LEADER + ROTATION.replace("next.key", "credential:leader-next.key")).rotation
+    assert read is not None
+    assert read.key == Path("credential:leader-next.key")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
