@@ -64,6 +64,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     #: Wire protocol majors that this agent can speak.
     protocol_low: int = 1
     protocol_high: int = 1
+    #: The minor of the wire that its sender reads; 0: as the head of its frame says (see `wire.version`).
+    reads: int = 0
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     echo_key: bytes = b""
     #: Wire protocol major to speak to this leader.
     protocol: int = 1
+    #: The minor of the wire that its sender reads; 0: as the head of its frame says (see `wire.version`).
+    reads: int = 0
 
 
 class ReportWanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +146,8 @@ class HeardWanted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     number: int
     node: str
+    #: The minor of the wire that its sender reads; 0: as the head of its frame says (see `wire.version`).
+    reads: int = 0
 
 
 class LastHeard(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -153,6 +159,8 @@ class LastHeard(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     age_ns: int | None = None
     incarnation: int | None = None
     sequence: int | None = None
+    #: The minor of the wire that its sender reads; 0: as the head of its frame says (see `wire.version`).
+    reads: int = 0
 
 
 class AccountWanted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -458,6 +466,8 @@ class RackSummary(msgspec.Struct, frozen=True, kw_only=True):
     stats: LeaderStats = LeaderStats()
     #: For how long most of the rack has been silent at once; None when it is not dark.
     dark_ns: int | None = None
+    #: The minor of the wire that its sender reads; 0: as the head of its frame says (see `wire.version`).
+    reads: int = 0
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -466,6 +476,8 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     report: Report
     age_ns: int = 0
+    #: That the agent runs, as it said in its `Hello`; "" when it said none to this leader.
+    version: str = ""
 
 
 class RackReports(msgspec.Struct, frozen=True, kw_only=True):
@@ -525,6 +537,14 @@ class TransitionsAck(msgspec.Struct, frozen=True, kw_only=True):
 
     epoch: int
     number: int
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Root to leader: the answer to the first summary on the control path, where nothing else may have to be said."""
+
+    #: The minor of the wire that the root reads.
+    reads: int
+    version: str = ""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -616,6 +636,7 @@ WireMessage = Union[
     RackReports,
     Transitions,
     TransitionsAck,
+    Welcome,
     Query,
     Order,
     AnswerPage,

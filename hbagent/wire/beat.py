@@ -14,7 +14,7 @@ All numbers are in network order::
 Microseconds in 32 bits reach to 71 minutes; a longer span is sent as the longest. Unknown flags are ignored. A newer
 minor may append bytes, up to `BEAT_SIZE_MAX`.
 
-A hot path may read a frame itself: `len(data) == BEAT_SIZE and data[:5] == HEAD`, then `LAYOUT.unpack_from(data)`,
+A hot path may read a frame itself: `len(data) == BEAT_SIZE and data[:5] in HEADS`, then `LAYOUT.unpack_from(data)`,
 then `0 < sequence <= SEQUENCE_MAX and interval_us`. Whatever fails goes to `decode`, which says why.
 """
 
@@ -34,6 +34,8 @@ BEAT_SIZE = LAYOUT.size
 BEAT_SIZE_MAX = 64
 #: The first five bytes of every beat of this version.
 HEAD = head(BEAT_TYPE)
+#: The same of every minor that a beat of this version, or of an older one, may be sent at. All are laid out alike.
+HEADS = tuple(head(BEAT_TYPE, minor) for minor in range(MINOR + 1))
 
 LEAVING = 0x01
 #: Sequences and clocks stay below 2^63: every store and every language below has a signed 64-bit integer.
@@ -41,13 +43,15 @@ SEQUENCE_MAX = 2**63 - 1
 _U32_MAX = 2**32 - 1
 
 
-def encode(beat: Beat) -> bytes:
-    """The frame of a beat. Spans beyond 71 minutes saturate, `progress` and `health_digest` wrap at 2^32.
+def encode(beat: Beat, minor: int = MINOR) -> bytes:
+    """The frame of a beat, for receivers that read `minor`.
+
+    Spans beyond 71 minutes saturate, `progress` and `health_digest` wrap at 2^32.
 
     Raises struct.error when incarnation, sequence or clock is not an unsigned 64-bit number: the caller's defect.
     """
     return LAYOUT.pack(
-        HEAD,
+        HEADS[minor],
         LEAVING if beat.leaving else 0,
         beat.incarnation,
         beat.sequence,

@@ -17,7 +17,7 @@ import msgspec
 
 from hbagent.core import messages as m
 
-from . import newer, rules
+from . import minors, newer, rules
 from .beat import BEAT_TYPE
 from .refusal import Reason, Refusal, refuse
 from .version import FRAME_SIZE_MAX, HEAD_SIZE, MAGIC, MINOR, Data, head, read_head
@@ -46,6 +46,7 @@ TYPES: dict[int, type[m.WireMessage]] = {
     0x23: m.TransitionsAck,
     0x24: m.DrillWanted,
     0x25: m.DrillBegun,
+    0x26: m.Welcome,
     0x30: m.Query,
     0x31: m.AnswerPage,
     0x32: m.Order,
@@ -55,6 +56,7 @@ TYPES: dict[int, type[m.WireMessage]] = {
 _UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, MemoryError, TypeError)
 
 _ENCODER = msgspec.msgpack.Encoder()
+_CODES = {message: code for code, message in TYPES.items()}
 _HEADS = {message: head(code) for code, message in TYPES.items()}
 _DECODERS: dict[int, msgspec.msgpack.Decoder[m.WireMessage]] = {
     code: msgspec.msgpack.Decoder(message) for code, message in TYPES.items()
@@ -67,14 +69,36 @@ def is_beat(data: Data) -> bool:
     return data[:2] == MAGIC and len(data) >= HEAD_SIZE and data[4] == BEAT_TYPE
 
 
-def encode(message: m.WireMessage) -> bytes:
-    """The frame of a message.
+def exists(message: m.WireMessage, minor: int) -> bool:
+    """True when whoever reads `minor` knows messages of this type; to whom does not, it cannot be said."""
+    return minors.exists(type(message), minor)
 
-    Raises ValueError for what cannot travel: a frame over `FRAME_SIZE_MAX` (see `wire.pages`), an integer of more
-    than 64 bits, text with lone surrogates.
+
+def introducing(message: m.WireMessage) -> m.WireMessage:
+    """`message`; one that introduces its sender, with the minor that this version reads."""
+    return msgspec.structs.replace(message, reads=MINOR) if isinstance(message, minors.INTRODUCTIONS) else message
+
+
+def announced(message: m.WireMessage, data: Data) -> int | None:
+    """The minor that the sender of this message, read from `data`, said that it reads; None when it says nothing."""
+    if not isinstance(message, minors.INTRODUCTIONS):
+        return None
+    return message.reads or data[3]
+
+
+def encode(message: m.WireMessage, minor: int = MINOR) -> bytes:
+    """The frame of a message, for receivers that read `minor`: nothing in it is newer than that.
+
+    Raises ValueError for what cannot travel: a type that such receivers do not know (see `exists`), a frame over
+    `FRAME_SIZE_MAX` (see `wire.pages`), an integer of more than 64 bits, text with lone surrogates.
     """
     try:
-        frame = _HEADS[type(message)] + _ENCODER.encode(message)
+        if minor >= MINOR:
+            frame = _HEADS[type(message)] + _ENCODER.encode(message)
+        elif minors.exists(type(message), minor):
+            frame = head(_CODES[type(message)], minor) + _ENCODER.encode(minors.lowered(message, minor))
+        else:
+            raise ValueError(f"{type(message).__name__} does not exist in minor {minor}")
     except OverflowError as error:
         raise ValueError(f"{type(message).__name__}: {error}") from error
     if len(frame) > FRAME_SIZE_MAX:

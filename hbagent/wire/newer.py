@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Union
 
+from hbagent.core.messages import HealthChange
 from hbagent.core.states import AppState, Cause, Health, Kind, Liveness, Outcome, Stall
 
 Vocabulary = type[Union[Liveness, Health, Cause, Kind, Outcome, Stall, AppState]]
@@ -63,8 +64,13 @@ def translate(value: Any) -> Any:
     known = {key: _word(words[key], item) if key in words else translate(item) for key, item in value.items()}
     if "kind" in known and known["kind"] is None:
         # That of a probe is no word of ours: whoever looks there has a name for it.
-        known["kind"] = _kind(known.get("before"), known.get("after")) if "after" in value else value["kind"]
+        known["kind"] = kind_of_change(known.get("before"), known.get("after")) if "after" in value else value["kind"]
     return known
+
+
+def stand_in(struct: type, field: str) -> str | None:
+    """What a word of this field is read as by whoever does not know it; None also for a kind (`kind_of_change`)."""
+    return (CHANGE_WORDS if struct is HealthChange else WORDS)[field][1]
 
 
 def _word(field: tuple[Vocabulary, str | None], value: Any) -> Any:
@@ -72,7 +78,7 @@ def _word(field: tuple[Vocabulary, str | None], value: Any) -> Any:
     return value if not isinstance(value, str) or value in _KNOWN[vocabulary] else stand_in
 
 
-def _kind(before: Any, after: Any) -> str:
+def kind_of_change(before: Any, after: Any) -> str:
     """The kind of a change whose own name is strange. One that moved nothing must not read as a death."""
     if before == after or not isinstance(after, str):
         return Kind.HEALTH_CHANGED.value

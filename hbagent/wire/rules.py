@@ -47,8 +47,8 @@ def _infinite(numbers: Iterable[float | None]) -> bool:
 
 
 def _hello(hello: m.Hello) -> str:
-    if _negative(hello.incarnation):
-        return "negative incarnation"
+    if _negative(hello.incarnation, hello.reads):
+        return "negative incarnation or minor"
     if hello.interval_ns <= 0:
         return "interval is not above 0"
     if not 0 <= hello.echo_port <= 65535:
@@ -61,8 +61,8 @@ def _hello(hello: m.Hello) -> str:
 
 
 def _admission(admission: m.Admission) -> str:
-    if _negative(admission.epoch, admission.protocol):
-        return "negative epoch or protocol"
+    if _negative(admission.epoch, admission.protocol, admission.reads):
+        return "negative epoch, protocol or minor"
     if len(admission.echo_key) not in (0, ECHO_KEY_SIZE):
         return f"echo key has not {ECHO_KEY_SIZE} bytes"
     if len(admission.reason) > WORD_LENGTH_MAX:
@@ -107,14 +107,14 @@ def _relayed(relayed: m.Relayed) -> str:
 def _heard_wanted(wanted: m.HeardWanted) -> str:
     if not is_node(wanted.node):
         return "node is not a name"
-    return "negative number" if _negative(wanted.number) else ""
+    return "negative number or minor" if _negative(wanted.number, wanted.reads) else ""
 
 
 def _last_heard(heard: m.LastHeard) -> str:
     if not is_node(heard.node):
         return "node is not a name"
-    numbers = (heard.number, heard.age_ns, heard.incarnation, heard.sequence)
-    return "negative number, age, incarnation or sequence" if _negative(*numbers) else ""
+    numbers = (heard.number, heard.age_ns, heard.incarnation, heard.sequence, heard.reads)
+    return "negative number, age, incarnation, sequence or minor" if _negative(*numbers) else ""
 
 
 def _account_wanted(wanted: m.AccountWanted) -> str:
@@ -185,8 +185,8 @@ def _measures(facts: m.HostFacts) -> Iterable[float | None]:
 def _rack_summary(summary: m.RackSummary) -> str:
     if not is_rack(summary.rack):
         return "rack is not a name"
-    if _negative(summary.epoch, summary.number, summary.newest):
-        return "negative epoch, number or newest"
+    if _negative(summary.epoch, summary.number, summary.newest, summary.reads):
+        return "negative epoch, number, newest or minor"
     if not 0 <= summary.page < summary.pages <= PAGES_MAX:
         return f"page {summary.page} of {summary.pages}"
     for row in summary.nodes:
@@ -205,6 +205,8 @@ def _rack_reports(reports: m.RackReports) -> str:
     for item in reports.reports:
         if not is_part(item.node):
             return "a node is not a name"
+        if len(item.version) > WORD_LENGTH_MAX:
+            return f"a version over {WORD_LENGTH_MAX} characters"
         fault = _report(item.report)
         if fault:
             return fault
@@ -236,6 +238,12 @@ def _transitions(transitions: m.Transitions) -> str:
 
 def _transitions_ack(ack: m.TransitionsAck) -> str:
     return "negative epoch or number" if _negative(ack.epoch, ack.number) else ""
+
+
+def _welcome(welcome: m.Welcome) -> str:
+    if len(welcome.version) > WORD_LENGTH_MAX:
+        return f"version over {WORD_LENGTH_MAX} characters"
+    return "negative minor" if _negative(welcome.reads) else ""
 
 
 def _query(query: m.Query) -> str:
@@ -288,6 +296,7 @@ _RULES: dict[type, Callable[[Any], str]] = {
     m.RackReports: _rack_reports,
     m.Transitions: _transitions,
     m.TransitionsAck: _transitions_ack,
+    m.Welcome: _welcome,
     m.Query: _query,
     m.Order: _order,
     m.AnswerPage: _answer_page,

@@ -12,6 +12,23 @@ types it does not know, and reads a word it does not know as the "don't know" of
 Rule 2, major. Anything else is a new major. A frame of another major is counted `incompatible` and shown as such for
 its sender, who is never called dead for it.
 
+Rule 3, lowest. Whoever receives announces the minor that it reads, and whoever sends to it emits no newer one: no
+newer head, field, type or word (`wire.minors`). What has several receivers, a beat or a report, goes out at the lowest
+that any of them reads. So rule 1 is what keeps two versions from misunderstanding one another, and rule 3 what keeps
+the older one from ever being told what it cannot read.
+
+An announcement is the field `reads` of the messages that introduce one side of a control connection to the other:
+`Hello` and `Admission` between agent and leader, `RackSummary` and `Welcome` between leader and root, `HeardWanted` and
+`LastHeard` between leaders. Versions to 1.2 do not have it; what they read is what the head of their frame says. It
+holds for the connection that it came by, so that a host which was set back to an older version is not believed to be
+the newer one. It is the one field that also frames of older minors carry, and whoever does not know it skips it.
+
+Before a receiver has announced anything, and when none is connected, the minor is `MINOR_ASSUMED`, the one before our
+own: the oldest that a supported mixture of versions has in it. With our own instead, each connection would begin with
+frames that the older side cannot read, the first report of a reconnected agent among them; with the oldest of all, a
+report without probes would go out to a leader that knows them. A console has no connection to speak of: it asks in its
+own minor, and is answered in the lower of that and the answerer's.
+
 So during an upgrade old and new run side by side in any order. The rejected alternative, upgrading from the root
 downwards only, makes the order of a package manager's work part of the protocol.
 """
@@ -25,7 +42,9 @@ from .refusal import Reason, Refusal, refuse
 
 MAGIC = b"HB"
 MAJOR = 1
-MINOR = 2
+MINOR = 3
+#: What a receiver is taken to read until it says so.
+MINOR_ASSUMED = MINOR - 1
 
 #: Longest frame. CURVE adds 33 bytes; sockets are closed on a peer that sends more than this, before it is read.
 FRAME_SIZE_MAX = 65536
@@ -44,9 +63,9 @@ class Head(NamedTuple):
     type: int
 
 
-def head(type_code: int) -> bytes:
-    """The first five bytes of a frame that this version sends."""
-    return _HEAD.pack(MAGIC, MAJOR, MINOR, type_code)
+def head(type_code: int, minor: int = MINOR) -> bytes:
+    """The first five bytes of a frame that this version sends to whoever reads `minor`."""
+    return _HEAD.pack(MAGIC, MAJOR, minor, type_code)
 
 
 def read_head(data: Data) -> Head | Refusal:

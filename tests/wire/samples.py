@@ -182,17 +182,25 @@ HEALTH_TRANSITION = m.Transition(
 #: One of each, by the name of its golden vector.
 MESSAGES: dict[str, m.WireMessage] = {
     "hello": m.Hello(
-        incarnation=17, interval_ns=250_000_000, version="0.1.0", boot_id="b00t", echo_port=5799, protocol_high=2
+        incarnation=17,
+        interval_ns=250_000_000,
+        version="0.1.0",
+        boot_id="b00t",
+        echo_port=5799,
+        protocol_high=2,
+        reads=3,
     ),
-    "admission": m.Admission(accepted=True, epoch=4, reason="welcome", echo_key=bytes(range(32)), protocol=1),
+    "admission": m.Admission(accepted=True, epoch=4, reason="welcome", echo_key=bytes(range(32)), protocol=1, reads=3),
     "farewell": m.Farewell(incarnation=17, sequence=81724),
     "farewell-ack": m.FarewellAck(incarnation=17),
     "ping": m.Ping(number=7),
     "pong": m.Pong(number=7, incarnation=17, sequence=81724),
     "relay": m.Relay(number=8, address="192.0.2.12", port=5799, request=echo.request(bytes(range(32)), b"n" * 12)),
     "relayed": m.Relayed(number=8, outcome=Outcome.ANSWERED, answer=bytes(range(48))),
-    "heard-wanted": m.HeardWanted(number=9, node="dc1/rack07/host12"),
-    "last-heard": m.LastHeard(number=9, node="dc1/rack07/host12", age_ns=40_000_000, incarnation=17, sequence=81723),
+    "heard-wanted": m.HeardWanted(number=9, node="dc1/rack07/host12", reads=3),
+    "last-heard": m.LastHeard(
+        number=9, node="dc1/rack07/host12", age_ns=40_000_000, incarnation=17, sequence=81723, reads=3
+    ),
     "account-wanted": m.AccountWanted(number=12, since_ns=5_200_000_000),
     "account": ACCOUNT,
     "report-wanted": m.ReportWanted(have=4_000_000_000),
@@ -213,9 +221,12 @@ MESSAGES: dict[str, m.WireMessage] = {
         nodes=(ROW, m.NodeRow(node="host13", liveness=Liveness.ALIVE, health=Health.OK)),
         stats=STATS,
         dark_ns=3_500_000_000,
+        reads=3,
     ),
     "rack-reports": m.RackReports(
-        rack="dc1/rack07", epoch=4, reports=(m.NodeReport(node="host12", report=REPORT, age_ns=2_000_000),)
+        rack="dc1/rack07",
+        epoch=4,
+        reports=(m.NodeReport(node="host12", report=REPORT, age_ns=2_000_000, version="0.1.0"),),
     ),
     "transitions": m.Transitions(
         epoch=4,
@@ -227,6 +238,7 @@ MESSAGES: dict[str, m.WireMessage] = {
         present=5,
     ),
     "transitions-ack": m.TransitionsAck(epoch=4, number=9),
+    "welcome": m.Welcome(reads=3, version="0.1.0"),
     "query": m.Query(
         id=7,
         what="events",
@@ -260,8 +272,18 @@ MESSAGES: dict[str, m.WireMessage] = {
     "answer-page": m.AnswerPage(id=7, page=2, last=True, body=b'{"schema":1}', error="half of it is missing"),
 }
 
+_REPORTED = m.RackReports(
+    rack="dc1/rack07", epoch=4, reports=(m.NodeReport(node="host12", report=REPORT, age_ns=2_000_000),)
+)
 #: What the vectors of an earlier minor mean, where it is not what this version would say.
 EARLIER: dict[str, m.WireMessage] = {
+    **{
+        f"1.{minor}-{name}": msgspec.structs.replace(MESSAGES[name], reads=0)
+        for name in ("hello", "admission", "heard-wanted", "last-heard", "rack-summary")
+        for minor in range(3)
+    },
+    "1.1-rack-reports": _REPORTED,
+    "1.2-rack-reports": _REPORTED,
     "1.0-report": REPORT_0,
     "1.0-rack-reports": m.RackReports(
         rack="dc1/rack07", epoch=4, reports=(m.NodeReport(node="host12", report=REPORT_0, age_ns=2_000_000),)
