@@ -9,6 +9,8 @@
 #   make deps        system packages that some tests need (apt, as root); without them those tests are skipped
 #   make pins        move the pinned dependencies to the newest versions
 #   make wheelhouse  dist/wheelhouse: what hosts without a network install from
+#   make zipapp      dist/hbagent.pyz: all of it in one file, for hosts with the Python of .venv
+#   make deb         dist/hbagent_*.deb: a package for Debian, for hosts with the Python of this one
 #   make clean       take away what this file made
 
 # The first of these that is 3.10 or newer and can make a virtual environment.
@@ -44,7 +46,7 @@ NONE_WILL_DO = $(if $(strip $(ARGS)),|| test $$? = 5)
 .DEFAULT_GOAL = help
 # Tests that measure time do not share the machine with the type checker.
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-slow test-hosts lint bench bench-full deps pins wheelhouse clean moved
+.PHONY: help demo test test-fast test-slow test-hosts lint bench bench-full deps pins wheelhouse zipapp deb clean moved
 
 help:
 	@sed -n 's/^#  //p' Makefile
@@ -113,6 +115,12 @@ wheelhouse: $(VENV)/installed
 	$(PIP) download --only-binary :all: --require-hashes -r constraints.txt -d dist/wheelhouse
 	$(PIP) wheel --no-deps --no-index --no-build-isolation -w dist/wheelhouse .
 	cp constraints.txt dist/wheelhouse
+
+zipapp: $(VENV)/installed
+	$(BIN)/python -m tools.pyz dist/hbagent.pyz
+
+deb: $(VENV)/installed
+	$(BIN)/python -m tools.deb dist
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
