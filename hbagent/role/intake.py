@@ -20,7 +20,7 @@ from hbagent.core.messages import Beat, Refused
 from hbagent.transport.connections import Connections
 from hbagent.transport.sockets import Socket
 from hbagent.wire import codec
-from hbagent.wire.beat import BEAT_SIZE, HEAD, LAYOUT, LEAVING, SEQUENCE_MAX
+from hbagent.wire.beat import BEAT_SIZE, HEADS, LAYOUT, LEAVING, SEQUENCE_MAX
 from hbagent.wire.beat import decode as decode_beat
 from hbagent.wire.refusal import Refusal
 
@@ -72,6 +72,8 @@ class Intake:
         take = self._takers.get
         unpack = LAYOUT.unpack_from
         clock = time.monotonic_ns
+        # Newest first: in a fleet of one version it is the first that is compared.
+        heads = HEADS[::-1]
         flags = zmq.NOBLOCK
         count = 0
         name = ""
@@ -89,7 +91,7 @@ class Intake:
                     data = frame.bytes
                     if len(data) == BEAT_SIZE:
                         head, bits, incarnation, sequence, sent, due_in, interval, gap, progress, digest = unpack(data)
-                        if head == HEAD and 0 < sequence <= SEQUENCE_MAX and interval and sent <= SEQUENCE_MAX:
+                        if head in heads and 0 < sequence <= SEQUENCE_MAX and interval and sent <= SEQUENCE_MAX:
                             due_in *= _MICRO
                             interval *= _MICRO
                             gap *= _MICRO
@@ -113,7 +115,7 @@ class Intake:
         return count
 
     def _other(self, name: str, data: bytes) -> None:
-        """A frame that is no plain beat of this version."""
+        """A frame that is no plain beat of this version or an older one."""
         message: object
         if codec.is_beat(data):
             message = decode_beat(data)

@@ -34,7 +34,7 @@ BEAT_SIZE = LAYOUT.size
 BEAT_SIZE_MAX = 64
 #: The first five bytes of every beat of this version.
 HEAD = head(BEAT_TYPE)
-#: The same of every minor that a beat of this version, or of an older one, may be sent at. All are laid out alike.
+#: The same for each minor up to this one, by its number: all of these beats are laid out alike.
 HEADS = tuple(head(BEAT_TYPE, minor) for minor in range(MINOR + 1))
 
 LEAVING = 0x01
@@ -66,7 +66,7 @@ def encode(beat: Beat, minor: int = MINOR) -> bytes:
 
 def decode(data: Data) -> Beat | Refusal:
     """The beat in a frame, or why there is none. Total: never raises."""
-    if len(data) != BEAT_SIZE or data[:HEAD_SIZE] != HEAD:
+    if len(data) != BEAT_SIZE or data[:HEAD_SIZE] not in HEADS:
         refusal = _examine(data)
         if refusal is not None:
             return refusal
@@ -91,7 +91,7 @@ def _microseconds(span_ns: int) -> int:
 
 
 def _examine(data: Data) -> Refusal | None:
-    """Why a frame that does not look like a beat of this version isn't one; None for a beat of another minor."""
+    """Why a frame that does not look like a beat of this version isn't one; None for a beat of a newer minor."""
     found = read_head(data)
     if isinstance(found, Refusal):
         return found

@@ -125,8 +125,9 @@ def test_the_tables_name_what_there_is() -> None:
     assert set(minors.TYPE_SINCE) <= set(codec.TYPES.values())
     for words, values in minors.WORD_SINCE.items():
         assert set(values) <= {word.value for word in words}
-    tables = (minors.TYPE_SINCE, *minors.FIELD_SINCE.values(), *minors.WORD_SINCE.values())
-    assert all(0 < minor <= MINOR for table in tables for minor in table.values())
+    inner: list[dict[str, int]] = [*minors.FIELD_SINCE.values(), *minors.WORD_SINCE.values()]
+    since = [*minors.TYPE_SINCE.values(), *(minor for table in inner for minor in table.values())]
+    assert all(0 < minor <= MINOR for minor in since)
 
 
 # ---- words -----------------------------------------------------------------------------------------------
