@@ -1,0 +1,144 @@
+"""Real hosts lose their power, their cable, their agent, their leader, or stand still: the root says which it was.
+
+Each is told once, to one hook, and once more when it is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.hosts.deployment import BOUND_S, Deployment
+from tests.hosts.lab import Host, wait_until
+
+#: In rack a, with two leaders and three neighbours; alone with its leader in rack b.
+LONELY, NEIGHBOUR = 6, 4
+
+Told = list[dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def healed(fleet: Deployment) -> Iterator[None]:
+    """All is well again, and nothing waits to be told, when the next test begins."""
+    yield
+    fleet.lab.heal()
+    fleet.lab.wait_booted(*(host for host in fleet.lab.hosts if not host.init and _boot(host)), *fleet.lab.hosts)
+    fleet.wait_alive(90)
+
+
+def _boot(host: Host) -> bool:
+    host.boot()
+    return True
+
+
+def told_of(fleet: Deployment, subject: str, before: int) -> Told:
+    """What the hook was told of a node, a leader or a rack since then."""
+    return [one for one in fleet.told()[before:] if subject in (one["node"], one["rack"], one.get("subject"))]
+
+
+def verdict(fleet: Deployment, host: Host, expected: tuple[str, str], hurt: Callable[[], object]) -> Told:
+    """Hurt it; wait for the verdict at the root and for the hook; all that the hook was told of it meanwhile."""
+    before = len(fleet.told())
+    node = fleet.node(host)
+    hurt()
+    assert wait_until(lambda: fleet.states().get(node) == expected, BOUND_S), fleet.states()
+    assert wait_until(lambda: told_of(fleet, node, before), BOUND_S), fleet.told()[before:]
+    return told_of(fleet, node, before)
+
+
+@pytest.mark.parametrize("number", [NEIGHBOUR, LONELY])
+def test_a_host_that_loses_its_power_is_gone_and_back_when_it_has_booted(fleet: Deployment, number: int) -> None:
+    host = fleet.host(number)
+    before = len(fleet.told())
+    told = verdict(fleet, host, ("DEAD", "host-gone"), host.power_off)
+    assert [(one["kind"], one["cause"], one["host"]) for one in told] == [("node-dead", "host-gone", "down")]
+    fleet.lab.heal()
+    host.boot()
+    fleet.lab.wait_booted(host)
+    fleet.wait_alive(60)
+    assert wait_until(lambda: len(told_of(fleet, fleet.node(host), before)) == 2, BOUND_S)
+    kinds = [one["kind"] for one in told_of(fleet, fleet.node(host), before)]
+    assert kinds == ["node-dead", "node-restarted"]
+
+
+def test_a_pulled_cable_is_a_host_that_is_gone_and_the_same_process_when_it_is_plugged_in(fleet: Deployment) -> None:
+    host = fleet.host(NEIGHBOUR)
+    before = len(fleet.told())
+    told = verdict(fleet, host, ("DEAD", "host-gone"), host.pull_cable)
+    assert [(one["kind"], one["cause"], one["host"]) for one in told] == [("node-dead", "host-gone", "down")]
+    host.plug_cable()
+    fleet.wait_alive()
+    assert wait_until(lambda: len(told_of(fleet, fleet.node(host), before)) == 2, BOUND_S)
+    assert told_of(fleet, fleet.node(host), before)[1]["kind"] == "node-recovered"
+
+
+def test_a_frozen_host_is_frozen_and_not_gone(fleet: Deployment) -> None:
+    host = fleet.host(NEIGHBOUR)
+    before = len(fleet.told())
+    frozen = host.frozen()
+    told = verdict(fleet, host, ("SUSPECT", "process-frozen"), frozen.__enter__)
+    try:
+        assert [(one["kind"], one["cause"], one["host"]) for one in told] == [("node-suspect", "process-frozen", "up")]
+    finally:
+        frozen.__exit__(None, None, None)
+    fleet.wait_alive()
+    kinds = [one["kind"] for one in told_of(fleet, fleet.node(host), before)]
+    assert kinds[0] == "node-suspect" and "node-dead" not in kinds
+
+
+def test_a_killed_agent_is_told_with_its_host_up_and_systemd_brings_it_back(fleet: Deployment) -> None:
+    host = fleet.host(NEIGHBOUR)
+    before = len(fleet.told())
+    host.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", "hbagent-agent")
+    assert wait_until(lambda: len(told_of(fleet, fleet.node(host), before)) == 2, BOUND_S), fleet.told()[before:]
+    told = told_of(fleet, fleet.node(host), before)
+    assert (told[0]["kind"], told[0]["cause"], told[0]["host"]) == ("node-dead", "process-exit", "up")
+    assert told[1]["kind"] == "node-restarted"
+    fleet.wait_alive()
+
+
+def test_a_killed_leader_that_systemd_brings_back_at_once_is_no_alarm(fleet: Deployment) -> None:
+    with fleet.quiet() as seen:
+        fleet.host(5).run("systemctl", "kill", "--signal=KILL", "--kill-who=main", "hbagent-leader")
+        fleet.wait_alive()
+    assert (seen.alarms, seen.departures) == ([], [])
+
+
+def test_a_leader_that_stays_away_is_told_once_and_its_nodes_are_not_called_dead(fleet: Deployment) -> None:
+    host = fleet.host(5)
+    nodes = {fleet.node(fleet.host(5)), fleet.node(fleet.host(6))}
+    before = len(fleet.told())
+    host.shell(
+        "mkdir -p /run/systemd/system/hbagent-leader.service.d\n"
+        "printf '[Service]\\nRestart=no\\n' >/run/systemd/system/hbagent-leader.service.d/gone.conf\n"
+        "systemctl daemon-reload\nsystemctl kill --signal=KILL --kill-who=main hbagent-leader"
+    )
+    try:
+        away = ("UNKNOWN", "leader-lost")
+        assert wait_until(lambda: all(fleet.states().get(node) == away for node in nodes), BOUND_S), fleet.states()
+        assert wait_until(lambda: len(fleet.told()) > before, BOUND_S)
+        alarms = [one for one in fleet.told()[before:] if one["kind"] != "watchdog"]
+        assert [(one["kind"], one["cause"]) for one in alarms] == [("leader-lost", "leader-lost")]
+    finally:
+        host.shell(
+            "rm -r /run/systemd/system/hbagent-leader.service.d\n"
+            "systemctl daemon-reload\nsystemctl start hbagent-leader"
+        )
+    fleet.wait_alive()
+    assert wait_until(lambda: len(fleet.told()) >= before + 2, BOUND_S)
+    alarms = [one for one in fleet.told()[before:] if one["kind"] != "watchdog"]
+    assert [one["kind"] for one in alarms] == ["leader-lost", "leader-recovered"]
+
+
+def test_a_leader_host_without_power_takes_nobody_with_it(fleet: Deployment) -> None:
+    host = fleet.host(3)
+    others = {node for node, other in fleet.nodes().items() if other is not host}
+    with fleet.quiet() as seen:
+        told = verdict(fleet, host, ("DEAD", "host-gone"), host.power_off)
+        assert [(one["kind"], one["cause"], one["host"]) for one in told] == [("node-dead", "host-gone", "down")]
+        leader = f"{fleet.rack_of(host)}-{host.name}"
+        assert wait_until(lambda: any(leader in str(one) for one in fleet.told()), BOUND_S)
+    assert {node for _, node, _ in seen.departures} & others == set()
+    assert sorted(kind for kind, _, _ in seen.alarms) == ["leader-lost", "node-dead"]

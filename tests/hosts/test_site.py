@@ -1,0 +1,27 @@
+"""`site.yml` on bare hosts, again, and as a question what it would change."""
+
+from __future__ import annotations
+
+from tests.hosts.deployment import Deployment, Play
+
+
+def test_a_check_of_bare_hosts_passes_and_changes_nothing(first_plays: tuple[Play, Play]) -> None:
+    checked = first_plays[0]
+    assert checked.code == 0, checked.output[-5000:]
+    assert {counts["failed"] + counts["unreachable"] for counts in checked.recap.values()} == {0}
+
+
+def test_six_bare_hosts_are_a_datacenter_within_two_minutes(first_plays: tuple[Play, Play], fleet: Deployment) -> None:
+    deployed = first_plays[1]
+    print(f"site   six bare hosts in {deployed.seconds:.0f} s")
+    assert fleet.all_alive()
+
+
+def test_the_second_run_changes_nothing(fleet: Deployment) -> None:
+    again = fleet.play("site")
+    assert (again.code, again.changed) == (0, 0), again.tasks_changed() or again.output[-5000:]
+
+
+def test_a_check_with_differences_shows_none(fleet: Deployment) -> None:
+    checked = fleet.play("site", "--check", "--diff")
+    assert (checked.code, checked.changed) == (0, 0), checked.tasks_changed() or checked.output[-5000:]
