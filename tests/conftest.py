@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -21,6 +21,10 @@ IN_CI = os.environ.get("CI") == "true"
 SOCIABLE = ("core", "wire", "sim", "console", "store")
 #: A unix socket's path ends at 107 bytes; this leaves room for a few directories below.
 SOCKET_DIRECTORY_MAX = 60
+
+#: Call it with a row of the table of faults, or a word for what was looked at, and what was measured there.
+Figures = Callable[[str, str], None]
+_FIGURES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 
 # No deadline: a shared machine pauses any process for longer than the default of 200 ms. In CI the examples are the
 # same for the same code, so that what lands does not depend on luck. A third of them will do for the fast tests; all of
@@ -42,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Know the marker that names programs, and the one that `pytest_collection_modifyitems` gives."""
+    config.stash[_FIGURES] = []
     config.addinivalue_line("markers", "needs(*programs): programs without which the test is skipped")
     config.addinivalue_line("markers", "alone: slow, and no other test may run at the same time")
 
@@ -81,7 +86,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how many tests were skipped, and that this is no pass where everything must run."""
+    """What was measured; and how many tests were skipped, which is no pass where everything must run."""
+    figures = config.stash[_FIGURES]
+    if figures:
+        terminalreporter.section("figures of the rows")
+        for row, text in figures:
+            terminalreporter.write_line(f"{row:<6} {text}")
     count = skipped(config)
     if count:
         verdict = "a failure under CI=true" if IN_CI else "these things were not tested here"
@@ -92,6 +102,12 @@ def skipped(config: pytest.Config) -> int:
     """How many tests were skipped in this run."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     return len(reporter.stats.get("skipped", ())) if reporter else 0
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """Call it with a row and what was measured there."""
+    return lambda row, text: pytestconfig.stash[_FIGURES].append((row, text))
 
 
 @pytest.fixture

@@ -258,7 +258,7 @@ IN_THE_DEMO = {
     "/etc/hbagent/root.toml": "demo/etc/root.toml",
     "--config root.toml": "--config demo/etc/root.toml",
     "/var/backups/hbagent.sqlite": "hbagent.sqlite",
-    "ipc:///run/hbagent/root.sock": "ipc://demo/run/root.sock",
+    "ipc:///run/hbagent-root/root.sock": "ipc://demo/run/root.sock",
     "i17": "$(hbagent incidents -o name)",
     "s1": "$(hbagent silences -o name | head -1)",
 }

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -18,16 +18,13 @@ from tests.e2e.fleet import Fleet
 from tests.e2e.lab import Lab
 
 Build = Callable[[Plan], Fleet]
-Figures = Callable[[str, str], None]
 BuildLab = Callable[[Plan], Lab]
 Some = TypeVar("Some", bound=Fleet)
 
-_FIGURES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 _FLEETS: pytest.StashKey[list[Fleet]] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_FIGURES] = []
     config.stash[_FLEETS] = []
 
 
@@ -41,21 +38,6 @@ def pytest_runtest_makereport(
         for fleet in item.config.stash.get(_FLEETS, []):
             report.sections += [(f"log of {name}", text) for name, text in fleet.tails()]
     return report
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """What was measured."""
-    figures = config.stash.get(_FIGURES, [])
-    if figures:
-        terminalreporter.section("figures of the rows")
-        for row, text in figures:
-            terminalreporter.write_line(f"{row:<6} {text}")
-
-
-@pytest.fixture(scope="session")
-def figures(pytestconfig: pytest.Config) -> Figures:
-    """Call it with a row and what was measured there."""
-    return lambda row, text: pytestconfig.stash[_FIGURES].append((row, text))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, node_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import BuildLab, Figures, short_directory
+from tests.conftest import Figures
+from tests.e2e.conftest import BuildLab, short_directory
 from tests.e2e.fleet import Fleet, Row, node_of
 from tests.e2e.lab import NEEDS, Lab
 

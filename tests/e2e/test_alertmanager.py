@@ -17,7 +17,8 @@ from hbagent.core.states import Axis, Cause, Kind
 from hbagent.core.units import SECOND
 from hbagent.demo.datacenter import Plan, free_ports, wait_until
 from hbagent.transport.poster import Poster
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 from tests.e2e.watchers import ALERTMANAGER, Alertmanager, alertmanagers
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids
 from tests.e2e.intruder import UNKNOWN_TYPE, beat, of_next_major
 from tests.e2e.test_intruders import knock

@@ -17,7 +17,8 @@ import pytest
 
 from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan, wait_until
-from tests.e2e.conftest import BuildLab, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import BuildLab
 from tests.e2e.lab import FAULTS, NEEDS, Fault, Lab, Where
 
 #: Of each fault, over both racks.

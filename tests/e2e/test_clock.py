@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.needs("gcc")]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hbagent.demo.datacenter import Datacenter, Plan, wait_until
-from tests.e2e.conftest import Figures
+from tests.conftest import Figures
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("tmux"), pytest.mark.timeout(120)]
 

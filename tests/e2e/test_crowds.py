@@ -19,7 +19,8 @@ import zmq
 
 from hbagent.demo.datacenter import Plan
 from hbagent.transport.allow import Role, load, save
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, Row
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]

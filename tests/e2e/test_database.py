@@ -12,7 +12,8 @@ import pytest
 from hbagent.cli import EXIT_UNAVAILABLE
 from hbagent.demo.datacenter import Plan
 from hbagent.store.postgres import PostgresHistory
-from tests.e2e.conftest import Figures, short_directory
+from tests.conftest import Figures
+from tests.e2e.conftest import short_directory
 from tests.e2e.fleet import Fleet
 from tests.role.test_start import start
 from tests.store.server import Server, programs

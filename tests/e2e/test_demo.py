@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hbagent.demo.datacenter import wait_until
-from tests.e2e.conftest import Figures
+from tests.conftest import Figures
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

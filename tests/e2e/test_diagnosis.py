@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from hbagent.core.states import Stall
-from tests.e2e.conftest import Figures
+from tests.conftest import Figures
 from tests.e2e.victims.kinds import Kind, Ward, kinds
 
 #: Of each kind.

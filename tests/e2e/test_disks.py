@@ -10,7 +10,8 @@ import pytest
 
 from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import Figures, short_directory
+from tests.conftest import Figures
+from tests.e2e.conftest import short_directory
 from tests.e2e.fleet import Fleet, ids
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.root, pytest.mark.needs("unshare", "mount")]

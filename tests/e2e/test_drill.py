@@ -16,7 +16,8 @@ import pytest
 from hbagent.core.drill import OUTCOMES, VERDICT_NS, WARM_UP_NS, WINDOW_NS
 from hbagent.core.units import SECOND
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]

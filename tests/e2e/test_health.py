@@ -20,7 +20,8 @@ from hbagent.core.drill import VERDICT_NS
 from hbagent.core.units import SECOND
 from hbagent.demo.datacenter import Plan
 from hbagent.transport.teller import send
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import START_SECONDS, Fleet, Row
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]

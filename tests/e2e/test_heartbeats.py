@@ -18,7 +18,7 @@ import pytest
 import zmq
 
 from hbagent.transport.sockets import Context, Target, beat_publisher
-from tests.e2e.conftest import Figures
+from tests.conftest import Figures
 from tests.e2e.stalling import SILENCE_MS, STALL_SECONDS
 from tests.transport.doors import caller, new_keys
 

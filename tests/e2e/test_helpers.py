@@ -13,7 +13,8 @@ import pytest
 
 from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import BuildLab, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import BuildLab
 from tests.e2e.lab import NEEDS, Lab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), *NEEDS]

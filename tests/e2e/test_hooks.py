@@ -14,7 +14,8 @@ import pytest
 
 from hbagent.demo.datacenter import Plan
 from hbagent.offspring import reaper
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 from tests.offspring.owning import gone, new_tag, tagged
 

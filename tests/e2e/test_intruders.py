@@ -29,8 +29,9 @@ from hbagent.demo.datacenter import Plan
 from hbagent.transport.allow import Role
 from hbagent.transport.keys import KeyPair
 from hbagent.transport.monitor import LinkEvent, Monitor
+from tests.conftest import Figures
 from tests.e2e.chaos import Proxy
-from tests.e2e.conftest import Build, Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids, node_of
 from tests.e2e.intruder import UNKNOWN_TYPE, Intruder, beat, stranger
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import BuildLab, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import BuildLab
 from tests.e2e.fleet import Row, ids
 from tests.e2e.lab import NEEDS, Lab
 

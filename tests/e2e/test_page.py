@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from hbagent.demo.datacenter import Plan, free_ports
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 from tests.web.browser import PROGRAM, Browser, Page
 from tests.web.parts import HOSTILE, Core, Running, cell, explained, incident, leader, rack, root, running, view

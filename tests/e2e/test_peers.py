@@ -11,7 +11,8 @@ import zmq
 from hbagent.core.messages import HeardWanted, Hello, LastHeard
 from hbagent.demo.datacenter import Plan
 from hbagent.wire import codec
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids, node_of
 from tests.e2e.intruder import beat
 from tests.e2e.test_intruders import knock

@@ -16,7 +16,8 @@ import pytest
 
 from hbagent.demo.datacenter import Plan
 from hbagent.offspring import reaper
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import START_SECONDS, Fleet, Row
 from tests.role.parts import until
 from tests.role.test_prober import NASTY

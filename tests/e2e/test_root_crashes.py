@@ -18,7 +18,8 @@ import pytest
 from hbagent.demo.datacenter import Plan
 from hbagent.store.archive import Archive, open_archive
 from hbagent.store.history import unbalanced
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import BuildLab, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import BuildLab
 from tests.e2e.fleet import START_SECONDS
 from tests.e2e.lab import NEEDS, Lab
 from tests.e2e.soak import QUIET_SECONDS

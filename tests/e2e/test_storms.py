@@ -24,8 +24,9 @@ from hbagent.demo.datacenter import Plan
 from hbagent.transport import sockets
 from hbagent.transport.monitor import LinkEvent, Monitor
 from hbagent.transport.sockets import HANDSHAKE_MIN_MS, MESSAGE_SIZE_MAX, Context, beat_publisher
+from tests.conftest import Figures
 from tests.e2e.chaos import Proxy
-from tests.e2e.conftest import Build, Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, Row, ids, node_of
 from tests.e2e.flooded import DESCRIPTORS
 from tests.e2e.intruder import beat

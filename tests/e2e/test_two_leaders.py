@@ -9,7 +9,8 @@ import pytest
 
 from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import Build, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]

@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager
 import pytest
 
 from hbagent.demo.datacenter import Plan
-from tests.e2e.conftest import BuildLab, Figures
+from tests.conftest import Figures
+from tests.e2e.conftest import BuildLab
 from tests.e2e.fleet import ids
 from tests.e2e.lab import CONNECTIONS, NEEDS, Lab, can_freeze
 
