@@ -1,0 +1,174 @@
+"""In which order a fleet is changed while it runs, and whether it is well again.
+
+Receivers go first: the root, then the leaders, then the agents. Of the leaders of one rack one is away at a time, so
+that a rack with two is heard throughout. Agents on hosts that do nothing else come before those of leaders and the
+root: the first of them is the canary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+#: What comes back after a restart is told of by one of these.
+_BACK = ("node-restarted", "node-recovered", "node-joined")
+
+
+def leader_waves(topology: Mapping[str, Any], hosts: Iterable[str]) -> list[list[str]]:
+    """Those of `hosts` that lead, in waves: no two in one wave share a rack."""
+    waves: list[list[str]] = []
+    racks: list[set[str]] = []
+    wanted = set(hosts)
+    for host, found in topology["hosts"].items():
+        if host not in wanted or "leader" not in found["daemons"]:
+            continue
+        mine = set(found["leads"])
+        for wave, taken in zip(waves, racks):  # noqa: B905 - they grow together
+            if not mine & taken:
+                wave.append(host)
+                taken |= mine
+                break
+        else:
+            waves.append([host])
+            racks.append(mine)
+    return waves
+
+
+def agents_in_order(topology: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
+    """Those of `hosts` that belong to the fleet, those with fewer daemons first."""
+    wanted = set(hosts)
+    mine = [host for host in topology["hosts"] if host in wanted]
+    return sorted(mine, key=lambda host: len(topology["hosts"][host]["daemons"]))
+
+
+def names_of(topology: Mapping[str, Any], hosts: Iterable[str], daemon: str) -> list[str]:
+    """The names of one daemon of `hosts`."""
+    found = (topology["hosts"].get(host, {}).get("names", {}).get(daemon) for host in hosts)
+    return [name for name in found if name]
+
+
+def covered(topology: Mapping[str, Any], hosts: Iterable[str], daemon: str, most: int = 100) -> list[list[str]]:
+    """Arguments of `hbagent maintenance` for what the absence of one daemon of `hosts` may disturb, `most` at a time:
+    an agent's is its node, a leader's are its racks, the root's is everything."""
+    chosen = list(hosts)
+    if daemon == "root":
+        return [["--rack", "*"]]
+    if daemon == "leader":
+        names = sorted({rack for host in chosen for rack in topology["hosts"][host]["leads"]})
+        option = "--rack"
+    else:
+        names, option = names_of(topology, chosen, "agent"), "--node"
+    rows = [names[at : at + most] for at in range(0, len(names), most)]
+    return [[word for name in row for word in (option, name)] for row in rows]
+
+
+def alive(status: Any) -> list[str]:
+    """The nodes that are ALIVE in an answer of `hbagent status -o json`."""
+    return [row["node"] for row in _document(status).get("nodes", ()) if row["liveness"] == "ALIVE"]
+
+
+def newest_event(status: Any) -> int:
+    """The number of the newest event in an answer of `hbagent status -o json`; 0 when there is no answer."""
+    return int(_document(status).get("root", {}).get("newest_event", 0))
+
+
+def not_yet(
+    status: Any,
+    topology: Mapping[str, Any],
+    hosts: Iterable[str],
+    daemon: str,
+    version: str = "",
+    before: Sequence[str] = (),
+) -> list[str]:
+    """What the root does not see yet of one daemon of `hosts`: a sentence each, none when all is well.
+
+    `before` are the nodes that were ALIVE before; whoever hears them must hear them again. `version` is that which the
+    root and leaders must say that they run.
+    """
+    document = _document(status)
+    root = document.get("root", {})
+    if not root.get("reachable"):
+        return ["The root does not answer."]
+    if daemon == "root":
+        return [
+            *_old("The root", root.get("version", ""), version),
+            *(f"The root does not hear the leader {name}." for name in _lost(document, None)),
+            *_away(document, before),
+        ]
+    if daemon == "leader":
+        names = names_of(topology, hosts, "leader")
+        racks = {rack for host in hosts for rack in topology["hosts"][host]["leads"]}
+        rows = {row["leader"]: row for rack in document.get("racks", ()) for row in rack["leaders"]}
+        theirs = [row["node"] for row in document.get("nodes", ()) if row["rack"] in racks and row["node"] in before]
+        return [
+            *(f"The root does not hear the leader {name}." for name in _lost(document, names)),
+            *(text for name in names if name in rows for text in _old(name, rows[name].get("version", ""), version)),
+            *_away(document, theirs),
+            *_unheard(document, theirs, names),
+        ]
+    nodes = names_of(topology, hosts, "agent")
+    return [*_away(document, nodes), *_unheard(document, nodes, None)]
+
+
+def not_back(events: Any, names: Iterable[str], since: int) -> list[str]:
+    """Those of `names` of which no event after number `since` says that they came back; `events` are lines as
+    `hbagent events -o jsonl` writes them."""
+    rows = [json.loads(line) for line in str(events or "").splitlines() if line.startswith("{")]
+    back = {row["node"] for row in rows if row["sequence"] > since and row["kind"] in _BACK}
+    return [name for name in names if name not in back]
+
+
+def _document(status: Any) -> Mapping[str, Any]:
+    if isinstance(status, Mapping):
+        return status
+    try:
+        found = json.loads(status or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _old(name: str, version: str, wanted: str) -> list[str]:
+    return [f"{name} says that it runs {version}."] if wanted and version != wanted else []
+
+
+def _lost(document: Mapping[str, Any], names: Sequence[str] | None) -> list[str]:
+    rows = {row["leader"]: row["state"] for rack in document.get("racks", ()) for row in rack["leaders"]}
+    return [name for name in (rows if names is None else names) if rows.get(name) != "ALIVE"]
+
+
+def _away(document: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
+    rows = {row["node"]: row for row in document.get("nodes", ())}
+    states = {name: rows[name]["liveness"] if name in rows else "not known" for name in nodes}
+    return [f"{name} is {state} at the root." for name, state in states.items() if state != "ALIVE"]
+
+
+def _unheard(document: Mapping[str, Any], nodes: Sequence[str], leaders: Sequence[str] | None) -> list[str]:
+    """Nodes that not all of `leaders`, or of those of their rack, hear."""
+    racks = {rack["rack"]: [row["leader"] for row in rack["leaders"]] for rack in document.get("racks", ())}
+    rows = {row["node"]: row for row in document.get("nodes", ())}
+    problems = []
+    for name in nodes:
+        if name not in rows:
+            continue
+        wanted = [each for each in racks.get(rows[name]["rack"], ()) if leaders is None or each in leaders]
+        hear = {each["leader"] for each in rows[name]["observers"] if each["liveness"] == "ALIVE" and each["speaks"]}
+        problems += [f"The leader {each} does not hear {name}." for each in wanted if each not in hear]
+    return problems
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "leader_waves": leader_waves,
+            "agents_in_order": agents_in_order,
+            "names_of": names_of,
+            "covered": covered,
+            "alive": alive,
+            "newest_event": newest_event,
+            "not_yet": not_yet,
+            "not_back": not_back,
+        }

@@ -1,0 +1,125 @@
+"""The order of a rolling change and what is waited for, as the playbooks ask for them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+PLUGINS = Path(__file__).resolve().parents[2] / "ansible/plugins/filter"
+
+
+def _plugin(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"hbagent_filter_{name}", PLUGINS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+rolling = _plugin("rolling")
+
+
+def topology(leads: dict[str, list[str]], plain: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Hosts that lead these racks, and some that do not lead."""
+    hosts = {
+        host: {
+            "daemons": ["agent", "leader"],
+            "leads": racks,
+            "names": {"agent": f"dc/r/{host}", "leader": f"dc/{host}"},
+        }
+        for host, racks in leads.items()
+    }
+    for host in plain:
+        hosts[host] = {"daemons": ["agent"], "leads": [], "names": {"agent": f"dc/r/{host}"}}
+    return {"hosts": hosts}
+
+
+def status(liveness: str = "ALIVE", version: str = "2", hears: tuple[str, ...] = ("dc/a", "dc/b")) -> dict[str, Any]:
+    """A rack of one node and two leaders, as the root tells of it."""
+    observers = [{"leader": leader, "liveness": "ALIVE", "speaks": True} for leader in hears]
+    leaders = [{"leader": leader, "state": "ALIVE", "version": version} for leader in ("dc/a", "dc/b")]
+    return {
+        "root": {"reachable": True, "version": version, "newest_event": 7},
+        "racks": [{"rack": "dc/r", "leaders": leaders}],
+        "nodes": [{"node": "dc/r/x", "rack": "dc/r", "liveness": liveness, "observers": observers}],
+    }
+
+
+FLEET = topology({"a": ["dc/r"], "b": ["dc/r"]}, ("x",))
+
+
+def test_leaders_of_one_rack_are_never_in_one_wave() -> None:
+    found = topology({"a": ["r1"], "b": ["r1"], "c": ["r2"], "d": ["r1", "r2"]})
+    waves = rolling.leader_waves(found, found["hosts"])
+    assert waves == [["a", "c"], ["b"], ["d"]]
+    for wave in waves:
+        racks = [rack for host in wave for rack in found["hosts"][host]["leads"]]
+        assert len(racks) == len(set(racks))
+
+
+def test_waves_hold_only_the_hosts_that_were_asked_for() -> None:
+    assert rolling.leader_waves(FLEET, ["b", "x"]) == [["b"]]
+
+
+def test_agents_of_hosts_that_do_nothing_else_come_first() -> None:
+    assert rolling.agents_in_order(FLEET, ["a", "x", "stranger"]) == ["x", "a"]
+
+
+def test_a_maintenance_covers_what_the_absence_of_a_daemon_disturbs() -> None:
+    assert rolling.covered(FLEET, ["a"], "root") == [["--rack", "*"]]
+    assert rolling.covered(FLEET, ["a", "b"], "leader") == [["--rack", "dc/r"]]
+    assert rolling.covered(FLEET, ["a", "x"], "agent") == [["--node", "dc/r/a", "--node", "dc/r/x"]]
+    assert rolling.covered(FLEET, ["a", "x"], "agent", 1) == [["--node", "dc/r/a"], ["--node", "dc/r/x"]]
+
+
+@pytest.mark.parametrize("answer", ["", "hbagent: the root does not answer", "[]", json.dumps({"root": {}})])
+def test_a_root_that_does_not_answer_is_not_well(answer: str) -> None:
+    assert rolling.not_yet(answer, FLEET, ["x"], "agent") == ["The root does not answer."]
+    assert rolling.newest_event(answer) == 0
+    assert rolling.alive(answer) == []
+
+
+@pytest.mark.parametrize("daemon", ["root", "leader", "agent"])
+def test_nothing_is_missing_when_all_is_well(daemon: str) -> None:
+    answer = json.dumps(status())
+    assert rolling.not_yet(answer, FLEET, ["a", "x"] if daemon == "leader" else ["x"], daemon, "2", ["dc/r/x"]) == []
+
+
+@pytest.mark.parametrize("daemon", ["root", "leader", "agent"])
+def test_a_node_that_is_away_is_waited_for(daemon: str) -> None:
+    hosts = ["a"] if daemon == "leader" else ["x"]
+    away = rolling.not_yet(status("LEFT"), FLEET, hosts, daemon, "2", ["dc/r/x"])
+    assert "dc/r/x is LEFT at the root." in away
+
+
+def test_each_leader_of_a_rack_must_hear_an_agent_again() -> None:
+    assert rolling.not_yet(status(hears=("dc/a",)), FLEET, ["x"], "agent") == ["The leader dc/b does not hear dc/r/x."]
+
+
+def test_a_leader_must_hear_what_was_alive_before() -> None:
+    deaf = status(hears=("dc/b",))
+    assert rolling.not_yet(deaf, FLEET, ["a"], "leader", "2", ["dc/r/x"]) == ["The leader dc/a does not hear dc/r/x."]
+    assert rolling.not_yet(deaf, FLEET, ["a"], "leader", "2", []) == []
+
+
+def test_the_old_version_is_not_taken_for_the_new_one() -> None:
+    assert rolling.not_yet(status(version="1"), FLEET, ["x"], "root", "2") == ["The root says that it runs 1."]
+    assert rolling.not_yet(status(version="1"), FLEET, ["a"], "leader", "2") == ["dc/a says that it runs 1."]
+
+
+def test_only_an_event_after_the_restart_says_that_a_node_came_back() -> None:
+    lines = "\n".join(
+        json.dumps({"sequence": number, "kind": kind, "node": node})
+        for number, kind, node in (
+            (3, "node-restarted", "dc/r/x"),
+            (8, "node-left", "dc/r/x"),
+            (9, "node-restarted", "dc/r/y"),
+        )
+    )
+    assert rolling.not_back(lines, ["dc/r/x", "dc/r/y"], 7) == ["dc/r/x"]
+    assert rolling.not_back(lines, ["dc/r/x", "dc/r/y"], 2) == []
