@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from hbagent.cli import COMMANDS
 from hbagent.diagnosis.examination import HELPER_S
-from hbagent.role.settings.probing import DEFAULT_HELPER, DEFAULT_STATE_DIR
+from hbagent.diagnosis.helper import GROUP as DEFAULT_GROUP
+from hbagent.probes.program import PROCESSES_MAX
+from hbagent.role.settings.probing import DEFAULT_HELPER, DEFAULT_NOTIFY, DEFAULT_STATE_DIR
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 ROLES = ("agent", "leader", "root")
@@ -50,9 +53,53 @@ def test_libzmq_may_set_its_thread_scheduling_after_all_else_is_denied(role: str
 
 def test_probes_may_give_way_and_applications_of_every_user_reach_their_socket() -> None:
     assert any("setpriority" in value for value in values("agent", "SystemCallFilter"))
-    # Whoever starts last sets the mode.
-    assert [values(role, "RuntimeDirectoryMode") for role in ROLES] == [["0755"]] * 3
+    assert (values("agent", "RuntimeDirectory"), values("agent", "RuntimeDirectoryMode")) == (["hbagent"], ["0755"])
+    # Kept over a restart, that of a dynamic user would lie where nobody else gets.
+    assert values("agent", "RuntimeDirectoryPreserve") == []
+    assert Path(DEFAULT_NOTIFY).parent == Path("/run/hbagent")
     assert values("agent", "StateDirectory") == [DEFAULT_STATE_DIR.removeprefix("/var/lib/")]
+
+
+@pytest.mark.parametrize("role", ["leader", "root"])
+def test_who_is_in_the_group_alone_gets_to_a_query_socket_which_lies_where_its_daemon_may_make_it(role: str) -> None:
+    assert (values(role, "Group"), values(role, "RuntimeDirectoryMode")) == (["hbagent"], ["0750"])
+    text = re.search(r'^#query = "ipc://(.*)"$', (DEPLOY.parent / "etc" / f"{role}.toml").read_text(), re.MULTILINE)
+    assert text
+    assert values(role, "RuntimeDirectory") == [Path(text[1]).parent.name]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_daemon_has_a_user_of_its_own_and_gets_its_key_from_root(role: str) -> None:
+    assert (values(role, "DynamicUser"), values(role, "User")) == (["yes"], [f"hbagent-{role}"])
+    assert values(role, "LoadCredential") == [f"{role}.key:/etc/hbagent/keys/{role}.key"]
+    assert values(role, "LimitCORE") == ["0"]
+
+
+def test_the_groups_that_units_name_are_made_and_the_agent_alone_may_ask_the_helper() -> None:
+    lines = [line.split() for line in (DEPLOY / "hbagent.sysusers").read_text().splitlines() if line[0] != "#"]
+    made = [words[1] for words in lines]
+    assert made == ["hbagent", DEFAULT_GROUP, "hbagent-agent"]
+    assert values("agent", "SupplementaryGroups") == [f"hbagent {DEFAULT_GROUP}"]
+    assert values_of(HELPER_SOCKET, "SocketGroup") == [DEFAULT_GROUP]
+    assert not any(DEFAULT_GROUP in unit(role).read_text() for role in ("leader", "root"))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_child_that_eats_all_memory_does_not_end_its_daemon(role: str) -> None:
+    assert (values(role, "OOMPolicy"), values(role, "OOMScoreAdjust")) == (["continue"], ["-500"])
+
+
+def test_one_probe_that_forks_without_end_leaves_room_for_the_others() -> None:
+    (tasks,) = map(int, values("agent", "TasksMax"))
+    assert tasks >= PROCESSES_MAX * 2
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_loop_that_hangs_is_over_soon_and_one_that_pauses_is_not(role: str) -> None:
+    (watchdog,) = map(int, values(role, "WatchdogSec"))
+    # Two seconds to die and to start; a healthy daemon may stand still for five.
+    assert 5 < watchdog <= 8
+    assert values(role, "RestartSec") == ["200ms"]
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -74,10 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="answer the one request of the connection on standard input, as hbagent-diagnose.socket starts it",
     )
     parser.add_argument(
-        "--serve-user",
-        metavar="USER",
-        default=helper.USER,
-        help="with --serve: whose requests are answered, beside root's (default %(default)s)",
+        "--serve-group",
+        metavar="GROUP",
+        default=helper.GROUP,
+        help="with --serve: whose members' requests are answered, beside root's (default %(default)s)",
     )
     terminal.add_output_arguments(parser, ("table", "json"))
 
@@ -91,7 +91,7 @@ def _pid(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Examine and print. Returns the exit code of the verdict."""
     if args.serve:
-        return serve(args.serve_user)
+        return serve(args.serve_group)
     if args.pid is None:
         print("hbagent diagnose: of which process? Give its PID", file=sys.stderr)
         return EXIT_USAGE
@@ -107,14 +107,14 @@ def run(args: argparse.Namespace) -> int:
     return _EXIT_CODES[findings.verdict]
 
 
-def serve(user: str) -> int:
+def serve(group: str) -> int:
     """Be the privileged helper for one request."""
     try:
         link = helper.passed_connection()
     except helper.HelperError as error:
         print(f"hbagent diagnose: {error}", file=sys.stderr)
         return EXIT_USAGE
-    refusal = helper.serve(link, helper.served_users(user), lambda request: investigate(request, stop=False))
+    refusal = helper.serve(link, helper.served_groups(group), lambda request: investigate(request, stop=False))
     if refusal:
         print(f"hbagent diagnose: {refusal}", file=sys.stderr)
     return 1 if refusal else 0

@@ -12,13 +12,14 @@ to the end of the connection.
 from __future__ import annotations
 
 import contextlib
+import errno
+import grp
 import os
-import pwd
 import socket
 import stat
 import struct
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -31,8 +32,13 @@ REQUEST_MAX = 4096
 ANSWER_MAX = 1 << 20
 #: Both ends are on this host; whoever takes longer is not the agent.
 REQUEST_S = 2.0
-#: Whose requests are served beside root's.
-USER = "hbagent"
+#: Whose members' requests are served beside root's: a group, for the agent may run as a user that exists only while it
+#: runs.
+GROUP = "hbagent-diagnose"
+#: Groups of one process. Python reads no more of a socket's option than this many, and no daemon has as many.
+GROUPS_MAX = 256
+#: Of socket(7), in asm-generic/socket.h: the supplementary groups of the peer.
+_SO_PEERGROUPS = 59
 #: systemd gives the connection as standard input, or as the first file after the three.
 _FIRST_PASSED = 3
 
@@ -72,15 +78,20 @@ class _Core(msgspec.Struct):
     left_out: list[str]
 
 
-def served_users(name: str = USER) -> tuple[int, ...]:
-    """User ids whose requests are served: root, ourselves, and the user that the agent runs as, where there is one."""
-    users = [0, os.geteuid()]
+class Sender(msgspec.Struct, frozen=True):
+    """Who connected, by the kernel's word."""
+
+    user: int
+    #: Of the moment in which it connected.
+    groups: frozenset[int]
+
+
+def served_groups(name: str = GROUP) -> tuple[int, ...]:
+    """Group ids whose members are served beside root and ourselves: that of the agent's unit, where there is one."""
     try:
-        users.append(pwd.getpwnam(name).pw_uid)
+        return (grp.getgrnam(name).gr_gid,)
     except KeyError:
-        if name.isdecimal():
-            users.append(int(name))
-    return tuple(dict.fromkeys(users))
+        return (int(name),) if name.isdecimal() else ()
 
 
 # ---- the helper ------------------------------------------------------------------------------------------
@@ -101,14 +112,17 @@ def passed_connection() -> socket.socket:
     return link
 
 
-def serve(link: socket.socket, users: Container[int], investigate: Callable[[Request], dict[str, Any]]) -> str:
-    """Answer the one request of a connection; what was refused, for the log, or ""."""
+def serve(link: socket.socket, groups: Collection[int], investigate: Callable[[Request], dict[str, Any]]) -> str:
+    """Answer the one request of a connection; what was refused, for the log, or "".
+
+    Served are root, ourselves, and the members of `groups`.
+    """
     link.settimeout(REQUEST_S)
     refusal = ""
     try:
-        uid = sender_of(link)
-        if uid not in users:
-            refusal = f"user {uid} may not ask"
+        sender = sender_of(link)
+        if sender.user not in (0, os.geteuid()) and sender.groups.isdisjoint(groups):
+            refusal = f"user {sender.user} may not ask"
             reply = Reply(error=refusal)
         else:
             reply = Reply(document=investigate(read_request(link)))
@@ -124,10 +138,16 @@ def serve(link: socket.socket, users: Container[int], investigate: Callable[[Req
     return refusal
 
 
-def sender_of(link: socket.socket) -> int:
-    """User id of the process that connected, by the kernel's word."""
-    _, uid, _ = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return int(uid)
+def sender_of(link: socket.socket) -> Sender:
+    """The process that connected, by the kernel's word. Raises HelperError, OSError."""
+    _, uid, gid = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    try:
+        raw = link.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, GROUPS_MAX * struct.calcsize("I"))
+    except OSError as error:
+        if error.errno == errno.ERANGE:
+            raise HelperError(f"a process of more than {GROUPS_MAX} groups may not ask") from None
+        raise
+    return Sender(int(uid), frozenset((int(gid), *struct.unpack(f"{len(raw) // struct.calcsize('I')}I", raw))))
 
 
 def read_request(link: socket.socket) -> Request:

@@ -29,6 +29,7 @@ from hbagent.core.effects import RunHook
 from hbagent.core.messages import HookFinished
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.offspring import reaper
+from hbagent.offspring.limits import confine, tasks_of_user
 from hbagent.trust import distrust
 
 #: What a hook may print before the rest is thrown away: enough for any message, small enough for a log and a table.
@@ -164,13 +165,7 @@ def _start(
 def _confine(parent: int, tasks_max: int | None) -> None:
     """In the child, before it becomes the hook: it ends with the hand, and has limits."""
     reaper.die_with_parent(parent)
-    limits = _LIMITS if tasks_max is None else (*_LIMITS, (resource.RLIMIT_NPROC, tasks_max))
-    for number, limit in limits:
-        # A sandbox may deny it, and its own limits then hold.
-        with contextlib.suppress(OSError, ValueError):
-            hard = resource.getrlimit(number)[1]
-            least = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-            resource.setrlimit(number, (least, least))
+    confine(_LIMITS if tasks_max is None else (*_LIMITS, (resource.RLIMIT_NPROC, tasks_max)))
 
 
 def tasks_allowed() -> int | None:
@@ -178,17 +173,8 @@ def tasks_allowed() -> int | None:
 
     Reads all of /proc: some 10 ms.
     """
-    uid = os.geteuid()
-    if uid == 0:
-        return None
-    count = 0
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            # Processes come and go.
-            with contextlib.suppress(OSError):
-                if os.stat(f"/proc/{name}").st_uid == uid:
-                    count += len(os.listdir(f"/proc/{name}/task"))
-    return count + TASKS_MAX
+    count = tasks_of_user()
+    return None if count is None else count + TASKS_MAX
 
 
 @contextlib.contextmanager

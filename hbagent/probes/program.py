@@ -6,13 +6,16 @@ cannot be started is UNKNOWN with the reason. What it prints is read by `probes.
 The program is believed in nothing else. It gets an argument list and never a shell, a clean environment, no input and
 a session of its own; its output is read to its end and kept up to a cap; its own end counts, not that of its output,
 which a child may hold open; and at the time limit it is killed with all that it has started. What it leaves behind
-otherwise is ended by the hand that this runs in (`offspring.hands`), which is why it must run in one.
+otherwise is ended by the hand that this runs in (`offspring.hands`), which is why it must run in one. Memory, files and
+tasks have limits that are tighter than those of the agent, so that whoever runs away gets stuck before the agent does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import resource
 import select
 import signal
 import time
@@ -24,8 +27,9 @@ import msgspec
 from hbagent.core.checks import ExecCheck
 from hbagent.core.messages import CheckFinished
 from hbagent.core.states import Health
-from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.core.units import MILLISECOND, MINUTE, SECOND
 from hbagent.offspring import reaper
+from hbagent.offspring.limits import confine, tasks_of_user
 from hbagent.trust import distrust
 
 from . import plugin
@@ -37,6 +41,22 @@ OUTPUT_MAX = 8 * 1024
 ERRORS_MAX = 1024
 #: The whole environment, apart from what the configuration adds. Plugins print numbers as their locale has them.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C"}
+
+#: Tasks that programs may add to those that this user has; the unit of the agent has room for twice as many. Not for
+#: root, whom the kernel does not limit.
+PROCESSES_MAX = 128
+#: Memory that one process may fill with data; what runtimes reserve and never use is not counted.
+DATA_MAX = 512 * 1024 * 1024
+#: Files that one process may have open, and size of a file that it may write.
+FILES_MAX = 1024
+FILE_SIZE_MAX = 1 << 30
+
+_LIMITS = (
+    (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_NOFILE, FILES_MAX),
+    (resource.RLIMIT_FSIZE, FILE_SIZE_MAX),
+    (resource.RLIMIT_DATA, DATA_MAX),
+)
 
 VERDICTS = {0: Health.OK, 1: Health.WARNING, 2: Health.CRITICAL, 3: Health.UNKNOWN}
 #: What shells and `env` say of a program that they could not run.
@@ -153,13 +173,15 @@ def _missing(program: str) -> str:
 def _start(arguments: list[bytes], environment: dict[bytes, bytes]) -> tuple[int, int, int]:
     """Process id, and where its output and its complaints can be read. Raises OSError with why it could not start."""
     parent = os.getpid()
+    tasks = _tasks(time.monotonic_ns() // MINUTE)
+    limits = _LIMITS if tasks is None else (*_LIMITS, (resource.RLIMIT_NPROC, tasks + PROCESSES_MAX))
     output, output_end = os.pipe()
     errors, errors_end = os.pipe()
     failure, failure_end = os.pipe()
     try:
         pid = os.fork()
         if pid == 0:
-            _become(arguments, environment, parent, output_end, errors_end, failure_end)
+            _become(arguments, environment, limits, parent, output_end, errors_end, failure_end)
     except OSError:
         for fd in (output, errors, failure):
             os.close(fd)
@@ -180,8 +202,20 @@ def _start(arguments: list[bytes], environment: dict[bytes, bytes]) -> tuple[int
     return pid, output, errors
 
 
+@functools.lru_cache(maxsize=1)
+def _tasks(minute: int) -> int | None:
+    """Tasks of this user, counted once in that minute."""
+    return tasks_of_user()
+
+
 def _become(
-    arguments: list[bytes], environment: dict[bytes, bytes], parent: int, output: int, errors: int, failure: int
+    arguments: list[bytes],
+    environment: dict[bytes, bytes],
+    limits: Sequence[tuple[int, int]],
+    parent: int,
+    output: int,
+    errors: int,
+    failure: int,
 ) -> NoReturn:
     """The child's side of `_start`: turn into the program."""
     try:
@@ -202,6 +236,7 @@ def _become(
         # Also what whoever started the agent had ignored: a shell's background, nohup.
         for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
+        confine(limits)
         os.execve(arguments[0], arguments, environment)
     except OSError as error:
         os.write(failure, str(error.errno or 0).encode())

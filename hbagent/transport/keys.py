@@ -9,6 +9,9 @@ Both kinds of file are one comment line and one line of three words::
     curve-secret dc1/rack07/host12 <40 characters of Z85>
 
 The public half is not kept in the secret file: it is computed, so the two can never disagree.
+
+A daemon whose user exists only while it runs owns no file. Its key is root's, and systemd hands it a copy: the path
+`credential:NAME` is that of the copy, which is either the user's own, or root's with leave for that user alone.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +36,20 @@ KEY_TEXT_LENGTH = 40
 #: A key file is about 200 bytes; anything much larger is something else and is not read.
 KEY_FILE_SIZE_MAX = 4096
 
+#: What the path of a secret key begins with that systemd hands over (`LoadCredential=` of the unit).
+CREDENTIAL = "credential:"
+#: Where systemd puts what it hands over, in the environment of the unit (systemd.exec(5)).
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+
 _SECRET_HEADER = "# hbagent secret key. Whoever reads this can speak as the name below. Keep it at mode 0600."
 _PUBLIC_HEADER = "# hbagent public key. May be shown to anyone."
+#: A file's list of who may do what, as acl(5) has it and linux/posix_acl_xattr.h writes it.
+_ACL = "system.posix_acl_access"
+_ACL_VERSION = 2
+_ACL_HEAD = struct.Struct("<I")
+#: Tag, rights, whose.
+_ACL_ENTRY = struct.Struct("<HHI")
+_ACL_OWNER, _ACL_USER, _ACL_MASK = 0x01, 0x02, 0x10
 _SECRET_WORD = "curve-secret"
 _PUBLIC_WORD = "curve-public"
 
@@ -133,12 +149,28 @@ def generate(name: str, directory: Path) -> KeyPair:
     return pair
 
 
-def load_secret(path: Path) -> KeyPair:
-    """The key pair of a secret key file.
+def secret_file(path: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """The file of a secret key; that of `credential:NAME` is where systemd has put it. Raises KeyFileError."""
+    text = str(path)
+    if not text.startswith(CREDENTIAL):
+        return path
+    name = text[len(CREDENTIAL) :]
+    directory = environment.get(CREDENTIALS_VARIABLE, "")
+    if not directory:
+        raise KeyFileError(
+            f"{text}: ${CREDENTIALS_VARIABLE} is not set; systemd sets it for a unit with LoadCredential={name}:FILE, "
+            "and by hand it is the directory of the keys"
+        )
+    return Path(directory, name)
 
-    Raises KeyFileError when the file is missing, malformed, a symbolic link, readable or writable by group or
-    others, or owned by anybody but root and this user.
+
+def load_secret(path: Path) -> KeyPair:
+    """The key pair of a secret key file, or of `credential:NAME`.
+
+    Raises KeyFileError when the file is missing, malformed, a symbolic link, readable or writable by anybody but its
+    owner and this user, or owned by anybody but root and this user.
     """
+    path = secret_file(path)
     name, secret = _parse(path, _read(path, secret=True), _SECRET_WORD)
     return KeyPair(name=name, public=zmq.curve_public(secret.encode()).decode(), secret=secret)
 
@@ -166,7 +198,7 @@ def _read(path: Path, *, secret: bool) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"{path}: is not a regular file")
         if secret:
-            _check_private(path, status)
+            _check_private(path, status, descriptor)
         data = os.read(descriptor, KEY_FILE_SIZE_MAX + 1)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from error
@@ -180,8 +212,8 @@ def _read(path: Path, *, secret: bool) -> str:
         raise KeyFileError(f"{path}: not a key file") from error
 
 
-def _check_private(path: Path, status: os.stat_result) -> None:
-    if status.st_mode & 0o077:
+def _check_private(path: Path, status: os.stat_result, descriptor: int) -> None:
+    if status.st_mode & 0o077 and not _is_lent(status, descriptor):
         mode = stat.S_IMODE(status.st_mode)
         raise KeyFileError(
             f"{path}: mode {mode:04o} lets others read or change the secret; chmod 600 it, "
@@ -189,6 +221,24 @@ def _check_private(path: Path, status: os.stat_result) -> None:
         )
     if status.st_uid not in (0, os.geteuid()):
         raise KeyFileError(f"{path}: owned by uid {status.st_uid}; chown it to uid {os.geteuid()} or to root")
+
+
+def _is_lent(status: os.stat_result, descriptor: int) -> bool:
+    """Whether root's file may be read by root and this user, and by nobody else: so systemd lends a credential.
+
+    The group's bits of its mode, 0440, are then the most that the list of its entries grants, and no group's.
+    """
+    if status.st_uid != 0 or stat.S_IMODE(status.st_mode) & 0o337:
+        return False
+    try:
+        data = os.getxattr(descriptor, _ACL)
+    except OSError:
+        return False
+    if data[: _ACL_HEAD.size] != _ACL_HEAD.pack(_ACL_VERSION) or (len(data) - _ACL_HEAD.size) % _ACL_ENTRY.size:
+        return False
+    entries = [_ACL_ENTRY.unpack_from(data, at) for at in range(_ACL_HEAD.size, len(data), _ACL_ENTRY.size)]
+    granted = {(tag, who if tag == _ACL_USER else None) for tag, rights, who in entries if rights}
+    return granted <= {(_ACL_OWNER, None), (_ACL_MASK, None), (_ACL_USER, os.geteuid())}
 
 
 def _parse(path: Path, text: str, word: str) -> tuple[str, str]:

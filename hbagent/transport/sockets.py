@@ -388,7 +388,7 @@ def _ipc_path(endpoint: str) -> Path:
     path = endpoint[len("ipc://") :]
     if not endpoint.startswith("ipc:///"):
         # An abstract name (ipc://@name) has no owner and no mode, so any user could take it or ask there.
-        raise EndpointError(f"{endpoint}: should be ipc:// and an absolute path, as in ipc:///run/hbagent/root.sock")
+        raise EndpointError(f"{endpoint}: should be ipc:// and an absolute path, as in ipc:///run/hbagent-root/root.sock")
     if len(os.fsencode(path)) > _IPC_PATH_MAX:
         raise EndpointError(f"{endpoint}: the path of a unix socket may have {_IPC_PATH_MAX} bytes at most")
     return Path(path)
@@ -405,6 +405,9 @@ def _gid(group: str) -> int:
 
 def _give(path: Path, gid: int, group: str) -> None:
     """Give a file to a group; -1 leaves it as it is."""
+    if gid < 0:
+        # A sandbox may deny the call even where nothing is to be done.
+        return
     try:
         os.chown(path, -1, gid)
     except OSError as error:

@@ -20,7 +20,16 @@ from hypothesis import strategies as st
 
 from hbagent.demo.datacenter import wait_until
 from hbagent.diagnosis import helper
-from hbagent.diagnosis.helper import HelperError, Reply, Request, ask_helper, read_request, serve, served_users
+from hbagent.diagnosis.helper import (
+    HelperError,
+    Reply,
+    Request,
+    ask_helper,
+    read_request,
+    sender_of,
+    serve,
+    served_groups,
+)
 from tests.diagnosis.victim import CROSSED, victim
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +44,7 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def answered(data: bytes, users: tuple[int, ...] | None = None) -> tuple[Reply, list[Request]]:
+def answered(data: bytes) -> tuple[Reply, list[Request]]:
     """The reply to what somebody sends, and the requests that were looked into."""
     ours, theirs = socket.socketpair()
     requests: list[Request] = []
@@ -47,7 +56,7 @@ def answered(data: bytes, users: tuple[int, ...] | None = None) -> tuple[Reply, 
     with ours, theirs:
         ours.sendall(data)
         ours.shutdown(socket.SHUT_WR)
-        serve(theirs, served_users() if users is None else users, investigate)
+        serve(theirs, served_groups(), investigate)
         theirs.close()
         answer = b""
         # What was not read is told by a reset instead of an end.
@@ -62,11 +71,6 @@ def test_a_request_is_answered_with_a_document() -> None:
     reply, requests = answered(msgspec.json.encode(request) + b"\n")
     assert (reply.document, reply.error) == (DOCUMENT, "")
     assert requests == [request]
-
-
-def test_who_is_not_listed_gets_nothing() -> None:
-    reply, requests = answered(b'{"pid":4711}\n', users=(os.geteuid() + 1,))
-    assert (reply.document, reply.error, requests) == (None, f"user {os.geteuid()} may not ask", [])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ def test_one_who_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(b'{"pid":')
-        assert serve(theirs, served_users(), lambda request: DOCUMENT)
+        assert serve(theirs, served_groups(), lambda request: DOCUMENT)
 
 
 def test_one_who_says_little_at_a_time_is_not_waited_for_either(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +126,7 @@ def test_one_who_says_little_at_a_time_is_not_waited_for_either(monkeypatch: pyt
     with ours, theirs:
         dripping = threading.Thread(target=drip)
         dripping.start()
-        assert "in time" in serve(theirs, served_users(), lambda request: DOCUMENT)
+        assert "in time" in serve(theirs, served_groups(), lambda request: DOCUMENT)
         stop.set()
         dripping.join()
 
@@ -132,14 +136,63 @@ def test_one_who_does_not_take_the_answer_holds_up_nobody(monkeypatch: pytest.Mo
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(b'{"pid":4711}\n')
-        refusal = serve(theirs, served_users(), lambda request: {**DOCUMENT, "more": "x" * (1 << 20)})
+        refusal = serve(theirs, served_groups(), lambda request: {**DOCUMENT, "more": "x" * (1 << 20)})
     assert "nobody takes the answer" in refusal
 
 
-def test_root_and_ourselves_are_served_and_a_user_by_name_or_number() -> None:
-    assert served_users("no-such-user") == tuple(dict.fromkeys((0, os.geteuid())))
-    assert served_users("nobody")[-1] == 65534
-    assert served_users("4242")[-1] == 4242
+def test_members_of_a_group_are_served_by_its_name_or_number() -> None:
+    assert served_groups("no-such-group") == ()
+    assert served_groups("root") == (0,)
+    assert served_groups("4242") == (4242,)
+
+
+def test_the_kernel_says_who_connected_with_all_groups() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sender = sender_of(theirs)
+    assert sender.user == os.geteuid()
+    assert sender.groups == {os.getegid(), *os.getgroups()}
+
+
+#: Connects as a user, a group and further groups.
+CONNECT = """
+import os, socket, sys
+link = socket.socket(socket.AF_UNIX)
+os.setgroups(list(map(int, sys.argv[4:])))
+os.setgid(int(sys.argv[3]))
+os.setuid(int(sys.argv[2]))
+link.connect(sys.argv[1])
+try:
+    link.sendall(b'{"pid":4711}\\n')
+except BrokenPipeError:
+    pass
+print(link.recv(1 << 16).decode())
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("who", "served"),
+    [
+        (("65534", "65534"), False),
+        (("65534", "4242"), True),
+        (("65534", "65534", "7", "4242"), True),
+        (("65534", "65534", *(str(gid) for gid in range(10_000, 10_000 + helper.GROUPS_MAX + 1)), "4242"), False),
+    ],
+    ids=["nobody", "group", "further group", "too many groups"],
+)
+def test_who_is_not_in_the_group_gets_nothing(who: tuple[str, ...], served: bool, open_dir: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(open_dir / "s"))
+        (open_dir / "s").chmod(0o666)
+        listener.listen()
+        asks = [sys.executable, "-I", "-S", "-c", CONNECT, str(open_dir / "s"), *who]
+        with subprocess.Popen(asks, stdout=subprocess.PIPE, cwd="/") as asking:
+            link, _ = listener.accept()
+            with link:
+                serve(link, (4242,), lambda request: DOCUMENT)
+            answer, _ = asking.communicate(timeout=10)
+    assert (msgspec.json.decode(answer, type=Reply).document == DOCUMENT) is served
 
 
 def test_without_a_connection_it_says_what_it_is_for() -> None:
@@ -237,8 +290,8 @@ def open_dir() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def activated(path: Path, *prefix: str) -> Iterator[None]:
-    """What systemd does for hbagent-diagnose.socket, with a user who may ask by name."""
-    serves = [*prefix, sys.executable, "-m", "hbagent", "diagnose", "--serve", "--serve-user", "65534"]
+    """What systemd does for hbagent-diagnose.socket, with a group whose members may ask."""
+    serves = [*prefix, sys.executable, "-m", "hbagent", "diagnose", "--serve", "--serve-group", "65534"]
     command = ["systemd-socket-activate", "--accept", "--inetd", "-l", str(path), *serves]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as activator:
         try:

@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -498,3 +499,54 @@ def test_a_crash_writes_no_core() -> None:
 def test_an_exit_status_of_0_is_not_believed_of_a_program_that_prints_no_text(printed: str, health: Health) -> None:
     found = look(ExecCheck(argv=("/bin/sh", "-c", f"printf '{printed}'")), SECOND, {})
     assert found.health is health, found.text
+
+
+# ---- what it may use -----------------------------------------------------------------------------------------
+
+
+def test_a_program_that_wants_more_memory_than_it_may_have_fails_alone() -> None:
+    words = f"data = bytearray({program.DATA_MAX // 2}); print('half', flush=True); bytearray({program.DATA_MAX})"
+    done = run([sys.executable, "-I", "-S", "-c", words], {}, LONG_NS)
+    assert (done.status, done.output) == (1, b"half\n")
+    assert b"MemoryError" in done.errors
+
+
+def test_memory_that_a_runtime_reserves_and_does_not_fill_is_not_counted() -> None:
+    words = f"import mmap; mmap.mmap(-1, {4 * program.DATA_MAX}, mmap.MAP_PRIVATE, mmap.PROT_READ); print('fine')"
+    assert run([sys.executable, "-I", "-S", "-c", words], {}, LONG_NS).output == b"fine\n"
+
+
+def test_a_program_gets_the_other_limits_too() -> None:
+    done = run(["/bin/sh", "-c", "ulimit -c; ulimit -n; ulimit -f"], {}, LONG_NS)
+    core, files, size = map(int, done.output.split())
+    assert (core, files <= program.FILES_MAX) == (0, True)
+    assert size * 512 <= program.FILE_SIZE_MAX
+
+
+@pytest.mark.root
+def test_one_that_forks_without_end_gets_stuck_before_its_user_does() -> None:
+    def bomb(*_: object) -> CheckFinished:
+        os.setgid(65532)
+        os.setuid(65532)
+        # What was counted as root.
+        program._tasks.cache_clear()
+        count = f"i=0; while [ $i -le {program.PROCESSES_MAX} ]; do sleep 300 & i=$((i+1)); done; echo all"
+        found = shell(count)
+        # The hand may go on.
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return found
+
+    def own() -> Any:
+        hands = Hands({"bomb": Job(bomb, int, CheckFinished)}, 1)
+        hands.start(1, "bomb", 0, LONG_NS, time.monotonic_ns())
+        (outcome,) = outcomes(hands, 1)
+        hands.close()
+        return outcome
+
+    outcome = convert(apart(own))
+    assert outcome.failure == "", outcome.text
+    assert "fork" in outcome.value.text.lower()
+    assert "all" not in outcome.value.text

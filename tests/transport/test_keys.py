@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,58 @@ def test_a_secret_that_may_only_be_read_is_fine(tmp_path: Path) -> None:
     made = generate(NODE, tmp_path)
     secret_path(NODE, tmp_path).chmod(0o400)
     assert load_secret(secret_path(NODE, tmp_path)) == made
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """A list of who may do what, as the kernel keeps it: tag, rights, whose."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+OWNER, USER, ITS_GROUP, GROUP, MASK, OTHERS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+NOBODY = 0xFFFFFFFF
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("entries", "fine"),
+    [
+        ([(USER, 4, 0), (ITS_GROUP, 0, NOBODY)], True),
+        ([(USER, 4, 65534), (ITS_GROUP, 0, NOBODY)], False),
+        ([(USER, 4, 0), (USER, 4, 65534), (ITS_GROUP, 0, NOBODY)], False),
+        ([(USER, 4, 0), (ITS_GROUP, 4, NOBODY)], False),
+        ([(USER, 4, 0), (ITS_GROUP, 0, NOBODY), (GROUP, 4, 7)], False),
+    ],
+    ids=["to this user", "to another", "to this user and another", "to its group", "to another group"],
+)
+def test_a_secret_of_root_may_be_lent_to_this_user_and_to_nobody_else(
+    entries: list[tuple[int, int, int]], fine: bool, tmp_path: Path
+) -> None:
+    made = generate(NODE, tmp_path)
+    path = secret_path(NODE, tmp_path)
+    path.chmod(0o400)
+    rest = [(MASK, 4, NOBODY), (OTHERS, 0, NOBODY)]
+    os.setxattr(path, "system.posix_acl_access", acl((OWNER, 4, NOBODY), *entries, *rest))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o440
+    if fine:
+        assert load_secret(path) == made
+    else:
+        with pytest.raises(KeyFileError, match="mode 0440 lets others read"):
+            load_secret(path)
+
+
+def test_a_credential_is_looked_for_where_systemd_has_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = generate(NODE, tmp_path)
+    secret_path(NODE, tmp_path).rename(tmp_path / "agent.key")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load_secret(Path("credential:agent.key")) == made
+    with pytest.raises(KeyFileError, match=f"{tmp_path}/leader.key: No such file"):
+        load_secret(Path("credential:leader.key"))
+
+
+def test_without_systemd_a_credential_says_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(KeyFileError, match=r"\$CREDENTIALS_DIRECTORY is not set; .* LoadCredential=agent.key:FILE"):
+        load_secret(Path("credential:agent.key"))
 
 
 @pytest.mark.root
