@@ -52,8 +52,9 @@ def forget_where(site: Path) -> None:
 
 
 def level(tree: Path) -> None:
-    """Give every file and directory below `tree` the same time, and the modes that everybody may read."""
+    """Give every file and directory below `tree` the same time, and a mode by which everybody may read it."""
     for path in [tree, *tree.rglob("*")]:
         if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+            program = path.stat().st_mode & 0o100 and ".so" not in path.suffixes
+            path.chmod(0o755 if path.is_dir() or program else 0o644)
         os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
