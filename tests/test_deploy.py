@@ -61,8 +61,8 @@ def test_probes_may_give_way_and_applications_of_every_user_reach_their_socket()
 
 
 @pytest.mark.parametrize("role", ["leader", "root"])
-def test_who_is_in_the_group_alone_gets_to_a_query_socket_which_lies_where_its_daemon_may_make_it(role: str) -> None:
-    assert (values(role, "Group"), values(role, "RuntimeDirectoryMode")) == (["hbagent"], ["0750"])
+def test_a_query_socket_is_the_groups_and_lies_where_its_daemon_may_make_it(role: str) -> None:
+    assert (values(role, "Group"), values(role, "RuntimeDirectoryMode")) == (["hbagent"], ["0755"])
     text = re.search(r'^#query = "ipc://(.*)"$', (DEPLOY.parent / "etc" / f"{role}.toml").read_text(), re.MULTILINE)
     assert text
     assert values(role, "RuntimeDirectory") == [Path(text[1]).parent.name]

@@ -66,7 +66,7 @@ def write(path: Path, role: str) -> Path:
 def test_a_leader_on_this_host_stands_in_for_its_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, leader = tmp_path / "root.toml", tmp_path / "leader.toml"
     for path, role in ((root, "root"), (leader, "leader")):
-        path.write_text(f'[{role}]\nquery = "ipc:///run/hbagent/{role}.sock"\n')
+        path.write_text(f'[{role}]\nquery = "ipc:///run/hbagent-{role}/{role}.sock"\n')
     monkeypatch.setattr(query, "DEFAULT_CONFIGS", (root, leader))
     assert [one.role for one in targets(parsed("--config", str(root)))] == ["root", "leader"]
     assert [one.role for one in targets(parsed("--config", str(leader)))] == ["leader"]

@@ -223,9 +223,9 @@ def tcp_connect_address(value: Any) -> str:
 
 
 def query_address(value: Any) -> str:
-    """A unix socket for the command line: "ipc:///run/hbagent/root.sock"."""
+    """A unix socket for the command line: "ipc:///run/hbagent-root/root.sock"."""
     if not isinstance(value, str) or not _is_ipc(value):
-        raise ValueError('must be a unix socket as in "ipc:///run/hbagent/root.sock"')
+        raise ValueError('must be a unix socket as in "ipc:///run/hbagent-root/root.sock"')
     return value
 
 

@@ -52,7 +52,7 @@ READERS: dict[str, Reader] = {
         ("bind_address", "ipc://run/x.sock", "ipc://run/x.sock"),
         ("connect_address", "tcp://rack07-leader1.dc1.example:5701", "tcp://rack07-leader1.dc1.example:5701"),
         ("connect_address", "tcp://[2001:db8::5]:5701", "tcp://[2001:db8::5]:5701"),
-        ("query_address", "ipc:///run/hbagent/root.sock", "ipc:///run/hbagent/root.sock"),
+        ("query_address", "ipc:///run/hbagent-root/root.sock", "ipc:///run/hbagent-root/root.sock"),
         ("ip_address", "::", "::"),
         ("ip_address", "10.0.0.5", "10.0.0.5"),
         ("duration", "250ms", 250 * MILLISECOND),
