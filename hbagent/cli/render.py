@@ -250,6 +250,7 @@ def _leader_text(leader: Row, screen: Screen) -> str:
         word(leader, "leader"),
         word(leader, "state"),
         age(number(leader, "age_s")),
+        *([f"version {version}"] if (version := word(leader, "version")) else []),
         f"up {age(number(leader, 'uptime_s'), '?')}",
         f"lag {'?' if lag is None else age(lag / 1000)}",
         f"outbox {number(leader, 'outbox') or 0:.0f}",
@@ -286,6 +287,7 @@ _NODE_WIDE = (
     Column("OBSERVERS", 4),
     Column("APPS, PROBES", 5),
     Column("HOST", 8),
+    Column("VERSION", 9),
 )
 
 
@@ -314,6 +316,7 @@ def node_cells(node: Row, now: str, screen: Screen, wide: bool = False) -> list[
             Cell(", ".join(_observer_text(observer, screen) for observer in rows(node, "observers")) or "-"),
             Cell(_parts_text(node, screen)),
             Cell(_facts_text(row(node, "facts"))),
+            Cell(clean(word(node, "version"), screen) or "-"),
         ]
     return cells
 

@@ -151,6 +151,7 @@ class NodeRecord:
         "since_wall_ns",
         "told",
         "told_health",
+        "version",
         "watched_at",
     )
 
@@ -169,6 +170,8 @@ class NodeRecord:
         self.open = ""
         self.report: Report | None = None
         self.report_at = 0
+        #: That its agent runs; "" when no leader has told it.
+        self.version = ""
         #: Up to when it is counted as watched; None while it is not.
         self.watched_at: int | None = None
 

@@ -595,7 +595,10 @@ class LeaderCore:
         for node in due:
             member = self._members.get(node)
             if member is not None and member.report is not None:
-                reports.append(NodeReport(node=member.short, report=member.report, age_ns=now - member.report_at))
+                age_ns = now - member.report_at
+                reports.append(
+                    NodeReport(node=member.short, report=member.report, age_ns=age_ns, version=member.agent_version)
+                )
         due.clear()
         return RackReports(rack=rack, epoch=self.epoch, reports=tuple(reports)) if reports else None
 
@@ -747,6 +750,10 @@ class LeaderCore:
             refusal = Admission(accepted=False, epoch=self.epoch, reason=reason[:REASON_LENGTH_MAX])
             return (*self._refuse(sender, "unexpected-node", now), Send(sender, refusal))
         member = self._members[sender]
+        if hello.version != member.agent_version:
+            member.agent_version = hello.version
+            # It travels with the report.
+            self._reports_due[member.rack][sender] = 0
         if not member.echo_key:
             member.echo_key = self._rng.getrandbits(256).to_bytes(32, "big")
         if hello.echo_port != member.echo_port or hello.incarnation not in (member.tcp_proved, member.udp_proved):

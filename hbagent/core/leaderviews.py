@@ -135,6 +135,7 @@ def node_view(leader: LeaderCore, config: LeaderConfig, member: Member, now: int
         facts_age_s=seconds_of(now - member.report_at) if member.report is not None else None,
         lost=member.order.lost,
         late=member.late,
+        version=member.agent_version,
     )
 
 

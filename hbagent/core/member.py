@@ -31,6 +31,7 @@ class Member:
 
     __slots__ = (
         "address",
+        "agent_version",
         "answers",
         "ask_at",
         "beats",
@@ -126,6 +127,8 @@ class Member:
         self.retired_at: int | None = None
         self.duplicate_until = 0
         self.incompatible = False
+        #: That its agent runs, as it says in its greeting; "" until it greets this life of the leader.
+        self.agent_version = ""
         self.report: Report | None = None
         self.report_at = 0
         #: The report that was last compared with what was told of its health, and which parts were told as not OK;

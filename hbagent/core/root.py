@@ -379,6 +379,9 @@ class RootCore:
                 continue
             record.report = item.report
             record.report_at = now - item.age_ns
+            # A leader that the node has left for a while knows an older one.
+            if item.version and item.report.incarnation == record.incarnation:
+                record.version = item.version
             record.told_health.passed_on(item.report, now)
         return ()
 

@@ -208,6 +208,7 @@ def node_view(root: RootCore, record: NodeRecord, now: int) -> NodeView:
         incidents=incidents,
         covered_by=covered_by,
         flapping=flapping,
+        version=record.version,
     )
 
 

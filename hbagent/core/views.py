@@ -105,6 +105,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     incidents: list[str] = []
     covered_by: list[str] = []
     flapping: bool = False
+    #: That its agent runs; "" when nobody has told it: it greeted no leader yet, or only some too old to tell.
+    version: str = ""
 
 
 class LeaderView(msgspec.Struct, frozen=True, kw_only=True):

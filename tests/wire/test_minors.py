@@ -126,8 +126,8 @@ def test_the_tables_name_what_there_is() -> None:
     for words, values in minors.WORD_SINCE.items():
         assert set(values) <= {word.value for word in words}
     inner: list[dict[str, int]] = [*minors.FIELD_SINCE.values(), *minors.WORD_SINCE.values()]
-    since = [*minors.TYPE_SINCE.values(), *(minor for table in inner for minor in table.values())]
-    assert all(0 < minor <= MINOR for minor in since)
+    minor_of_each = [*minors.TYPE_SINCE.values(), *(minor for table in inner for minor in table.values())]
+    assert all(0 < minor <= MINOR for minor in minor_of_each)
 
 
 # ---- words -----------------------------------------------------------------------------------------------
