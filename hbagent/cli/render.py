@@ -250,13 +250,13 @@ def _leader_text(leader: Row, screen: Screen) -> str:
         word(leader, "leader"),
         word(leader, "state"),
         age(number(leader, "age_s")),
-        *([f"version {version}"] if (version := word(leader, "version")) else []),
         f"up {age(number(leader, 'uptime_s'), '?')}",
         f"lag {'?' if lag is None else age(lag / 1000)}",
         f"outbox {number(leader, 'outbox') or 0:.0f}",
         *(f"{what} {count:.0f}" for what in ("doubts", "stalls") if (count := number(leader, what))),
         *([f"suspended {age(slept)}"] if (slept := number(leader, "suspended_s")) else []),
         *(f"{reason}={count}" for reason, count in row(leader, "refused").items()),
+        *([f"version {version}"] if (version := word(leader, "version")) else []),
     ]
     return clean(" ".join(parts), screen)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hbagent.core import messages as m
@@ -107,8 +107,8 @@ def test_whatever_is_in_a_message_a_reader_of_any_minor_is_told_no_field_that_it
     made: tuple[str, m.WireMessage], minor: int
 ) -> None:
     name, message = made
-    if not codec.exists(message, minor):
-        return
+    # Without some of its fields a message may break a rule.
+    assume(codec.exists(message, minor) and not isinstance(codec.decode(codec.encode(message)), Refusal))
     frame = codec.encode(codec.introducing(message), minor)
     assert frame[3] == minor
     known = paths(plain(codec.encode(samples.MESSAGES[name], minor)))
