@@ -113,12 +113,12 @@ class _Greeting:
         self.lost_at: list[int] = []
         self.accounts = Allowance(MINUTE // ACCOUNTS_PER_MINUTE, ACCOUNTS_PER_MINUTE)
 
-    def link(self, up: bool, now: int) -> None:
+    def link(self, link: Linked, now: int) -> None:
         """The connection came or went."""
         # One that comes up again was lost, also when nobody told of it.
-        if self.linked:
+        if self.linked and not link.moved:
             self.lost_at = [*self.lost_at[1 - LINKS_LOST_MAX :], now]
-        self.linked = up
+        self.linked = link.up
 
 
 class AgentCore:
@@ -390,7 +390,7 @@ class AgentCore:
         greeting = self._greetings.get(link.peer)
         if greeting is None:
             return ()
-        greeting.link(link.up, now)
+        greeting.link(link, now)
         if link.up:
             greeting.backoff_ns = self._config.hello_min_ns
             greeting.hello_at = now

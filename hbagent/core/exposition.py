@@ -36,6 +36,8 @@ class ProcessFacts(msgspec.Struct, frozen=True, kw_only=True):
     commit_s: float | None = None
     #: Exceptions that nobody expected.
     defects: int = 0
+    #: While the own key is changed: peers that use the present one, and those that use the next one alone.
+    rotation: tuple[int, int] | None = None
 
 
 class Exposition:
@@ -91,6 +93,12 @@ class Exposition:
         self.gauge("process_threads", "Threads.", [("", facts.threads)])
         self.gauge("process_start_time_seconds", "When the process started, Unix time.", [("", facts.started_s)])
         self.counter("hbagent_defects", "Exceptions that nobody expected.", [("", facts.defects)])
+        by_key = zip(("old", "new"), facts.rotation or (), strict=False)
+        self.gauge(
+            "hbagent_rotation_peers",
+            "Peers by which key of this process they use, while that key is changed.",
+            [(labels(key=key), count) for key, count in by_key],
+        )
 
     def text(self, *, more: bool = False) -> bytes:
         """All of it. With `more`, other families of the same answer follow."""

@@ -659,6 +659,8 @@ class Linked(msgspec.Struct, frozen=True, gc=False):
     up: bool
     #: True when the peer refused our key.
     refused: bool = False
+    #: True when there was another connection all the while: nothing was lost, and the peer knows nothing of this one.
+    moved: bool = False
 
 
 class Located(msgspec.Struct, frozen=True, gc=False):

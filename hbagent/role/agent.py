@@ -1,7 +1,6 @@
 """The agent as a process: its sockets, its prober beside it, and the driver that turns `AgentCore`.
 
-Beats and reports each have a PUB to all leaders of the rack; each leader has a DEALER for the control path. A leader
-that refuses this agent's key is called again with a growing wait: libzmq itself would never try again.
+Each leader of the rack is called with a PUB for beats, one for reports and a DEALER for the control path (`calls`).
 """
 
 from __future__ import annotations
@@ -35,21 +34,19 @@ from hbagent.core.messages import (
 from hbagent.core.units import MILLISECOND, show_duration
 from hbagent.probes.effort import EffortMeter
 from hbagent.transport import sockets
-from hbagent.transport.backoff import Backoff
 from hbagent.transport.echo import EchoResponder
 from hbagent.transport.keys import KeyPair, load_secret
-from hbagent.transport.monitor import Link, LinkEvent, Monitor
 from hbagent.wire import beat as beat_wire
 from hbagent.wire import codec
 from hbagent.wire.pages import fit_report
 
-from .control import ControlDealer
+from .calls import Calls
 from .driver import Driver
 from .logs import Log
 from .probehalf import ProbeHalf
 from .reload import Reload, needs_restart
 from .sdnotify import Notifier
-from .settings import AgentSettings, Endpoint, load_agent
+from .settings import AgentSettings, load_agent
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -105,15 +102,22 @@ class Agent:
             keys=_keys(settings),
             reconnect_ms=self._rng.randint(low, high) // MILLISECOND,
         )
-        self._beats = sockets.beat_publisher(self._context, self._caller, ())
-        self._reports = sockets.report_publisher(self._context, self._caller, ())
-        self._dealers: dict[str, ControlDealer] = {}
-        self._endpoints: dict[str, Endpoint] = {}
-        #: One for each connection that was ever refused: socket and endpoint.
-        self._backoffs: dict[tuple[str, str], Backoff] = {}
-        self._monitors = {"": Monitor({_BEATS: self._beats, _REPORTS: self._reports}, self._link_changed)}
-        for leader in settings.leaders:
-            self._add_leader(leader)
+        publishers = {_BEATS: sockets.beat_publisher, _REPORTS: sockets.report_publisher}
+        self._leaders = Calls(
+            self._context,
+            self._caller,
+            self._driver,
+            self._rng,
+            self._log.write,
+            heard=self._heard,
+            accepts=CONTROL,
+            linked=self._linked,
+            publishers={
+                kind: functools.partial(make, self._context, self._caller, ()) for kind, make in publishers.items()
+            },
+            admits=lambda message: isinstance(message, Admission) and message.accepted,
+        )
+        self._leaders.use(settings.leaders)
 
     # ---- running -----------------------------------------------------------------------------------------
 
@@ -139,11 +143,8 @@ class Agent:
 
     def _close(self) -> None:
         self._prober.close()
-        for monitor in self._monitors.values():
-            monitor.stop()
-        for socket in (self._beats, self._reports, *(dealer.source for dealer in self._dealers.values())):
-            # What was said last (a farewell) may still be on its way to the kernel.
-            socket.close(linger=100)
+        # What was said last (a farewell) may still be on its way to the kernel.
+        self._leaders.close(linger_ms=100)
         if self._echo is not None:
             self._echo.close()
         self._context.term()
@@ -154,71 +155,6 @@ class Agent:
         self._notifier.close()
         self._log.close()
 
-    # ---- leaders -----------------------------------------------------------------------------------------
-
-    def _add_leader(self, leader: Endpoint) -> None:
-        self._endpoints[leader.name] = leader
-        socket = sockets.control_dealer(self._context, self._caller, ())
-        self._monitors[leader.name] = Monitor({leader.name: socket}, self._link_changed)
-        dealer = ControlDealer(socket, leader.name, self._heard, CONTROL)
-        self._dealers[leader.name] = dealer
-        self._driver.add(dealer)
-        sockets.connect(socket, self._caller, sockets.Target(leader.control, leader.public_key))
-        target = sockets.Target(leader.publish, leader.public_key)
-        sockets.connect(self._beats, self._caller, target)
-        sockets.connect(self._reports, self._caller, target)
-
-    def _remove_leader(self, leader: Endpoint) -> None:
-        del self._endpoints[leader.name]
-        for key in [key for key in self._backoffs if key in _connections(leader)]:
-            del self._backoffs[key]
-        self._monitors.pop(leader.name).stop()
-        dealer = self._dealers.pop(leader.name)
-        self._driver.remove(dealer)
-        dealer.source.close(linger=0)
-        for socket in (self._beats, self._reports):
-            sockets.disconnect(socket, sockets.Target(leader.publish))
-
-    def _link_changed(self, link: Link) -> None:
-        """In the monitor's thread: the loop decides."""
-        self._driver.mailbox.post(functools.partial(self._on_link, link))
-
-    def _on_link(self, link: Link) -> None:
-        refused = link.event is LinkEvent.REFUSED
-        for leader in self._meant(link):
-            key = (link.socket, leader.control if link.socket == leader.name else leader.publish)
-            if link.event is LinkEvent.UP:
-                self._backoffs.pop(key, None)
-            elif refused:
-                self._refused(key, leader)
-        if link.socket in self._dealers:
-            self._driver.feed("", Linked(link.socket, link.event is LinkEvent.UP, refused))
-
-    def _meant(self, link: Link) -> list[Endpoint]:
-        """Whose connection it is. An event may name the address that a host's name stands for, which is nobody's:
-        then those that this socket calls are all meant, and calling one that did not refuse costs it one handshake."""
-        leaders = list(self._endpoints.values())
-        if link.socket not in (_BEATS, _REPORTS):
-            return [leader for leader in leaders if leader.name == link.socket]
-        named = [leader for leader in leaders if leader.publish == link.endpoint]
-        return named or (leaders if link.event is LinkEvent.REFUSED else [])
-
-    def _refused(self, key: tuple[str, str], leader: Endpoint) -> None:
-        """libzmq gives up a connection that was refused; call again in a while."""
-        backoff = self._backoffs.setdefault(key, Backoff(self._rng))
-        if backoff.retry_at is None:
-            at = backoff.refused(time.monotonic_ns())
-            self._driver.call_later(at, functools.partial(self._knock_again, key, leader, backoff))
-
-    def _knock_again(self, key: tuple[str, str], leader: Endpoint, backoff: Backoff) -> None:
-        # A leader that a reload has removed or changed since is not called under its old address.
-        if self._backoffs.get(key) is not backoff or not backoff.due(time.monotonic_ns()):
-            return
-        label, endpoint = key
-        own = {_BEATS: self._beats, _REPORTS: self._reports}
-        socket = own[label] if label in own else self._dealers[label].source
-        sockets.reconnect(socket, self._caller, sockets.Target(endpoint, leader.public_key))
-
     # ---- questions ---------------------------------------------------------------------------------------
 
     def _heard(self, leader: str, message: object) -> None:
@@ -226,6 +162,9 @@ class Agent:
         if isinstance(message, AccountWanted):
             self._tell_effort()
         self._driver.feed(leader, message)
+
+    def _linked(self, leader: str, up: bool, refused: bool, moved: bool) -> None:
+        self._driver.feed("", Linked(leader, up, refused, moved))
 
     def _tell_effort(self) -> None:
         self._driver.feed("", self._effort.read())
@@ -241,17 +180,15 @@ class Agent:
     # ---- effects -----------------------------------------------------------------------------------------
 
     def _publish_beat(self, effect: PublishBeat) -> None:
-        self._beats.send(beat_wire.encode(effect.beat), zmq.NOBLOCK)
+        self._leaders.publish(_BEATS, beat_wire.encode(effect.beat))
 
     def _publish(self, effect: Publish) -> None:
         report = effect.message
         assert isinstance(report, Report)
-        self._reports.send(codec.encode(fit_report(report)), zmq.NOBLOCK)
+        self._leaders.publish(_REPORTS, codec.encode(fit_report(report)))
 
     def _send(self, effect: Send) -> None:
-        dealer = self._dealers.get(effect.peer)
-        if dealer is not None:
-            dealer.send(effect.message)
+        self._leaders.send(effect.peer, effect.message)
 
     def _failed(self, error: BaseException) -> None:
         """In a worker's thread."""
@@ -279,12 +216,7 @@ class Agent:
 
     def _apply(self, settings: AgentSettings) -> None:
         old, self._settings = self._settings, settings
-        wanted = {leader.name: leader for leader in settings.leaders}
-        for leader in [known for known in self._endpoints.values() if wanted.get(known.name) != known]:
-            self._remove_leader(leader)
-        for leader in settings.leaders:
-            if leader.name not in self._endpoints:
-                self._add_leader(leader)
+        self._leaders.use(settings.leaders)
         self._log.set_level(settings.logging.level)
         # A node of another name is another node: its key and its incarnation are not this one's.
         node = self.core.config.node
@@ -299,7 +231,7 @@ class Agent:
 
     def _status(self) -> str:
         admitted = len(self.core.admitted_by)
-        return f"beating to {len(self._endpoints)} leaders, admitted by {admitted}, sequence {self.core.sequence}"
+        return f"beating to {len(self._leaders)} leaders, admitted by {admitted}, sequence {self.core.sequence}"
 
 
 class EchoPort:
@@ -330,10 +262,6 @@ class EchoPort:
         self._timer_set = False
         self._responder.wake(time.monotonic_ns())
         self._set_timer()
-
-
-def _connections(leader: Endpoint) -> tuple[tuple[str, str], ...]:
-    return ((leader.name, leader.control), (_BEATS, leader.publish), (_REPORTS, leader.publish))
 
 
 def _keys(settings: AgentSettings) -> KeyPair | None:

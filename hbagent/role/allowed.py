@@ -30,7 +30,7 @@ _Stamp = tuple[int, ...]
 class Allowed:
     """The live allow-list of one role. Raises AllowError when there is none to start with.
 
-    A leader also has `peers`, by name and user id: the other leaders of its racks, who stand in its config. They and
+    A leader also has `peers`, by name and user ids: the other leaders of its racks, who stand in its config. They and
     no other leaders are in the list, whatever the file says of leaders. A root has `operators`, likewise: those of its
     config and no others, with the key that stands there or else with those of the file.
     """
@@ -41,7 +41,7 @@ class Allowed:
         role: Role,
         plain_names: Iterable[str],
         tell: Tell,
-        peers: Mapping[str, str] | None = None,
+        peers: Mapping[str, tuple[str, ...]] | None = None,
         operators: Sequence[Operator] = (),
     ) -> None:
         self._path: Path | None = None if security.plain else security.allow
@@ -88,7 +88,7 @@ class Allowed:
         if self._path is None:
             self._change(AllowList.named(self._role, plain_names))
 
-    def use_peers(self, peers: Mapping[str, str]) -> None:
+    def use_peers(self, peers: Mapping[str, tuple[str, ...]]) -> None:
         """The config names other leaders of the racks."""
         if peers != self._peers:
             self._peers = peers
@@ -150,7 +150,7 @@ class Allowed:
     def _with_peers(self) -> AllowList:
         if self._peers is None:
             return self._read_last
-        for name, user_id in self._peers.items():
+        for name, user_id in ((name, user_id) for name, user_ids in self._peers.items() for user_id in user_ids):
             other = self._read_last.by_user_id(user_id)
             if other is not None and other.role is not Role.LEADER:
                 remedy = "every name needs a key of its own"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
@@ -39,12 +39,24 @@ CLOSED_WITHIN_NS = 10 * MILLISECOND
 Feed = Callable[[str, object], None]
 
 
+class _Route(NamedTuple):
+    """Where a peer was last heard."""
+
+    router: ControlRouter
+    id: bytes
+    user_id: str
+
+
 class ControlRouter:
     """The bound end. Who sent a message is the key on its frames, whom to answer is where that key was last heard.
 
     `accepts` are the kinds that a sender may send, `accepts_of` those of senders who may send others. Each peer's
     newest connection is noted in `connections`; with `locate` its address is fed as `Located` before its first
     message, whenever it is another, and empty when the peer may not speak any more.
+
+    A router made `beside` another one is a second door to the same house: they share what they know of the peers, and
+    either of them sends to a peer where it was last heard. A peer that moves from one to the other and hangs up at the
+    first is not believed to be back there by what was still on its way.
     """
 
     def __init__(
@@ -57,15 +69,17 @@ class ControlRouter:
         *,
         connections: Connections,
         locate: bool = False,
+        beside: ControlRouter | None = None,
     ) -> None:
         self.source = socket
         self._feed = feed
         self._accepts = frozenset(accepts)
         self._connections = connections
         self._locate = locate
-        #: Name to the connection where it was last heard, and that connection's user id.
-        self._routes: dict[str, tuple[bytes, str]] = {}
-        self._addresses: dict[str, str] = {}
+        self._routes: dict[str, _Route] = beside._routes if beside is not None else {}
+        #: The connection that a peer left for one at the other door.
+        self._left: dict[str, _Route] = beside._left if beside is not None else {}
+        self._addresses: dict[str, str] = beside._addresses if beside is not None else {}
         self.unsent = 0
         self.cut = 0
         self.replace_senders(senders, accepts_of)
@@ -86,10 +100,9 @@ class ControlRouter:
                 self.cut += self._connections.cut_sender(frames[-1])
                 self._feed("", Refused("", "unknown-sender"))
                 continue
-            route = (frames[0].bytes, user_id)
+            route = _Route(self, frames[0].bytes, user_id)
             if self._routes.get(name) != route:
-                self._routes[name] = route
-                self._note(name, frames[-1])
+                self._met(name, route, frames[-1])
             if len(frames) != 2:
                 self._feed("", Refused(name, "malformed", "not one frame"))
                 continue
@@ -104,7 +117,7 @@ class ControlRouter:
             self.unsent += 1
             return
         try:
-            self.source.send_multipart((route[0], codec.encode(message)), zmq.NOBLOCK)
+            route.router.source.send_multipart((route.id, codec.encode(message)), zmq.NOBLOCK)
         except zmq.Again:
             self.unsent += 1
         except zmq.ZMQError:
@@ -118,16 +131,30 @@ class ControlRouter:
         """Another list of who may speak, and what some of them may say. The connections of all others end at once."""
         self.senders = senders
         self._accepts_of = {name: frozenset(kinds) for name, kinds in (accepts_of or {}).items()}
-        heard = self._routes
-        self._routes = {name: route for name, route in heard.items() if senders.get(route[1]) == name}
         self._connections.forget_cuts()
-        for name in [name for name in heard if name not in self._routes]:
+        for name in [name for name, route in self._left.items() if senders.get(route.user_id) != name]:
+            del self._left[name]
+        for name in [name for name, route in self._routes.items() if senders.get(route.user_id) != name]:
+            del self._routes[name]
             self.cut += self._connections.end(name)
             if self._addresses.pop(name, ""):
                 self._feed("", Located(name, ""))
 
-    def _note(self, name: str, frame: zmq.Frame) -> None:
+    def heard_here(self) -> list[str]:
+        """Peers that were last heard at this door, and whose connection lives."""
+        return [name for name, route in self._routes.items() if route.router is self and self._connections.lives(name)]
+
+    def _met(self, name: str, route: _Route, frame: zmq.Frame) -> None:
         """`name` is heard on another connection than before."""
+        before = self._routes.get(name)
+        if before is not None and before.router is not self:
+            if self._left.get(name) == route and self._connections.lives(name):
+                return
+            self._left[name] = before
+        self._routes[name] = route
+        self._note(name, frame)
+
+    def _note(self, name: str, frame: zmq.Frame) -> None:
         gone = self._connections.note(name, frame.get(zmq.SRCFD))
         if gone is not None:
             self._feed("", Disconnected(gone))

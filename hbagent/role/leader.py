@@ -51,17 +51,17 @@ from hbagent.store.claim import ClaimedError
 from hbagent.store.journal import Journal, JournalError
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
-from hbagent.transport.backoff import Backoff
 from hbagent.transport.connections import Connections
-from hbagent.transport.keys import load_secret
-from hbagent.transport.monitor import Link, LinkEvent, Monitor
+from hbagent.transport.monitor import LinkEvent, Monitor
 from hbagent.transport.zap import ZapServer
 from hbagent.wire import codec
 from hbagent.wire.pages import report_pages, summary_pages, transition_pages
 
 from .allowed import LOOK_EVERY_NS, Allowed
 from .asking import Asking
-from .control import ControlDealer, ControlRouter, Losses
+from .calls import Calls
+from .control import ControlRouter, Losses
+from .doors import Doors, Place, places
 from .driver import Driver
 from .intake import Intake
 from .keeper import Keeper
@@ -83,6 +83,7 @@ CONTROL = (Hello, Farewell, Pong, Relayed, Account, EvidencePage, DrillBegun)
 FROM_ROOT = (TransitionsAck, Ping, EvidenceWanted, DrillWanted)
 #: The link to the root is drawn from this, as agents' are from their config: a root that restarts is met by all.
 RECONNECT_MS = (500, 1500)
+SUMMARIES = "summaries"
 #: Summaries that wait for the root: a rack of 10,000 is some 40 pages.
 SUMMARY_QUEUE_MAX = 256
 
@@ -96,14 +97,15 @@ class Leader:
         self._log = Log("leader", settings.logging.level, settings.logging.format)
         self._notifier = Notifier()
         self._rng = rng = random.Random()
-        keys = None if settings.security.plain or settings.security.key is None else load_secret(settings.security.key)
+        doors = places(settings)
+        keys = doors[0].keys
         members = [node for nodes in settings.core.racks.values() for node in nodes]
         self._allowed = Allowed(settings.security, Role.AGENT, members, self._log.write, user_ids(settings.peers))
         self._journal = Journal(settings.state_dir / "journal")
         kept, failure = self._load_journal()
         self._journal_loaded = not failure
-        #: Whom this life reports to; another root needs a restart.
-        self._root_endpoint = settings.root
+        #: Whom this life reports to; a root of another name needs a restart.
+        self._root_name = settings.root.name
         self.core = LeaderCore(self._core_config(settings), rng, time.monotonic_ns(), kept)
         self._driver = Driver(
             self.core,
@@ -134,40 +136,20 @@ class Leader:
         self._reload = Reload(path, load_leader, self._apply, self._driver, self._log.write)
         self._allowed.on_change = self._use_allowed
         self._context: sockets.Context = zmq.Context()
-        host = sockets.Host(keys=keys, domain=DOMAIN, peers_expected=2 * len(members))
         self._plain = keys is None
         self._zap = self._doorkeeper()
-        senders = self._allowed.senders
-        self._intake = Intake(
-            sockets.intake_subscriber(self._context, host, settings.publish),
-            self._driver.feed,
-            senders,
-            self.core.beat,
-            self._driver.perform,
-            self.core.roster.takers,
-            accepts=PUBLISHED,
-            defect=self._driver.defect,
-            connections=self._connections,
-        )
-        control_host = msgspec.structs.replace(host, domain=CONTROL_DOMAIN)
-        router = sockets.control_router(self._context, control_host, settings.control)
-        self._router = ControlRouter(
-            router,
-            self._driver.feed,
-            self._allowed.senders_and_peers,
-            CONTROL,
-            self._questions_of_peers(),
-            connections=self._connections,
-            locate=True,
-        )
+        self._doors = Doors(self._driver, self._connections, doors)
+        for place in doors:
+            self._open_door(place, 2 * len(members))
         losses = Losses(self._connections, self._driver)
-        self._losses_monitor = Monitor({"control": router}, losses.told, (LinkEvent.LOST,))
-        self._questions = Questions(
-            sockets.query_router(self._context, settings.query, settings.group), self._driver.feed
-        )
-        for port in (self._intake, self._router, self._questions):
-            self._driver.add(port)
+        self._losses_monitor = Monitor(self._doors.routers, losses.told, (LinkEvent.LOST,))
         self._desks = Desks()
+        self._questions = Questions(
+            sockets.query_router(self._context, settings.query, settings.group),
+            functools.partial(self._doors.asked, self._desks.answer),
+        )
+        for port in (*self._doors, self._questions):
+            self._driver.add(port)
         self._desks.add(self._questions.mark, self._questions.answer)
         self._metrics = LeaderMetrics(self.core)
         self._web = None
@@ -177,15 +159,48 @@ class Leader:
             self._web = Web(settings.web, self._driver, self._log.write, pages=False, metrics=self._measure)
             self._desks.add(self._web.mark, self._web.answer)
         self._caller = sockets.Caller(name=settings.core.name, keys=keys, reconnect_ms=rng.randint(*RECONNECT_MS))
-        self._summaries = sockets.report_publisher(self._context, self._caller, (), SUMMARY_QUEUE_MAX)
-        dealer = sockets.control_dealer(self._context, self._caller, ())
-        self._root = ControlDealer(dealer, settings.root.name, self._driver.feed, FROM_ROOT)
-        self._driver.add(self._root)
+        self._root = Calls(
+            self._context,
+            self._caller,
+            self._driver,
+            rng,
+            self._log.write,
+            heard=self._driver.feed,
+            accepts=FROM_ROOT,
+            linked=self._linked,
+            publishers={
+                SUMMARIES: lambda: sockets.report_publisher(self._context, self._caller, (), SUMMARY_QUEUE_MAX)
+            },
+        )
         self._peers = Peers(self._context, self._caller, self._driver, rng, self._log.write)
         self._peers.use(settings.peers)
-        self._backoff = Backoff(rng)
-        self._monitor = Monitor({"root": dealer, "summaries": self._summaries}, self._link_changed)
-        self._connect_root()
+        self._root.use([settings.root])
+
+    def _open_door(self, place: Place, peers: int) -> None:
+        host = sockets.Host(keys=place.keys, domain=DOMAIN, peers_expected=peers)
+        intake = Intake(
+            sockets.intake_subscriber(self._context, host, place.publish),
+            self._doors.listening(self._driver.feed),
+            self._allowed.senders,
+            self.core.beat,
+            self._driver.perform,
+            self._doors.taking(self.core.roster.takers),
+            accepts=PUBLISHED,
+            defect=self._driver.defect,
+            connections=self._connections,
+        )
+        control_host = msgspec.structs.replace(host, domain=CONTROL_DOMAIN)
+        router = ControlRouter(
+            sockets.control_router(self._context, control_host, place.control),
+            self._driver.feed,
+            self._allowed.senders_and_peers,
+            CONTROL,
+            self._questions_of_peers(),
+            connections=self._connections,
+            locate=True,
+            beside=self._doors.first,
+        )
+        self._doors.add(intake, router)
 
     # ---- running -----------------------------------------------------------------------------------------
 
@@ -214,14 +229,13 @@ class Leader:
     def _close(self) -> None:
         if self._web is not None:
             self._web.stop()
-        self._monitor.stop()
         self._peers.close()
         self._losses_monitor.stop()
         self._asking.close()
-        for port in (self._intake, self._router, self._questions, self._root):
+        for port in (*self._doors, self._questions):
             # A farewell's acknowledgement may still be on its way to the kernel.
             port.source.close(linger=100)
-        self._summaries.close()
+        self._root.close(linger_ms=100)
         self._zap.stop()
         self._worker.stop(1.0)
         self._journal.close()
@@ -232,40 +246,11 @@ class Leader:
 
     def _measure(self, openmetrics: bool) -> bytes:
         """What Prometheus is told."""
-        facts = process_facts(defects=self._driver.defects.count)
+        facts = process_facts(defects=self._driver.defects.count, rotation=self._doors.counts())
         return self._metrics.render(time.monotonic_ns(), facts, openmetrics)
 
-    # ---- the link to the root ----------------------------------------------------------------------------
-
-    def _targets(self) -> tuple[sockets.Target, sockets.Target]:
-        root = self._root_endpoint
-        return sockets.Target(root.control, root.public_key), sockets.Target(root.publish, root.public_key)
-
-    def _connect_root(self) -> None:
-        control, publish = self._targets()
-        sockets.connect(self._root.source, self._caller, control)
-        sockets.connect(self._summaries, self._caller, publish)
-
-    def _link_changed(self, link: Link) -> None:
-        """In the monitor's thread: the loop decides."""
-        self._driver.mailbox.post(functools.partial(self._on_link, link))
-
-    def _on_link(self, link: Link) -> None:
-        now = time.monotonic_ns()
-        refused = link.event is LinkEvent.REFUSED
-        if refused and self._backoff.retry_at is None:
-            self._driver.call_later(self._backoff.refused(now), self._knock_again)
-        if link.socket != "root":
-            return
-        if link.event is LinkEvent.UP:
-            self._backoff.admitted()
-        self._driver.feed("", Linked(self._root_endpoint.name, link.event is LinkEvent.UP, refused))
-
-    def _knock_again(self) -> None:
-        if self._backoff.due(time.monotonic_ns()):
-            control, publish = self._targets()
-            sockets.reconnect(self._root.source, self._caller, control)
-            sockets.reconnect(self._summaries, self._caller, publish)
+    def _linked(self, root: str, up: bool, refused: bool, moved: bool) -> None:
+        self._driver.feed("", Linked(root, up, refused, moved))
 
     # ---- effects -----------------------------------------------------------------------------------------
 
@@ -278,15 +263,14 @@ class Leader:
             assert isinstance(message, RackReports)
             pages = report_pages(message)
         for page in pages:
-            # A PUB never has to wait: for a root that does not read it drops.
-            self._summaries.send(codec.encode(page), zmq.NOBLOCK)
+            self._root.publish(SUMMARIES, codec.encode(page))
 
     def _send(self, effect: Send) -> None:
         if isinstance(effect.message, HeardWanted):
             self._peers.send(effect.peer, effect.message)
             return
-        if effect.peer != self._root_endpoint.name:
-            self._router.send(effect.peer, effect.message)
+        if effect.peer != self._root_name:
+            self._doors.send(effect.peer, effect.message)
             return
         message = effect.message
         pages: tuple[WireMessage, ...] = (message,)
@@ -295,7 +279,7 @@ class Leader:
         elif isinstance(message, RackSummary):
             pages = summary_pages(message)
         for page in pages:
-            self._root.send(page)
+            self._root.send(self._root_name, page)
 
     def _write(self, write: Callable[[Any], None], effect: Keep | Rewrite) -> None:
         self._keeper.write(effect.token, functools.partial(self._write_now, write, effect))
@@ -358,10 +342,8 @@ class Leader:
         return ZapServer(self._context, self._allowed.list, DOMAINS, plain=self._plain, note=self._noted)
 
     def _use_allowed(self) -> None:
-        senders = self._allowed.senders
         self._zap.replace(self._allowed.list)
-        self._intake.senders = senders
-        self._router.replace_senders(self._allowed.senders_and_peers, self._questions_of_peers())
+        self._doors.use(self._allowed.senders, self._allowed.senders_and_peers, self._questions_of_peers())
 
     def _questions_of_peers(self) -> dict[str, tuple[type, ...]]:
         return dict.fromkeys((peer.name for peer in self._settings.peers), QUESTIONS)
@@ -375,15 +357,19 @@ class Leader:
     def _apply(self, settings: LeaderSettings) -> None:
         old, self._settings = self._settings, settings
         self._log.set_level(settings.logging.level)
-        started_with = ("publish", "control", "query", "group", "state_dir", "security", "root", "web")
+        started_with = ("publish", "control", "query", "group", "state_dir", "security", "rotation", "web")
         needs_restart(old, settings, started_with, self._log.write)
+        if settings.root.name == self._root_name:
+            self._root.use([settings.root])
+        else:
+            self._log.write("warning", "needs-restart", {"setting": "root"})
         self._driver.feed("", Reconfigured(self._core_config(settings)))
         self._allowed.use_peers(user_ids(settings.peers))
         self._allowed.use_names(node for nodes in settings.core.racks.values() for node in nodes)
         self._peers.use(settings.peers)
 
     def _core_config(self, settings: LeaderSettings) -> LeaderConfig:
-        return msgspec.structs.replace(settings.core, root=self._root_endpoint.name, version=__version__)
+        return msgspec.structs.replace(settings.core, root=self._root_name, version=__version__)
 
     def _status(self) -> str:
         members = self.core.roster.members.values()

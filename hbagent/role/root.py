@@ -40,7 +40,6 @@ from hbagent.store.opening import StoreUnavailableError, open_history
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
 from hbagent.transport.connections import Connections
-from hbagent.transport.keys import load_secret
 from hbagent.transport.monitor import LinkEvent, Monitor
 from hbagent.transport.poster import Poster
 from hbagent.transport.zap import ZapServer
@@ -49,6 +48,7 @@ from . import reads
 from .allowed import LOOK_EVERY_NS, Allowed
 from .asking import Asking
 from .control import ControlRouter, Losses
+from .doors import Doors, Place, places
 from .driver import Driver
 from .heap import give_large_back
 from .hookhalf import HookHalf
@@ -86,7 +86,8 @@ class Root:
         self._log = Log("root", settings.logging.level, settings.logging.format)
         self._notifier = Notifier()
         self._rng = random.Random()
-        keys = None if settings.security.plain or settings.security.key is None else load_secret(settings.security.key)
+        doors = places(settings)
+        keys = doors[0].keys
         leaders = dict.fromkeys(leader for rack in settings.core.racks for leader in rack.leaders)
         self._allowed = Allowed(settings.security, Role.LEADER, leaders, self._log.write, operators=settings.operators)
         self._history = self._open_store()
@@ -131,23 +132,13 @@ class Root:
             # The first batch will fail as well, and then the status says so until one succeeds.
             self._log.write("error", "store-failed", {"reason": failure})
         self._context: sockets.Context = zmq.Context()
-        host = sockets.Host(keys=keys, domain=DOMAIN, peers_expected=2 * len(leaders))
         self._plain = keys is None
         self._zap = self._doorkeeper()
-        senders = self._allowed.senders
-        intake = sockets.intake_subscriber(self._context, host, settings.publish)
-        self._intake = Intake(
-            intake,
-            self._driver.feed,
-            senders,
-            accepts=PUBLISHED,
-            defect=self._driver.defect,
-            connections=self._connections,
-        )
-        router = sockets.control_router(self._context, host, settings.control)
-        self._router = ControlRouter(router, self._driver.feed, senders, CONTROL, connections=self._connections)
+        self._doors = Doors(self._driver, self._connections, doors)
+        for place in doors:
+            self._open_door(place, 2 * len(leaders))
         losses = Losses(self._connections, self._driver)
-        self._monitor = Monitor({"control": router}, losses.told, (LinkEvent.LOST,))
+        self._monitor = Monitor(self._doors.routers, losses.told, (LinkEvent.LOST,))
         self._desks = Desks()
         users = Local(Users(self._files, self._driver))
         self._operators = Operators(self._connections, self._driver.feed)
@@ -157,7 +148,7 @@ class Root:
         if settings.operators_port:
             host = sockets.Host(keys=keys, domain=OPERATORS_DOMAIN, peers_expected=OPERATORS_EXPECTED)
             self._open(sockets.operator_router(self._context, host, settings.operators_port), self._operators)
-        self._ports: tuple[Intake | ControlRouter | Questions, ...] = (self._intake, self._router, *self._consoles)
+        self._ports: tuple[Intake | ControlRouter | Questions, ...] = (*self._doors, *self._consoles)
         for port in self._ports:
             self._driver.add(port)
         self._metrics = RootMetrics(self.core, settings.metric_hosts)
@@ -168,9 +159,30 @@ class Root:
             self._web = Web(settings.web, self._driver, self._log.write, pages=True, metrics=self._measure)
             self._desks.add(self._web.mark, self._web.answer)
 
+    def _open_door(self, place: Place, peers: int) -> None:
+        host = sockets.Host(keys=place.keys, domain=DOMAIN, peers_expected=peers)
+        intake = Intake(
+            sockets.intake_subscriber(self._context, host, place.publish),
+            self._doors.listening(self._driver.feed),
+            self._allowed.senders,
+            accepts=PUBLISHED,
+            defect=self._driver.defect,
+            connections=self._connections,
+        )
+        router = ControlRouter(
+            sockets.control_router(self._context, host, place.control),
+            self._driver.feed,
+            self._allowed.senders,
+            CONTROL,
+            connections=self._connections,
+            beside=self._doors.first,
+        )
+        self._doors.add(intake, router)
+
     def _open(self, socket: sockets.Socket, door: Door) -> None:
         """Take questions in at one more socket."""
-        questions = Questions(socket, self._driver.feed, door, self._log.write)
+        asked = functools.partial(self._doors.asked, self._desks.answer)
+        questions = Questions(socket, asked, door, self._log.write)
         self._consoles.append(questions)
         self._desks.add(questions.mark, questions.answer)
 
@@ -222,7 +234,7 @@ class Root:
     # ---- effects -----------------------------------------------------------------------------------------
 
     def _send(self, effect: Send) -> None:
-        self._router.send(effect.peer, effect.message)
+        self._doors.send(effect.peer, effect.message)
 
     def _persist(self, effect: Persist) -> None:
         self._keeper.write(effect.token, functools.partial(self._commit, effect.batch))
@@ -318,7 +330,9 @@ class Root:
 
     def _measure(self, openmetrics: bool) -> bytes:
         """What Prometheus is told."""
-        facts = process_facts(commit_s=self._commit_s, defects=self._driver.defects.count)
+        facts = process_facts(
+            commit_s=self._commit_s, defects=self._driver.defects.count, rotation=self._doors.counts()
+        )
         return self._metrics.render(time.monotonic_ns(), facts, openmetrics)
 
     # ---- who may speak -----------------------------------------------------------------------------------
@@ -340,8 +354,7 @@ class Root:
     def _use_allowed(self) -> None:
         senders = self._allowed.senders
         self._zap.replace(self._allowed.list)
-        self._intake.senders = senders
-        self._router.replace_senders(senders)
+        self._doors.use(senders, senders)
         self._operators.use(self._allowed.operators)
 
     # ---- reload ------------------------------------------------------------------------------------------
@@ -376,6 +389,7 @@ class Root:
             "store",
             "retention_ns",
             "security",
+            "rotation",
             "web",
         )
         needs_restart(old, settings, started_with, self._log.write)

@@ -13,7 +13,9 @@ _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def process_facts(*, commit_s: float | None = None, defects: int = 0, proc: Path = _PROC) -> ProcessFacts:
+def process_facts(
+    *, commit_s: float | None = None, defects: int = 0, rotation: tuple[int, int] | None = None, proc: Path = _PROC
+) -> ProcessFacts:
     """The facts of now; what cannot be read is None."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     pages = _numbers(proc / "self/statm")
@@ -30,6 +32,7 @@ def process_facts(*, commit_s: float | None = None, defects: int = 0, proc: Path
         started_s=_started(stat, proc),
         commit_s=commit_s,
         defects=defects,
+        rotation=rotation,
     )
 
 

@@ -107,10 +107,12 @@ class AllowList:
         """User id to name, of one role: the dictionary that an intake looks each message up in."""
         return {peer.user_id: peer.name for peer in self.peers if peer.role is role}
 
-    def with_leaders(self, leaders: Mapping[str, str]) -> AllowList:
-        """With these leaders, by name and user id, and no other; whoever else has such a user id has it no more."""
-        kept = [peer for peer in self.peers if peer.role is not Role.LEADER and peer.user_id not in leaders.values()]
-        return AllowList((*kept, *(Peer(Role.LEADER, name, user_id) for name, user_id in leaders.items())))
+    def with_leaders(self, leaders: Mapping[str, Iterable[str]]) -> AllowList:
+        """With these leaders, by name and user ids, and no other; whoever else has such a user id has it no more."""
+        added = [Peer(Role.LEADER, name, user_id) for name, user_ids in leaders.items() for user_id in user_ids]
+        taken = {peer.user_id for peer in added}
+        kept = [peer for peer in self.peers if peer.role is not Role.LEADER and peer.user_id not in taken]
+        return AllowList((*kept, *added))
 
     def with_operators(self, operators: Mapping[str, str]) -> AllowList:
         """With these operators, by name and user id ("" for those that this list has for the name), and no other.

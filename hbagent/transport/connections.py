@@ -113,6 +113,12 @@ class Connections:
         """True when some peer's newest connection has this number. From any thread."""
         return fd in self._names
 
+    def lives(self, name: str) -> bool:
+        """True while the newest connection of `name` is there."""
+        connection = self._of.get(name)
+        seen = _seen(connection) if connection is not None else None
+        return seen is not None and seen.established
+
     def gone(self, fd: int) -> str | None:
         """libzmq has closed `fd`, or is about to: the peer whose newest connection ended with it; None when there is
         none, or when the number means a connection that lives."""

@@ -157,14 +157,14 @@ def test_other_leaders_are_those_of_the_config_whatever_the_file_says(
 ) -> None:
     save(file, enrolled(NODE1).allow(Role.LEADER, "demo/rack9-leader1", NODE2.public))
     leader2, leader3 = new_keys("demo/rack1-leader2"), new_keys("demo/rack1-leader3")
-    allowed = Allowed(Security(allow=file), Role.AGENT, (), lines, {leader2.name: leader2.public})
+    allowed = Allowed(Security(allow=file), Role.AGENT, (), lines, {leader2.name: (leader2.public,)})
     assert allowed.senders == {NODE1.public: NODE1.name}
     assert allowed.senders_and_peers == {NODE1.public: NODE1.name, leader2.public: leader2.name}
     changed: list[dict[str, str]] = []
     allowed.on_change = lambda: changed.append(allowed.senders_and_peers)
-    allowed.use_peers({leader2.name: leader2.public})
+    allowed.use_peers({leader2.name: (leader2.public,)})
     assert changed == []
-    allowed.use_peers({leader3.name: leader3.public})
+    allowed.use_peers({leader3.name: (leader3.public,)})
     assert changed == [{NODE1.public: NODE1.name, leader3.public: leader3.name}]
     allowed.look(start_worker(), driver.mailbox.post, force=True)
     assert turn_until(driver, lambda: len(changed) == 2)
@@ -172,7 +172,7 @@ def test_other_leaders_are_those_of_the_config_whatever_the_file_says(
 
 
 def test_the_key_of_another_leader_is_no_agent_s(file: Path, lines: Lines) -> None:
-    allowed = Allowed(Security(allow=file), Role.AGENT, (), lines, {"demo/rack1-leader2": NODE1.public})
+    allowed = Allowed(Security(allow=file), Role.AGENT, (), lines, {"demo/rack1-leader2": (NODE1.public,)})
     assert allowed.senders == {NODE2.public: NODE2.name}
     (line,) = lines.of("key-of-another-leader")
     assert (line["leader"], line["refused"]) == ("demo/rack1-leader2", NODE1.name)

@@ -204,7 +204,7 @@ def test_garbage_and_parts_are_refused_and_the_next_message_is_heard(ends: Ends,
 def test_an_agent_believes_its_leader_no_more_than_it_must(ends: Ends, node1: ControlDealer) -> None:
     for message in samples.MESSAGES.values():
         ends.router.send(NODE1.name, message)
-    route = ends.router._routes[NODE1.name][0]
+    route = ends.router._routes[NODE1.name].id
     ends.door.control.send_multipart([route, b"garbage"])
     ends.door.control.send_multipart([route, codec.encode(WELCOME), b"parts"])
     expected = len(samples.MESSAGES) + 2

@@ -10,8 +10,8 @@ import pytest
 import zmq
 
 from hbagent.core.messages import HeardWanted, LastHeard, Refused
+from hbagent.role import calls as calls_module
 from hbagent.role import leader as leader_module
-from hbagent.role import peers as peers_module
 from hbagent.role.control import ControlRouter
 from hbagent.role.driver import Driver
 from hbagent.role.peers import QUESTIONS, Peers, user_ids
@@ -38,7 +38,7 @@ DOMAINS = {"agents": (Role.AGENT, Role.LEADER)}
 
 def listed(*leaders: str) -> AllowList:
     """The node, and these leaders by their keys."""
-    return enrolled(NODE).with_leaders({f"leader {at}": key for at, key in enumerate(leaders)})
+    return enrolled(NODE).with_leaders({f"leader {at}": (key,) for at, key in enumerate(leaders)})
 
 
 class Other:
@@ -72,7 +72,7 @@ def other(open_door: OpenDoor, driver: Driver) -> Other:
 def peers(context: Context, driver: Driver, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peers]:
     """The calls of one leader, which calls again soon."""
     quick = functools.partial(Backoff, minimum_ns=20_000_000, maximum_ns=40_000_000)
-    monkeypatch.setattr(peers_module, "Backoff", quick)
+    monkeypatch.setattr(calls_module, "Backoff", quick)
     made = Peers(context, caller(OWN), driver, random.Random(1), lines)
     yield made
     made.close()
@@ -188,5 +188,5 @@ def test_a_leader_that_is_gone_is_told_of_once(peers: Peers, other: Other, drive
 def test_a_leader_is_known_by_its_key_and_in_plain_text_by_its_name() -> None:
     plain = Endpoint(name=THIRD.name, control="tcp://127.0.0.1:1", public_key="")
     known = Endpoint(name=OTHER.name, control="tcp://10.0.0.2:5702", public_key=OTHER.public)
-    assert user_ids([known, plain]) == {OTHER.name: OTHER.public, THIRD.name: THIRD.name}
+    assert user_ids([known, plain]) == {OTHER.name: (OTHER.public,), THIRD.name: (THIRD.name,)}
     assert user_ids([]) == {}

@@ -57,7 +57,7 @@ def test_senders_are_of_one_role() -> None:
 def test_leaders_from_elsewhere_are_the_only_ones_and_nobody_else_has_their_keys() -> None:
     file = AllowList().allow(Role.AGENT, NODE, FIRST).allow(Role.AGENT, "dc1/r/n2", SECOND)
     file = file.allow(Role.LEADER, "dc1/l1", THIRD)
-    allow = file.with_leaders({"dc1/l2": SECOND, "dc1/l3": FOURTH})
+    allow = file.with_leaders({"dc1/l2": (SECOND,), "dc1/l3": (FOURTH,)})
     assert allow.senders(Role.LEADER) == {SECOND: "dc1/l2", FOURTH: "dc1/l3"}
     assert allow.senders(Role.AGENT) == {FIRST: NODE}
     assert allow.by_key(raw(SECOND)) == Peer(Role.LEADER, "dc1/l2", SECOND)

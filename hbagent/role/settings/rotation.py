@@ -20,7 +20,6 @@ import msgspec
 from . import values
 from .document import Document, Key, Shape
 from .keys import secret_key
-from .keys import secret_key
 
 ROTATION = Shape(
     {
