@@ -2,7 +2,8 @@
 
 Who asks, and what they may, is for the port's door to say (`visitors`). A question reaches the core with nothing but
 an address to answer to, an order with who gave it. That address begins with the mark of the door, so that an answer
-leaves by the port that its question came in by (`Desks`), whatever routing id somebody has chosen there.
+leaves by the port that its question came in by (`Desks`), whatever routing id somebody has chosen there; and then has
+the minor of the question, so that the answer is one that the console can read.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import zmq
 from hbagent.core.effects import Answer
 from hbagent.core.messages import Order, Ordered, Query, Refused
 from hbagent.transport.sockets import Socket
-from hbagent.wire import codec
+from hbagent.wire import codec, minors
 from hbagent.wire.pages import answer_pages
+from hbagent.wire.version import MINOR_AT
 
 from .defects import Tell
 from .visitors import Closed, Door
@@ -64,11 +66,12 @@ class Questions:
         visitor = self._door.visitor(frames)
         if visitor is None:
             return
-        message = codec.decode(frames[1].bytes) if len(frames) == 2 else None
+        data = frames[1].bytes if len(frames) == 2 else b""
+        message = codec.decode(data)
         if not isinstance(message, (Query, Order)):
             self.refused += 1
             return
-        asker = self.mark + frames[0].bytes
+        asker = self.mark + bytes([minors.clipped(data[MINOR_AT])]) + frames[0].bytes
         if visitor.objection:
             self.answer(Answer(asker, message.id, None, visitor.objection))
         elif isinstance(message, Query) and message.what not in self._door.changing:
@@ -98,10 +101,10 @@ class Questions:
         self._send(answer.asker, answer.id, document, answer.error)
 
     def _send(self, asker: bytes, id: int, document: bytes, error: str) -> None:
-        route = asker[len(self.mark) :]
+        minor, route = asker[len(self.mark)], asker[len(self.mark) + 1 :]
         try:
             for page in answer_pages(id, document, error):
-                self.source.send_multipart((route, codec.encode(page)), zmq.NOBLOCK)
+                self.source.send_multipart((route, codec.encode(page, minor)), zmq.NOBLOCK)
         except zmq.Again:
             # Too slow to be waited for.
             self.unsent += 1

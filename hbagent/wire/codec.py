@@ -20,7 +20,7 @@ from hbagent.core import messages as m
 from . import minors, newer, rules
 from .beat import BEAT_TYPE
 from .refusal import Reason, Refusal, refuse
-from .version import FRAME_SIZE_MAX, HEAD_SIZE, MAGIC, MINOR, Data, head, read_head
+from .version import FRAME_SIZE_MAX, HEAD_SIZE, MAGIC, MINOR, MINOR_AT, Data, head, read_head
 
 #: The type byte of each message. A number is never used for anything else again.
 TYPES: dict[int, type[m.WireMessage]] = {
@@ -83,7 +83,7 @@ def announced(message: m.WireMessage, data: Data) -> int | None:
     """The minor that the sender of this message, read from `data`, said that it reads; None when it says nothing."""
     if not isinstance(message, minors.INTRODUCTIONS):
         return None
-    return message.reads or data[3]
+    return message.reads or data[MINOR_AT]
 
 
 def encode(message: m.WireMessage, minor: int = MINOR) -> bytes:

@@ -54,6 +54,8 @@ Data = Union[bytes, memoryview]
 
 _HEAD = struct.Struct("!2sBBB")
 HEAD_SIZE = _HEAD.size
+#: Where in a head the minor stands.
+MINOR_AT = 3
 
 
 class Head(NamedTuple):

@@ -20,6 +20,7 @@ from hbagent.role.visitors import Visitor
 from hbagent.transport.sockets import Context, Socket, query_dealer, query_router
 from hbagent.wire import codec
 from hbagent.wire.pages import AnswerAssembly
+from hbagent.wire.version import MINOR, MINOR_AT
 from tests.role.parts import Lines, until
 from tests.wire import samples
 
@@ -91,6 +92,16 @@ def test_a_long_answer_travels_in_pages(desk: Desk, console: Socket) -> None:
     document, error = read(console)
     assert msgspec.json.decode(document) == view
     assert error == ""
+
+
+def test_an_answer_is_written_for_the_minor_of_its_question(desk: Desk, console: Socket) -> None:
+    for minor in (MINOR - 1, MINOR, MINOR + 1):
+        frame = codec.encode(Query(id=minor, what="nodes"))
+        console.send(frame[:MINOR_AT] + bytes([minor]) + frame[MINOR_AT + 1 :])
+        desk.wait_for(minor - MINOR + 2)
+        desk.questions.answer(Answer(desk.asker(), minor, {"schema": 1}))
+        assert console.poll(5_000)
+        assert console.recv()[MINOR_AT] == min(minor, MINOR)
 
 
 def test_each_asker_gets_its_own_answer(desk: Desk, console: Socket, context: Context) -> None:
@@ -252,7 +263,7 @@ def test_who_does_not_read_is_told_to_the_door(context: Context, socket_dir: Pat
     begun = time.monotonic()
     while not post.door.deaf_ones and time.monotonic() - begun < 20:
         post.questions.answer(Answer(asker, 1, ["x" * 1_000] * 10_000))
-    assert post.door.deaf_ones == [asker[1:]]
+    assert post.door.deaf_ones == [asker[2:]]
 
 
 def test_an_answer_leaves_by_the_port_that_its_question_came_in_by(

@@ -35,6 +35,7 @@ from hbagent.transport.sockets import (
 )
 from hbagent.transport.zap import ZapServer
 from hbagent.wire import codec
+from hbagent.wire.version import MINOR
 from tests.role.conftest import StartWorker
 from tests.role.parts import until
 from tests.role.test_driver import turn_until
@@ -138,7 +139,7 @@ def test_a_name_or_a_routing_id_of_ones_own_choosing_is_proof_of_nothing(port: P
     assert "bob has the right" in read_after(port, dealer, 7)
     dealer.send(codec.encode(STATUS))
     assert port.drained(lambda: any(message == STATUS for _, message in port.fed))
-    assert port.fed[-1][0] == "oualice"
+    assert port.fed[-1][0] == f"o{chr(MINOR)}ualice"
 
 
 def test_a_revoked_operators_consoles_are_cut_at_once_and_the_others_stay(port: Port, context: Context) -> None:
