@@ -1,13 +1,16 @@
 """`hbagent check-config FILE...`: tells every mistake in config files, without touching anything that runs.
 
 Only the files themselves are read, so a config can be checked on another host than its own. What they name (keys,
-allow-list, hooks) is looked at by `hbagent doctor`, on the host that has it.
+allow-list, hooks) is looked at by `hbagent doctor`, on the host that has it. But where `CREDENTIALS_DIRECTORY` says
+where systemd's copies of keys would lie, as it does in a unit, those keys are looked at too.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from hbagent.cli import EXIT_USAGE
@@ -20,6 +23,7 @@ from hbagent.role.settings import (
     RootSettings,
     load_any,
 )
+from hbagent.transport import keys
 
 from .advice import advice
 
@@ -42,11 +46,34 @@ def run(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             code = EXIT_USAGE
         else:
-            print(f"{file}: ok ({owner(settings)})")
+            problems = list(credential_problems(settings))
+            for problem in problems:
+                print(f"{file}: {problem}", file=sys.stderr)
+                code = EXIT_USAGE
+            if not problems:
+                print(f"{file}: ok ({owner(settings)})")
             for hook in settings.core.hooks if isinstance(settings, RootSettings) else ():
                 for text in advice(hook):
                     print(f'{file}: warning: hook "{hook.name}": {text}', file=sys.stderr)
     return code
+
+
+def credential_problems(settings: AnySettings) -> Iterator[str]:
+    """What is wrong with keys that systemd hands to the unit, where the environment says where they lie."""
+    if isinstance(settings, OperatorSettings) or not os.environ.get(keys.CREDENTIALS_VARIABLE):
+        return
+    name = settings.core.node if isinstance(settings, AgentSettings) else settings.core.name
+    rotation = None if isinstance(settings, AgentSettings) else settings.rotation
+    for section, key in (("security", settings.security.key), ("rotation", rotation.key if rotation else None)):
+        if key is None or not str(key).startswith(keys.CREDENTIAL):
+            continue
+        try:
+            pair = keys.load_secret(key)
+        except keys.KeyFileError as error:
+            yield f"[{section}]: key: {error}"
+        else:
+            if pair.name != name:
+                yield f"[{section}]: key: {key} is the key of {pair.name}, not of {name}"
 
 
 def owner(settings: AnySettings) -> str:

@@ -47,6 +47,10 @@ FREE_WARN_BYTES = 256 << 20
 EARLIEST_WALL_S = 1_735_689_600
 
 
+#: How a key is found by hand that systemd hands to a unit.
+BY_HAND = f"{keys.CREDENTIALS_VARIABLE}=/etc/hbagent/keys"
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One line of the doctor."""
 
@@ -126,20 +130,32 @@ def key(settings: Settings) -> Iterator[Finding]:
     if security.plain or security.key is None:
         yield Finding(OK, "key", "none: plain text, which never leaves this host")
         return
-    if _is_others(security.key):
-        yield Finding(WARN, "key", f"{security.key}: not readable by this user; run the doctor as the daemon's user")
+    try:
+        file = keys.secret_file(security.key, {**_lent_by_the_unit(role_of(settings)), **os.environ})
+    except keys.KeyFileError:
+        text = f"{security.key}: systemd gives it to the unit, which does not run or whose files this user may not read"
+        yield Finding(WARN, "key", f"{text}; as root: {BY_HAND} hbagent doctor")
+        return
+    if _is_others(file):
+        yield Finding(WARN, "key", f"{file}: not readable by this user; run the doctor as the daemon's user")
         return
     try:
-        pair = keys.load_secret(security.key)
+        pair = keys.load_secret(file)
     except keys.KeyFileError as error:
-        remedy = f"; make it with: hbagent keys init {name} --dir {security.key.parent}"
-        makes_it = keys.secret_path(name, security.key.parent) == security.key and not security.key.exists()
+        remedy = f"; make it with: hbagent keys init {name} --dir {file.parent}"
+        makes_it = keys.secret_path(name, file.parent) == file and not file.exists()
         yield Finding(FAIL, "key", f"{error}{remedy if makes_it else ''}")
         return
     if pair.name != name:
-        yield Finding(FAIL, "key", f"{security.key} is the key of {pair.name}, not of {name}: name the right file")
+        yield Finding(FAIL, "key", f"{file} is the key of {pair.name}, not of {name}: name the right file")
     else:
-        yield Finding(OK, "key", f"{security.key}, fingerprint {keys.fingerprint(pair.public)}")
+        yield Finding(OK, "key", f"{file}, fingerprint {keys.fingerprint(pair.public)}")
+
+
+def _lent_by_the_unit(role: str) -> dict[str, str]:
+    """Where a running unit finds its credentials, for whoever may look there."""
+    directory = f"/run/credentials/hbagent-{role}.service"
+    return {keys.CREDENTIALS_VARIABLE: directory} if os.access(directory, os.X_OK, effective_ids=True) else {}
 
 
 def _is_others(path: Path) -> bool:

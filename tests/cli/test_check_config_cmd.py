@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hbagent.cli import main
+from hbagent.transport import keys
 
 ETC = Path(__file__).parents[2] / "etc"
 
@@ -54,3 +55,29 @@ def test_all_problems_of_all_files_come_at_once_and_the_right_ones_are_still_tol
         f'root.toml:{hook}: hook "syslog": unknown key "tiemout", did you mean "timeout"?',
         "none.toml: cannot be read: No such file or directory",
     ]
+
+
+def test_keys_that_systemd_hands_over_are_looked_at_where_the_environment_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "agent.toml"
+    written = 'key = "keys/dc1.rack07.host12.key"'
+    file.write_text((ETC / "agent.toml").read_text().replace(written, 'key = "credential:agent.key"', 1))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert main(["check-config", str(file)]) == 0
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    capsys.readouterr()
+    assert main(["check-config", str(file)]) == 64
+    assert capsys.readouterr().err == f"{file}: [security]: key: {tmp_path}/agent.key: No such file or directory\n"
+    for name, code in (("dc1/rack07/other", 64), ("dc1/rack07/host12", 0)):
+        keys.generate(name, tmp_path)
+        keys.secret_path(name, tmp_path).replace(tmp_path / "agent.key")
+        assert main(["check-config", str(file)]) == code
+
+
+@pytest.mark.parametrize("written", ["credential:", "credential:..", "credential:a/b"])
+def test_a_credential_is_one_name(written: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "root.toml"
+    file.write_text((ETC / "root.toml").read_text().replace("keys/dc1.root.key", written, 1))
+    assert main(["check-config", str(file)]) == 64
+    assert "must name a credential of the unit" in capsys.readouterr().err

@@ -160,6 +160,22 @@ def test_the_key_of_another_name_fails(socket_dir: Path) -> None:
     assert (finding.grade, "is the key of demo/other, not of demo/root" in finding.text) == (FAIL, True)
 
 
+def test_a_key_that_systemd_hands_over_is_looked_at_where_the_environment_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = root_settings(tmp_path, plain=False)
+    security = msgspec.structs.replace(settings.security, key=Path("credential:root.key"))
+    settings = msgspec.structs.replace(settings, security=security)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    finding = only(checks.key(settings))
+    assert (finding.grade, "as root: CREDENTIALS_DIRECTORY=" in finding.text) == (WARN, True)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert only(checks.key(settings)).grade == FAIL
+    keys.generate("demo/root", tmp_path)
+    keys.secret_path("demo/root", tmp_path).rename(tmp_path / "root.key")
+    assert only(checks.key(settings)).grade == OK
+
+
 def test_plain_text_needs_no_key(socket_dir: Path) -> None:
     assert graded(checks.key(root_settings(socket_dir))) == [OK]
     assert graded(checks.allow_list(root_settings(socket_dir))) == []

@@ -7,6 +7,7 @@ import grp
 import os
 import re
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -88,6 +89,19 @@ def test_without_any_hint_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(query, "DEFAULT_CONFIGS", (tmp_path / "root.toml", tmp_path / "leader.toml"))
     with pytest.raises(NoTarget, match=r"neither .*root\.toml nor .*leader\.toml; name .* --config FILE"):
         find_target(None, None, {})
+
+
+@pytest.mark.root
+def test_who_may_not_look_into_the_default_place_is_told_who_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where every user gets: a directory of a test is closed to others above it.
+    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as name:
+        os.chown(name, 0, 7)
+        os.chmod(name, 0o750)
+        monkeypatch.setattr(query, "DEFAULT_CONFIGS", (Path(name, "root.toml"),))
+        with pytest.raises(NoTarget, match="There is neither"):
+            find_target(None, None, {})
+        with without_rights(), pytest.raises(NoTarget, match=f"{name} is open to its owner and the group"):
+            find_target(None, None, {})
 
 
 def test_an_agent_cannot_be_asked(tmp_path: Path) -> None:
