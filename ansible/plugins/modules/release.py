@@ -1,0 +1,338 @@
+"""A release on this host: a virtual environment of its own, and the link that says which one is in use.
+
+A release is done when its mark is there, which is written last; anything else is an interrupted install and is made
+anew. Nothing here needs a network, or any package beside Python with venv.
+"""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+module: release
+short_description: Install a release of hbagent from wheels, and choose it
+version_added: 0.1.0
+author: hbagent (@hbagent)
+description:
+  - Makes F(releases/VERSION) below the prefix, a virtual environment with compiled bytecode, unless it is there.
+  - Points F(current) at it, copies files out of it, makes links into it, and takes away releases that are older.
+options:
+  version:
+    description: Which release is to be in use.
+    type: str
+    required: true
+  wheelhouse:
+    description: Directory of wheels on the controller. Without it the release has to be on the host.
+    type: path
+    default: ""
+  prefix:
+    description: Where releases lie.
+    type: path
+    default: /opt/hbagent
+  python:
+    description: Python that the virtual environment is made with, 3.10 or newer.
+    type: path
+    default: /usr/bin/python3
+  keep:
+    description: Old releases that are kept beside the one in use.
+    type: int
+    default: 2
+  copies:
+    description: Files that are copied out of the release, by their destination.
+    type: dict
+    default: {}
+  links:
+    description: Links into F(current), by their destination.
+    type: dict
+    default: {}
+  choose:
+    description: Point F(current) at the release, and bring copies and links up to it.
+    type: bool
+    default: true
+  digest:
+    description: Set by the action.
+    type: str
+    default: ""
+  archive:
+    description: Set by the action.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    support: full
+    description: Says whether it would install or choose a release.
+"""
+
+EXAMPLES = """
+- name: Install
+  become: true
+  hbagent.hbagent.release:
+    version: 0.1.0
+    wheelhouse: dist/wheelhouse
+    links:
+      /usr/local/bin/hbagent: bin/hbagent
+"""
+
+RETURN = """
+before:
+  description: The release that was in use, empty when there was none.
+  type: str
+  returned: always
+releases:
+  description: Releases that are installed.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import glob  # noqa: E402
+import hashlib  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import platform  # noqa: E402
+import shutil  # noqa: E402
+import subprocess  # noqa: E402
+import tarfile  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+MARK = "complete.json"
+PINS = "constraints.txt"
+COMPLETIONS = {
+    "bash": "share/bash-completion/completions/hbagent",
+    "zsh": "share/zsh/site-functions/_hbagent",
+    "fish": "share/fish/vendor_completions.d/hbagent.fish",
+}
+
+
+class Host:
+    """Releases below a prefix."""
+
+    def __init__(self, module):
+        self.module = module
+        self.prefix = module.params["prefix"]
+        self.releases = os.path.join(self.prefix, "releases")
+        self.current = os.path.join(self.prefix, "current")
+        self.version = module.params["version"]
+        self.directory = os.path.join(self.releases, self.version)
+        self.changes = []
+
+    def chosen(self):
+        """The release in use."""
+        try:
+            return os.path.basename(os.readlink(self.current))
+        except OSError:
+            return ""
+
+    def mark(self, version):
+        """What is known of a release that is complete, or None."""
+        try:
+            with open(os.path.join(self.releases, version, MARK), encoding="utf-8") as file:
+                mark = json.load(file)
+        except (OSError, ValueError):
+            return None
+        python = os.path.join(self.releases, version, "bin", "python")
+        # The Python that it was made with may be gone after an upgrade of the host.
+        return mark if isinstance(mark, dict) and os.path.exists(python) else None
+
+    def complete(self):
+        """Releases that are complete, the newest first."""
+        try:
+            names = os.listdir(self.releases)
+        except OSError:
+            return []
+        marked = [name for name in names if self.mark(name) is not None]
+        return sorted(marked, key=lambda name: os.path.getmtime(os.path.join(self.releases, name, MARK)), reverse=True)
+
+    def needs_wheels(self):
+        mark = self.mark(self.version)
+        digest = self.module.params["digest"]
+        return mark is None or bool(digest and mark.get("digest") != digest)
+
+    def install(self, archive):
+        """Make the release anew from an archive of wheels."""
+        self.changes.append("installed %s" % self.version)
+        os.makedirs(self.releases, mode=0o755, exist_ok=True)
+        for directory in (self.prefix, self.releases):
+            os.chmod(directory, 0o755)
+        mark = os.path.join(self.directory, MARK)
+        if os.path.exists(mark):
+            os.unlink(mark)
+        if os.path.lexists(self.directory):
+            shutil.rmtree(self.directory)
+        wheels = os.path.join(self.module.tmpdir, "wheels")
+        os.makedirs(wheels)
+        with tarfile.open(archive) as tar:
+            for member in tar.getmembers():
+                if not member.isfile() or os.path.basename(member.name) != member.name:
+                    self.module.fail_json(msg="%s is not what an archive of wheels holds" % member.name)
+                with tar.extractfile(member) as source, open(os.path.join(wheels, member.name), "wb") as target:
+                    shutil.copyfileobj(source, target)
+        wheel = os.path.join(wheels, "hbagent-%s-py3-none-any.whl" % self.version)
+        digest = digest_of(wheel)
+        wanted = os.path.join(wheels, "wanted.txt")
+        with open(os.path.join(wheels, PINS), encoding="utf-8") as pins, open(wanted, "w", encoding="utf-8") as file:
+            file.write(pins.read())
+            file.write("\nhbagent @ file://%s --hash=sha256:%s\n" % (wheel, digest))
+        self.run(self.module.params["python"], "-m", "venv", self.directory)
+        python = os.path.join(self.directory, "bin", "python")
+        # Bytecode is compiled below, where it is not left to chance.
+        pip = ("-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install", "--quiet", "--no-compile")
+        self.run(python, *pip, "--no-index", "--require-hashes", "--find-links", wheels, "-r", wanted)
+        self.without_installer()
+        self.run(python, "-m", "compileall", "-q", os.path.join(self.directory, "lib"))
+        hbagent = os.path.join(self.directory, "bin", "hbagent")
+        for shell, name in COMPLETIONS.items():
+            path = os.path.join(self.directory, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(self.run(hbagent, "completion", shell))
+        draft = mark + ".new"
+        with open(draft, "w", encoding="utf-8") as file:
+            json.dump({"version": self.version, "digest": digest}, file)
+        # Files first, and the mark after them: power that goes in between leaves an install that is not complete.
+        os.sync()
+        os.rename(draft, mark)
+        os.sync()
+
+    def without_installer(self):
+        """pip has done its work; without it a release is a third as large, and nothing else can be installed in it."""
+        packages = glob.glob(os.path.join(self.directory, "lib", "python3*", "site-packages"))
+        for place in packages:
+            for name in ("pip", "setuptools", "pkg_resources", "_distutils_hack"):
+                for path in glob.glob(os.path.join(place, name)) + glob.glob(os.path.join(place, name + "-*.dist-info")):
+                    shutil.rmtree(path)
+            hack = os.path.join(place, "distutils-precedence.pth")
+            if os.path.exists(hack):
+                os.unlink(hack)
+        for path in glob.glob(os.path.join(self.directory, "bin", "pip*")):
+            os.unlink(path)
+
+    def run(self, *command):
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": self.module.tmpdir}
+        environment["TMPDIR"] = self.module.tmpdir
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            words = " ".join(command[:4])
+            self.module.fail_json(msg="%s: %s" % (words, (done.stderr or done.stdout).strip()[-2000:]))
+        return done.stdout
+
+    def choose(self):
+        """Point `current` at the release; one rename, so that there is always one."""
+        target = os.path.join("releases", self.version)
+        try:
+            same = os.readlink(self.current) == target
+        except OSError:
+            same = False
+        if same:
+            return
+        self.changes.append("chose %s" % self.version)
+        if not self.module.check_mode:
+            replace_link(self.current, target)
+
+    def bring(self, copies, links):
+        """Files and links outside of the prefix that belong to the release."""
+        for destination, source in sorted(copies.items()):
+            path = os.path.join(self.directory, source)
+            if not os.path.exists(path):
+                if self.module.check_mode:
+                    continue
+                self.module.fail_json(msg="release %s has no %s" % (self.version, source))
+            if os.path.isfile(destination) and not os.path.islink(destination) and same_file(path, destination):
+                continue
+            self.changes.append("wrote %s" % destination)
+            if not self.module.check_mode:
+                os.makedirs(os.path.dirname(destination), mode=0o755, exist_ok=True)
+                draft = os.path.join(os.path.dirname(destination), ".%s.new" % os.path.basename(destination))
+                shutil.copyfile(path, draft)
+                os.chmod(draft, os.stat(path).st_mode & 0o111 and 0o755 or 0o644)
+                os.rename(draft, destination)
+        for destination, target in sorted(links.items()):
+            wanted = os.path.join(self.current, target)
+            if os.path.islink(destination) and os.readlink(destination) == wanted:
+                continue
+            if os.path.lexists(destination) and not os.path.islink(destination):
+                self.module.fail_json(msg="%s is there and is no link: take it away" % destination)
+            self.changes.append("linked %s" % destination)
+            if not self.module.check_mode:
+                os.makedirs(os.path.dirname(destination), mode=0o755, exist_ok=True)
+                replace_link(destination, wanted)
+
+    def prune(self, keep):
+        """Take away all but the release in use and the newest of the others."""
+        try:
+            names = os.listdir(self.releases)
+        except OSError:
+            return
+        here = {self.chosen(), self.version}
+        kept = [name for name in self.complete() if name not in here][:keep]
+        for name in sorted(names):
+            if name not in here and name not in kept:
+                self.changes.append("removed %s" % name)
+                if not self.module.check_mode:
+                    shutil.rmtree(os.path.join(self.releases, name))
+
+
+def replace_link(path, target):
+    draft = "%s.new" % path
+    if os.path.lexists(draft):
+        os.unlink(draft)
+    os.symlink(target, draft)
+    os.rename(draft, path)
+
+
+def same_file(one, other):
+    with open(one, "rb") as first, open(other, "rb") as second:
+        return first.read() == second.read()
+
+
+def digest_of(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def glibc():
+    name, version = platform.libc_ver()
+    parts = version.split(".") if name == "glibc" else []
+    return [int(part) for part in parts[:2]] if len(parts) >= 2 else [0, 0]
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "wheelhouse": {"type": "path", "default": ""},
+            "prefix": {"type": "path", "default": "/opt/hbagent"},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
+            "keep": {"type": "int", "default": 2},
+            "copies": {"type": "dict", "default": {}},
+            "links": {"type": "dict", "default": {}},
+            "choose": {"type": "bool", "default": True},
+            "digest": {"type": "str", "default": ""},
+            "archive": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    os.umask(0o022)
+    host = Host(module)
+    before = host.chosen()
+    needs = host.needs_wheels()
+    answer = {"before": before, "releases": host.complete(), "needs_wheels": False}
+    if needs and not module.params["archive"]:
+        asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+        answer["python"] = host.run(module.params["python"], "-c", asked).strip()
+        host.run(module.params["python"], "-c", "import venv, ensurepip")
+        answer.update(needs_wheels=True, machine=platform.machine(), glibc=glibc(), changed=True)
+        module.exit_json(**answer)
+    if needs:
+        host.install(module.params["archive"])
+    if module.params["choose"]:
+        host.choose()
+        host.bring(module.params["copies"], module.params["links"])
+        host.prune(module.params["keep"])
+    answer.update(changed=bool(host.changes), changes=host.changes, releases=host.complete())
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()
