@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.deploy.tree import ROOT, copy_of_the_tree, tool
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -21,19 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def make(tree: Path) -> Path:
-    """The file that a tree makes. Raises AssertionError when it makes none."""
-    command = [sys.executable, "-m", "tools.pyz", "dist/hbagent.pyz"]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    tool(tree, "pyz", "dist/hbagent.pyz")
     return tree / "dist" / "hbagent.pyz"
-
-
-def copy_of_the_tree(to: Path) -> Path:
-    for name in ("hbagent", "tools"):
-        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("LICENSE", "README.md", "constraints.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, to)
-    return to
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Figures
+from tests.deploy.tree import as_version, copy_of_the_tree, tool
 from tests.hosts.lab import Host, Lab, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("root", "leader", "agent")
 #: Longer than anything here takes on a busy machine.
 BOUND_S = 30.0
@@ -47,21 +45,21 @@ allow = "/etc/hbagent/leader-allow.toml"
 name = "dc1/root"
 publish = "tcp://127.0.0.1:5711"
 control = "tcp://127.0.0.1:5712"
-public_key = "@root@"
+public_key = "dc1.root.pub"
 [[rack]]
 name = "dc1/a"
 nodes = ["host1"]
 """,
     "agent": """
 [agent]
-name = "dc1/a/host1"
+node = "dc1/a/host1"
 [security]
 key = "credential:agent.key"
 [[leader]]
 name = "dc1/a-leader"
 publish = "tcp://127.0.0.1:5701"
 control = "tcp://127.0.0.1:5702"
-public_key = "@leader@"
+public_key = "dc1.a-leader.pub"
 """,
 }
 #: As an administrator would: keys stay root's, allow-lists and configs are for the group.
@@ -72,32 +70,18 @@ hbagent keys init dc1/a-leader --dir . --allow ../root-allow.toml
 hbagent keys init dc1/a/host1 --dir . --allow ../leader-allow.toml
 mv dc1.root.key root.key; mv dc1.a-leader.key leader.key; mv dc1.a.host1.key agent.key
 chmod 0400 *.key
-chgrp hbagent ../*-allow.toml; chmod 0640 ../*-allow.toml
+mv *.pub ..
+chgrp hbagent ../*-allow.toml ../*.pub; chmod 0640 ../*-allow.toml ../*.pub
 """
-
-
-def build(tree: Path, version: str = "") -> Path:
-    """The package that a tree makes, as another version where one is given."""
-    if version:
-        file = tree / "hbagent" / "__init__.py"
-        lines = file.read_text().splitlines(keepends=True)
-        lines[-1:] = [f'__version__ = "{version}"\n']
-        file.write_text("".join(lines))
-    done = subprocess.run([sys.executable, "-m", "tools.deb", "dist"], cwd=tree, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return tree / done.stdout.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The package of this tree, and that of a next version."""
-    tree = tmp_path_factory.mktemp("tree")
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    for name in names.split("\0"):
-        if name and not name.startswith(("tests/", "ansible/")):
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tree / name)
-    return build(tree), build(tree, "99.1")
+    tree = copy_of_the_tree(tmp_path_factory.mktemp("tree"))
+    this = tree / tool(tree, "deb", "dist")
+    as_version(tree, "99.1")
+    return this, tree / tool(tree, "deb", "dist")
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +156,7 @@ def test_it_is_installed_without_a_network_and_starts_nothing(
 
 def test_its_daemons_run_once_they_are_configured(host: Host) -> None:
     host.shell(KEYS)
-    public = {role: host.shell(f"cat /etc/hbagent/keys/dc1.{name}.pub").strip() for role, name in
-              (("root", "root"), ("leader", "a-leader"))}  # fmt: skip
     for role, text in CONFIGS.items():
-        for other, key in public.items():
-            text = text.replace(f"@{other}@", key)
         (host.root / "etc/hbagent" / f"{role}.toml").write_text(text)
         host.shell(f"chgrp hbagent /etc/hbagent/{role}.toml; chmod 0640 /etc/hbagent/{role}.toml")
         host.shell(f"CREDENTIALS_DIRECTORY=/etc/hbagent/keys hbagent check-config /etc/hbagent/{role}.toml")
