@@ -1,8 +1,8 @@
 """The documents say what is so: what can be printed from the source is compared with it, what can be run is run.
 
-`python -m tests.test_docs --rewrite` writes anew what is printed from the source (the map and the diagram of
-ARCHITECTURE.md, the series of docs/metrics.md); with `--picture` it also runs the demo and writes what was seen into
-README.md and docs/alerts.md. Read the difference before it is committed.
+`python -m tests.test_docs --rewrite` writes anew what is printed from the source (the map of ARCHITECTURE.md, its
+diagram and that of docs/concepts.md, the series of docs/metrics.md); with `--picture` it also runs the demo and writes
+what was seen into README.md and docs/alerts.md. Read the difference before it is committed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from hbagent.core.config import AgentConfig, BrakeConfig, LeaderConfig, ProberCo
 from hbagent.core.states import NEXT
 from hbagent.core.units import HOUR, MILLISECOND, MINUTE, SECOND
 from hbagent.demo.datacenter import free_ports, wait_until
+from tests import documents
+from tests.documents import ROOT, typed
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hbagent"
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
-DOCUMENTS = (
-    *(README, ARCHITECTURE, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "deploy" / "README.md"),
-    *sorted((ROOT / "docs").glob("*.md")),
-)
+DOCUMENTS = (ARCHITECTURE, *documents.DOCUMENTS)
+
+#: Where the diagram of liveness is.
+STATES = (ARCHITECTURE, ROOT / "docs" / "concepts.md")
 
 #: Packages that run in a daemon or for one: each bound in them is in the table of limits.
 BOUNDED = ("core", "wire", "transport", "probes", "hooks", "store", "diagnosis", "offspring", "web", "role")
@@ -165,7 +166,9 @@ def test_the_docstring_of_the_package_names_every_package() -> None:
 
 
 def test_the_state_diagram_is_that_of_the_code() -> None:
-    assert section(ARCHITECTURE.read_text(), "states") == the_diagram(), "python -m tests.test_docs --rewrite mends it"
+    for document in STATES:
+        told = section(document.read_text(), "states")
+        assert told == the_diagram(), f"{document.name}: python -m tests.test_docs --rewrite mends it"
 
 
 # ---- limits ----------------------------------------------------------------------------------------------
@@ -242,12 +245,19 @@ def test_a_limit_is_read_in_the_unit_of_its_constant(text: str, name: str, numbe
 # ---- names -----------------------------------------------------------------------------------------------
 
 
+def anchors(text: str) -> list[str]:
+    """The anchors that a reader's browser finds: one for each heading, those that come again with a number."""
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.MULTILINE):
+        anchor = "".join(c for c in heading.lower().replace(" ", "-") if c.isalnum() or c in "-_")
+        found.append(f"{anchor}-{found.count(anchor)}" if anchor in found else anchor)
+    return found
+
+
 def is_heading(document: Path, link: str) -> bool:
     """True when a link leads to a heading, in this document or another."""
     file, _, anchor = link.partition("#")
-    text = (document.parent / file if file else document).read_text()
-    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return anchor in ["".join(c for c in h.lower().replace(" ", "-") if c.isalnum() or c in "-_") for h in headings]
+    return anchor in anchors((document.parent / file if file else document).read_text())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -337,18 +347,23 @@ def shell(socket_dir: Path) -> Iterator[Shell]:
     made.close()
 
 
-def by_hand() -> tuple[str, str, str, str]:
-    """The blocks of "A deployment by hand": keys, files, daemons, question; on ports that nobody uses now."""
-    text = README.read_text().split("## A deployment by hand\n")[1].split("\n## ")[0]
+#: Where the deployment by hand is told.
+BY_HAND = [document for document in documents.DOCUMENTS if typed("hand", document)]
+
+
+def by_hand(document: Path) -> tuple[str, str, str, str]:
+    """The blocks of a deployment by hand: keys, files, daemons, question; on ports that nobody uses now."""
+    session = [block.text for block in typed("hand", document)]
     for port, free in zip(("5711", "5712", "5701", "5702", "5703"), free_ports(5), strict=True):
-        text = text.replace(port, str(free))
-    keys, files, daemons, question = blocks(text, "sh")
+        session = [text.replace(port, str(free)) for text in session]
+    keys, files, daemons, question = session
     return keys, files, daemons, question
 
 
 @pytest.mark.e2e
-def test_the_deployment_by_hand_comes_up_and_tells_its_hook_of_a_death(shell: Shell) -> None:
-    keys, files, daemons, question = by_hand()
+@pytest.mark.parametrize("document", BY_HAND, ids=lambda path: path.name)
+def test_the_deployment_by_hand_comes_up_and_tells_its_hook_of_a_death(shell: Shell, document: Path) -> None:
+    keys, files, daemons, question = by_hand(document)
     for block in (keys, files):
         done = shell.run(block if block is keys else f"cd fleet\n{block}")
         assert done.returncode == 0, done.stderr
@@ -375,7 +390,8 @@ def picture_commands(name: str) -> list[str]:
 def start_demo(shell: Shell) -> None:
     """Run the demo in the shell's directory until all of it is well."""
     shell.environment["HBAGENT_CONFIG"] = "demo/etc/root.toml"
-    shell.start("exec hbagent demo --dir demo")
+    (block,) = {block.text for block in typed("started")}
+    shell.start(f"exec {block}")
     # Health is known with the first report, and a report that was lost comes again after one report interval.
     assert wait_until(lambda: len(re.findall("ALIVE +✓ OK", shell.run("hbagent nodes").stdout)) == 8, 50)
     assert wait_until(lambda: "shop (ready)" in shell.run("hbagent explain demo/rack1/node1").stdout, 20)
@@ -415,7 +431,9 @@ def test_the_picture_is_what_a_death_or_a_deadlock_in_the_demo_looks_like(shell:
 def rewrite(picture: bool) -> None:
     """Write anew what is printed from the source."""
     text = replaced(ARCHITECTURE.read_text(), "map", the_map())
-    ARCHITECTURE.write_text(replaced(text, "states", the_diagram()))
+    ARCHITECTURE.write_text(text)
+    for document in STATES:
+        document.write_text(replaced(document.read_text(), "states", the_diagram()))
     metrics = ROOT / "docs" / "metrics.md"
     metrics.write_text(replaced(metrics.read_text(), "series", the_series()))
     if picture:

@@ -35,10 +35,12 @@ from hbagent.role.settings import load_agent, load_any
 from hbagent.role.settings.load import AgentSettings
 from hbagent.role.settings.probing import APP, KINDS, LOOKING, PROBE, PROBER
 from hbagent.transport.notify import NotifySocket
-from tests.test_docs import PICTURES, README, ROOT, Shell, blocks, masked, rows, section, take_picture
+from tests.documents import DOCUMENTS, ROOT, typed
+from tests.test_docs import PICTURES, README, Shell, blocks, masked, rows, section, take_picture
 
 DOCS = ROOT / "docs"
 PROBES, APPLICATIONS, DIAGNOSIS = (DOCS / f"{name}.md" for name in ("probes", "applications", "diagnosis"))
+WIRE = DOCS / "wire.md"
 ALERTS, HOOKS, CONSOLE = (DOCS / f"{name}.md" for name in ("alerts", "hooks", "console"))
 #: What every agent's file must have besides.
 LEADER = """
@@ -64,7 +66,7 @@ OF_A_ROOT = re.compile(r"^(\[\[?(root|web|hook|alertmanager|operators|operator|f
 
 def files() -> Iterator[tuple[str, str]]:
     """Each example of an agent's file, with where it stands."""
-    for document in (README, *sorted(DOCS.glob("*.md"))):
+    for document in DOCUMENTS:
         for number, text in enumerate(blocks(document.read_text(), "toml")):
             yield f"{document.name}-{number}", text
 
@@ -247,8 +249,8 @@ def test_the_signs_of_the_console_are_those_of_its_help() -> None:
 
 # ---- on a demo ---------------------------------------------------------------------------------------------
 
-#: Documents whose shell blocks are typed on a demo, the one that has a node forgotten last.
-TYPED = ("console", "hooks", "metrics", "store", "operators", "alerts")
+#: The document that has a node forgotten comes last.
+LAST = "alerts.md"
 #: What they name, and what that is in the demo.
 IN_THE_DEMO = {
     "dc1/rack07/host12": "demo/rack1/node2",
@@ -261,7 +263,17 @@ IN_THE_DEMO = {
     "ipc:///run/hbagent-root/root.sock": "ipc://demo/run/root.sock",
     "i17": "$(hbagent incidents -o name)",
     "s1": "$(hbagent silences -o name | head -1)",
+    # Programs of theirs.
+    "/usr/bin/shop": "true",
+    "/usr/local/bin/backup": "true",
+    "4711": "$(cat demo/run/shop.pid)",
+    "hbagent console": "(sleep 2; printf q) | timeout 20 script -qec 'hbagent console' /dev/null",
 }
+#: Goes on after 1 to 3, which is the state of the demo, and says which line ended otherwise: from 64 on its call was
+#: wrong.
+TELLING = """set +e
+trap 'code=$?; [ $code -le 3 ] || { echo "$BASH_COMMAND: $code" >&2; exit $code; }' ERR
+"""
 _DATE = re.compile(r"--until 20\S+")
 _WORD = re.compile("|".join(rf"(?<![\w/]){re.escape(word)}(?!\w)" for word in IN_THE_DEMO))
 
@@ -274,7 +286,8 @@ def demo(socket_dir: Path) -> Iterator[Shell]:
     check.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hbagent.cli.check_hbagent "$@"\n')
     check.chmod(0o755)
     (made.directory / "nrpe.cfg").write_text("command[check_load]=/bin/true -w 5\n")
-    made.environment |= {"HOME": str(made.directory), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
+    made.environment |= {"HOME": str(made.directory), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "TERM": "xterm"}
+    made.environment["HBAGENT_NOTIFY"] = str(made.directory / "demo" / "run" / "rack1-node1.notify")
     yield made
     made.close()
 
@@ -293,12 +306,10 @@ def test_what_the_documents_have_people_type_is_taken_by_a_real_root(demo: Shell
     config = (demo.directory / "demo" / "etc" / "root.toml").read_text()
     (page,) = re.findall(r'\[web\]\nlisten = "(.*)"', config)
     wrong = []
-    for name in TYPED:
-        for line in "\n".join(blocks((DOCS / f"{name}.md").read_text(), "sh")).splitlines():
-            done = demo.run(in_the_demo(line, page))
-            # Up to 3 it is the state of the demo; from 64 on the call was wrong.
-            if done.returncode > 3:
-                wrong.append(f"{name}: {line}: {done.returncode} {done.stderr}")
+    for block in sorted(typed("demo"), key=lambda block: block.document.name == LAST):
+        done = demo.run(TELLING + in_the_demo(block.text, page))
+        if done.returncode:
+            wrong.append(f"{block.name}: {done.stderr}")
     assert wrong == []
 
 
@@ -324,8 +335,10 @@ def said(socket: NotifySocket, program: str, path: Path, tmp_path: Path) -> list
 
 def programs() -> Iterator[tuple[str, str]]:
     """The Python examples, each after those before it in its document."""
-    for document in (README, APPLICATIONS):
+    for document in (README, *sorted(DOCS.glob("*.md"))):
         before = ""
+        if document == WIRE:
+            continue
         for number, text in enumerate(blocks(document.read_text(), "python")):
             before += text
             yield f"{document.name}-{number}", before

@@ -139,7 +139,7 @@ def pages() -> dict[str, str]:
 def references() -> dict[Path, str]:
     """Each page of docs/ that is printed from the code, by its file."""
     plugin = tree._command("check_hbagent", "all of it as a Nagios plugin", check_hbagent._parser(), False)
-    wire = DOCS / "wire.md"
+    wire, security = DOCS / "wire.md", DOCS / "security.md"
     text = wire.read_text("utf-8")
     sections = {
         "version": reference.version_line,
@@ -153,6 +153,7 @@ def references() -> dict[Path, str]:
         DOCS / "reference-config.md": reference.config_page(),
         DOCS / "reference-cli.md": reference.cli_page(commands(), plugin, EXIT_CODES, COMMAND_EXITS),
         wire: text,
+        security: reference.replaced(security.read_text("utf-8"), "ports", reference.port_table()),
     }
 
 

@@ -337,6 +337,35 @@ def _setting_table(rows: Iterable[Setting]) -> Iterator[str]:
     yield ""
 
 
+#: Ports that a daemon binds: role, table, key, protocol, who calls, what for.
+_PORTS = (
+    ("root", "root", "publish", "TCP", "leaders", "summaries and reports"),
+    ("root", "root", "control", "TCP", "leaders", "changes, acknowledged; questions"),
+    ("leader", "leader", "publish", "TCP", "agents of its racks", "beats and reports"),
+    ("leader", "leader", "control", "TCP", "agents of its racks, other leaders of them", "everything with an answer"),
+    ("agent", "echo", "port", "UDP, TCP", "leaders and hosts of its rack", "signed questions of 48 bytes"),
+    ("root", "rotation", "publish", "TCP", "leaders", "while the root's key is changed"),
+    ("root", "rotation", "control", "TCP", "leaders", "the same"),
+    ("leader", "rotation", "publish", "TCP", "agents", "while the leader's key is changed"),
+    ("leader", "rotation", "control", "TCP", "agents, other leaders", "the same"),
+    ("root", "operators", "listen", "TCP", "operators", "commands from elsewhere; off until it is written"),
+    ("root", "web", "listen", "TCP", "browsers, Prometheus", "HTTP without a login; off until it is written"),
+    ("leader", "web", "listen", "TCP", "Prometheus", "the same"),
+)
+
+
+def port_table() -> str:
+    """Every port that a daemon listens at, with its default or the example of its shipped file."""
+    lines = ["| port | of | who calls | what for | setting |", "|---|---|---|---|---|"]
+    for role, table, key, protocol, who, what in _PORTS:
+        if table not in SHAPES[role]:
+            continue
+        shown = [entry.value for entry in _shipped(role) if (entry.table, entry.key) == (table, key)]
+        (port,) = re.findall(r"(\d{4,5})\"?$", shown[0])
+        lines.append(_row(f"{port} {protocol}", role, who, what, f"`{key}` of `[{table}]`"))
+    return "\n".join([*lines, ""])
+
+
 # ---- commands --------------------------------------------------------------------------------------------
 
 
