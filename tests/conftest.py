@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 IN_CI = os.environ.get("CI") == "true"
-#: Packages whose slow tests measure no time and share nothing, so that another may run beside them.
+#: Packages whose slow tests compute, measure no time and share nothing, so that another may run beside them.
 SOCIABLE = ("core", "wire", "sim", "console", "store")
 #: A unix socket's path ends at 107 bytes; this leaves room for a few directories below.
 SOCKET_DIRECTORY_MAX = 60
@@ -25,6 +25,8 @@ SOCKET_DIRECTORY_MAX = 60
 #: Call it with a row of the table of faults, or a word for what was looked at, and what was measured there.
 Figures = Callable[[str, str], None]
 _FIGURES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
+#: The property of a report that carries one of them from a worker to the summary.
+_FIGURE = "figure"
 
 # No deadline: a shared machine pauses any process for longer than the default of 200 ms. In CI the examples are the
 # same for the same code, so that what lands does not depend on luck. A third of them will do for the fast tests; all of
@@ -45,9 +47,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Know the marker that names programs, and the one that `pytest_collection_modifyitems` gives."""
+    """Know the markers that name programs and company, and the one that `pytest_collection_modifyitems` gives."""
     config.stash[_FIGURES] = []
     config.addinivalue_line("markers", "needs(*programs): programs without which the test is skipped")
+    config.addinivalue_line("markers", "paired: slow, but it waits more than it works: one like it may run beside it")
     config.addinivalue_line("markers", "alone: slow, and no other test may run at the same time")
 
 
@@ -56,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what was not asked for, and skip what cannot run here."""
     for item in items:
         slow = item.get_closest_marker("slow") and item.path.parent.name not in SOCIABLE
-        if slow or item.get_closest_marker("e2e"):
+        if (slow or item.get_closest_marker("e2e")) and not item.get_closest_marker("paired"):
             item.add_marker("alone")
     if not config.option.markexpr:
         unasked = ("hosts",) if config.option.slow else ("slow", "e2e", "hosts")
@@ -78,6 +81,16 @@ def missing(item: pytest.Item) -> str:
     return f"needs {', '.join(absent)} (make deps)" if absent else ""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A report has with it what was measured since the last one."""
+    report = yield
+    figures = item.config.stash[_FIGURES]
+    report.user_properties = [*report.user_properties, *((_FIGURE, figure) for figure in figures)]
+    figures.clear()
+    return report
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Under CI=true a skip fails the run."""
@@ -87,7 +100,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What was measured; and how many tests were skipped, which is no pass where everything must run."""
-    figures = config.stash[_FIGURES]
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    figures = [told for report in reports for key, told in getattr(report, "user_properties", ()) if key == _FIGURE]
     if figures:
         terminalreporter.section("figures of the rows")
         for row, text in figures:

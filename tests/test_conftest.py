@@ -24,6 +24,11 @@ def test_slow(): pass
 @pytest.mark.e2e
 def test_e2e(): pass
 
+@pytest.mark.e2e
+@pytest.mark.paired
+def test_beside_another(figures):
+    figures("F00", "what a worker measured")
+
 @pytest.mark.needs("sh")
 def test_with_a_shell(): pass
 
@@ -56,7 +61,7 @@ def test_a_missing_program_is_a_counted_skip_and_slow_tests_wait_to_be_asked_for
     deep = tmp_path / ("d" * 100)
     deep.mkdir()
     status, counts, output = run(deep, ci=False)
-    assert (status, {**counts, "in": 0}) == (0, {"passed": 2, "skipped": 1, "deselected": 2, "xfailed": 1, "in": 0})
+    assert (status, {**counts, "in": 0}) == (0, {"passed": 2, "skipped": 1, "deselected": 3, "xfailed": 1, "in": 0})
     assert "needs no-such-program (make deps)" in output
     assert "1 skipped: these things were not tested here" in output
 
@@ -64,18 +69,19 @@ def test_a_missing_program_is_a_counted_skip_and_slow_tests_wait_to_be_asked_for
 def test_a_skip_fails_in_ci_and_slow_runs_all(tmp_path: Path) -> None:
     status, counts, output = run(tmp_path, "--slow", ci=True)
     assert status == 1
-    assert (counts["passed"], counts["skipped"], "failed" in counts) == (4, 1, False)
+    assert (counts["passed"], counts["skipped"], "failed" in counts) == (5, 1, False)
     assert "1 skipped: a failure under CI=true" in output
 
 
 def test_a_skip_in_a_worker_fails_as_well(tmp_path: Path) -> None:
     status, counts, output = run(tmp_path, "--slow", "--numprocesses", "2", ci=True)
     assert status == 1
-    assert (counts["passed"], counts["skipped"], "failed" in counts) == (4, 1, False)
+    assert (counts["passed"], counts["skipped"], "failed" in counts) == (5, 1, False)
+    assert output.count("F00    what a worker measured") == 1
     assert "1 skipped: a failure under CI=true" in output
 
 
 def test_a_marker_expression_asks_for_slow_tests(tmp_path: Path) -> None:
-    for expression in ("slow or e2e", "alone"):
+    for expression, count in (("slow or e2e", 3), ("alone", 2), ("paired", 1)):
         status, counts, _ = run(tmp_path, "-m", expression, ci=True)
-        assert (status, counts["passed"], counts["deselected"]) == (0, 2, 4)
+        assert (status, counts["passed"], counts["deselected"]) == (0, count, 7 - count)
