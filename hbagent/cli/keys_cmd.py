@@ -1,4 +1,4 @@
-"""`hbagent keys init|show|revoke`: key files, and the allow-list that says whose keys may speak.
+"""`hbagent keys init|show|revoke|in-use`: key files, and the allow-list that says whose keys may speak.
 
 A secret goes into a file of mode 0600 and nowhere else: not to the terminal, not into a log.
 """
@@ -23,6 +23,8 @@ from hbagent.transport.keys import (
     secret_path,
 )
 
+from . import keys_in_use
+
 _ROLES = {"agent": Role.AGENT, "leader": Role.LEADER, "operator": Role.OPERATOR}
 
 
@@ -32,7 +34,7 @@ class _Refused(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `keys`."""
-    words = parser.add_subparsers(metavar="init|show|revoke", required=True, dest="word")
+    words = parser.add_subparsers(metavar="init|show|revoke|in-use", required=True, dest="word")
 
     init = words.add_parser("init", allow_abbrev=False, help="make key pairs; those that exist are kept")
     init.add_argument(
@@ -51,9 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     revoke.add_argument("--allow", metavar="FILE", type=Path, required=True, help="the allow-list")
     revoke.add_argument("--key", metavar="KEY", help="only this one: a fingerprint as `keys show` prints, or the key")
 
+    in_use = words.add_parser("in-use", allow_abbrev=False, help="tell who still uses a key that is being changed")
+    keys_in_use.add_arguments(in_use)
+
 
 def run(args: argparse.Namespace) -> int:
-    """Do it. Returns 0, or `EXIT_USAGE` with the reason on standard error."""
+    """Do it. Returns 0, or `EXIT_USAGE` with the reason on standard error; of in-use see there."""
+    if args.word == "in-use":
+        return keys_in_use.run(args)
     try:
         if args.word == "init":
             _init(args.names, args.dir, args.allow, args.role)

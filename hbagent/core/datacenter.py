@@ -1,5 +1,9 @@
 """Who there is, as the root knows it: racks and their leaders from the config, nodes from what leaders tell.
 
+The config may name nodes as well. They are shown before anybody has told of them and as long as they stand there; of
+whom a leader tells beyond them is shown too, for leaders judge by their own lists, and a root that knows fewer must not
+hide anybody.
+
 And who may speak for whom: a leader speaks for a node while it holds its lease and has itself heard or judged it. When
 nobody speaks for a node and a leader of its rack is lost, nothing is known of it, whatever was told last; for the one
 who is lost may have known.
@@ -35,6 +39,8 @@ class Datacenter:
         self.rack_records: dict[str, RackRecord] = {}
         #: Nodes that an operator has said are gone for good.
         self.forgotten: dict[str, None] = {}
+        #: Nodes that the config names.
+        self.expected: frozenset[str] = frozenset()
         self._take_racks(config, now)
 
     # ---- membership --------------------------------------------------------------------------------------
@@ -47,6 +53,14 @@ class Datacenter:
             self.rack_records.setdefault(rack.name, RackRecord(rack.name))
             for name in rack.leaders:
                 self._expect(name, rack, config, now)
+
+    def expect_nodes(self, config: RootConfig, since_wall_ns: int) -> None:
+        """Show the nodes that the config names, but for those that an operator has said are gone for good."""
+        self.expected = frozenset(f"{rack.name}/{node}" for rack in config.racks for node in rack.nodes)
+        for node in (f"{rack.name}/{node}" for rack in config.racks for node in rack.nodes):
+            record = self.record(node, rack_of(node)) if node not in self.forgotten else None
+            if record is not None and not record.since_wall_ns:
+                record.since_wall_ns = since_wall_ns
 
     def _expect(self, name: str, rack: RackConfig, config: RootConfig, now: int) -> None:
         leader = self.leaders.get(name)
@@ -102,14 +116,20 @@ class Datacenter:
         self.rack_nodes[record.rack].remove(record)
 
     def unexpected(self, now: int) -> list[NodeRecord]:
-        """Nodes that are in no leader's config any more: nobody would ever correct what is shown of them."""
+        """Nodes that are in no leader's config any more, nor in the root's: nobody would ever correct what is shown of
+        them."""
         since = now - FORGET_NS
         found: list[NodeRecord] = []
         for rack, leaders in self.racks.items():
             leases = [self.leaders[name].lease for name in leaders]
             if all(lease.held and lease.held_since <= since for lease in leases):
                 nodes = self.rack_nodes[rack]
-                found.extend(r for r in nodes if all(seen.described_at <= since for seen in r.seen.values()))
+                found.extend(
+                    record
+                    for record in nodes
+                    if record.name not in self.expected
+                    and all(seen.described_at <= since for seen in record.seen.values())
+                )
         return found
 
     # ---- who may speak -----------------------------------------------------------------------------------
@@ -138,6 +158,8 @@ class Datacenter:
 
     def shown(self, record: NodeRecord) -> Shown:
         """What a console is told of `record` now: what was told last, unless nobody may speak for it."""
+        if record.told is None and not record.seen:
+            return Shown(Liveness.UNKNOWN, Cause.NEVER_SEEN)
         if not any(view.speaks for view in self.observers(record)) and self.someone_is_lost(record.rack):
             return Shown(Liveness.UNKNOWN, self.why_silent(record.rack))
         if record.told is None:

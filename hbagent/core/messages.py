@@ -553,7 +553,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     #: Chosen by the asker; comes back on every page of the answer.
     id: int
     #: status | nodes | racks | events | explain | accuracy | evidence | drill | runs | ping | cells | incidents |
-    #: silences | why-silent | dead-letters | hooks
+    #: keys | silences | why-silent | dead-letters | hooks
     what: str
     node: str = ""
     #: For evidence: of which application, and which bundle; "" for the newest. For drill: the name it is to have.

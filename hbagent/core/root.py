@@ -131,6 +131,7 @@ class RootCore:
                 if record is not None:
                     record.restore(state)
                     self.verdicts.restored(record)
+        self.datacenter.expect_nodes(self.config, 0)
         for mark in restored.marks:
             owner = self.leaders.get(mark.leader)
             if owner is not None:
@@ -571,7 +572,10 @@ class RootCore:
         return self._refusals.add(sender, reason, now)
 
     def _wall_time(self, sender: str, wall: WallTime, now: int) -> Effects:
+        first = not self.wall.at(now)
         step = self.wall.tell(wall.wall_ns, now)
+        if first:
+            self.datacenter.expect_nodes(self.config, wall.wall_ns)
         return (Note("warning", "wall-jump", {"step": show_duration(step)}),) if step else ()
 
     def _reconfigured(self, sender: str, message: Reconfigured, now: int) -> Effects:
@@ -581,6 +585,7 @@ class RootCore:
         self.alerts.use(config)
         self.dispatch.reconfigure(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         gone = self.datacenter.reconfigure(config, now)
+        self.datacenter.expect_nodes(config, self.wall.at(now))
         for name in gone:
             self.verdicts.forget(name)
             self.ledger.forget(name)

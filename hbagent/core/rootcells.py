@@ -147,7 +147,7 @@ class RootCells:
         row.told, row.health, row.since = record.told, record.health, record.since_wall_ns
         row.away = record.away
         liveness, cause = record.told, record.cause
-        if hidden is not None:
+        if hidden is not None and (liveness is not None or record.seen):
             liveness, cause = Liveness.UNKNOWN, hidden
         elif liveness is None:
             liveness, cause = Liveness.UNKNOWN, Cause.NEVER_SEEN

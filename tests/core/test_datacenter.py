@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from hbagent.core.config import RackConfig, RootConfig
 from hbagent.core.datacenter import FORGET_NS, Datacenter
-from hbagent.core.messages import LeaderStats
+from hbagent.core.effects import Answer
+from hbagent.core.messages import LeaderStats, Query, Reconfigured, WallTime
+from hbagent.core.records import NodeState, Restored
+from hbagent.core.root import RootCore
 from hbagent.core.states import Cause, Liveness
-from tests.build import EPOCH, LEADER, LEADER2, NODE, NODE2, RACK, T, root_config, row
+from hbagent.core.views import StatusView
+from hbagent.core.wallclock import rfc3339
+from tests.build import EPOCH, LEADER, LEADER2, NODE, NODE2, RACK, WALL_NS, T, root_config, root_core, row, summary
 
 RACK2 = "dc1/rack2"
 BOTH = (LEADER, LEADER2)
@@ -82,6 +89,52 @@ def test_a_node_is_expected_no_longer_when_no_leader_has_described_it_for_long_e
     assert datacenter.unexpected(T(1) + FORGET_NS) == [], "one who may know is lost"
     datacenter.leaders[LEADER2].lease.renew(EPOCH, T(30))
     assert datacenter.unexpected(T(30) + FORGET_NS - 1) == [], "and has to be listened to first"
+
+
+def listing(*nodes: str) -> RootConfig:
+    """One rack whose nodes the root's own config names."""
+    return root_config(racks=(RackConfig(name=RACK, leaders=(LEADER,), nodes=nodes),))
+
+
+def test_a_node_that_the_config_names_is_never_seen_until_a_leader_tells_of_it() -> None:
+    core = root_core(racks=listing("node1", "node2").racks)
+    shown = {name: core.shown(record) for name, record in core.nodes.items()}
+    assert {(one.liveness, one.cause) for one in shown.values()} == {(Liveness.UNKNOWN, Cause.NEVER_SEEN)}
+    assert list(shown) == [NODE, NODE2]
+    core = RootCore(listing("node1", "node2"), random.Random(1), 0)
+    core.receive("", WallTime(WALL_NS), 0)
+    (answer,) = core.receive("\1asker", Query(id=1, what="status"), T(1))
+    assert isinstance(answer, Answer) and isinstance(answer.view, StatusView)
+    assert [(node.node, node.cause, node.since) for node in answer.view.nodes] == [
+        (node, "never-seen", rfc3339(WALL_NS)) for node in (NODE, NODE2)
+    ]
+    core.cells.look(core.datacenter, {})
+    assert core.cells.troubled() == [NODE, NODE2]
+    core.receive(LEADER, summary(1, row("node1"), row("node3")), T(2))
+    assert core.shown(core.nodes[NODE]).liveness is Liveness.ALIVE
+    assert core.shown(core.nodes[NODE2]).cause is Cause.NEVER_SEEN
+    assert core.shown(core.nodes[f"{RACK}/node3"]).liveness is Liveness.ALIVE, "leaders judge by their own lists"
+
+
+def test_a_node_that_the_config_names_is_expected_for_as_long_as_it_stands_there() -> None:
+    datacenter = Datacenter(listing("node1", "node2"), 0)
+    datacenter.expect_nodes(listing("node1", "node2"), 0)
+    datacenter.leaders[LEADER].lease.renew(EPOCH, T(1))
+    assert datacenter.unexpected(T(1) + FORGET_NS) == []
+    assert datacenter.reconfigure(listing("node2", "node3"), T(2)) == []
+    datacenter.expect_nodes(listing("node2", "node3"), 0)
+    assert [record.name for record in datacenter.unexpected(T(1) + FORGET_NS)] == [NODE]
+    assert f"{RACK}/node3" in datacenter.nodes
+
+
+def test_a_node_that_is_gone_for_good_does_not_come_back_by_the_config() -> None:
+    gone = NodeState(node=NODE, rack=RACK, liveness=Liveness.LEFT, forgotten=True)
+    core = root_core(racks=listing("node1", "node2").racks, restored=Restored(nodes=(gone,)))
+    assert list(core.nodes) == [NODE2]
+    core.receive("", Reconfigured(listing("node1", "node2")), T(1))
+    assert list(core.nodes) == [NODE2]
+    core.receive(LEADER, summary(1, row("node1")), T(2))
+    assert core.shown(core.nodes[NODE]).liveness is Liveness.ALIVE
 
 
 def test_only_who_holds_a_lease_observes() -> None:
