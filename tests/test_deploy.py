@@ -97,8 +97,8 @@ def test_one_probe_that_forks_without_end_leaves_room_for_the_others() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_loop_that_hangs_is_over_soon_and_one_that_pauses_is_not(role: str) -> None:
     (watchdog,) = map(int, values(role, "WatchdogSec"))
-    # Two seconds to die and to start; a healthy daemon may stand still for five.
-    assert 5 < watchdog <= 8
+    # Three seconds to die and to start on a busy host; a healthy daemon may stand still for five.
+    assert watchdog == 7
     assert values(role, "RestartSec") == ["200ms"]
 
 

@@ -61,7 +61,7 @@ def test_systemd_has_nothing_against_any_unit(tree: Path) -> None:
 
 def test_what_is_wrong_with_a_unit_is_seen(tree: Path) -> None:
     file = tree / "etc/systemd/system/hbagent-agent.service"
-    file.write_text(file.read_text().replace("WatchdogSec=8", "WatchdogSecs=8"))
+    file.write_text(file.read_text().replace("WatchdogSec=7", "WatchdogSecs=7"))
     assert "WatchdogSecs" in verified(tree, file.name)
 
 
