@@ -4,6 +4,7 @@
 #   make test        all checks and the fast tests; with CI=true the slow ones too
 #   make test-slow   the slow tests and those with real processes (ARGS=tests/FILE: those of a file)
 #   make test-hosts  the playbooks and units on real hosts, booted here (as root; ARGS as above)
+#   make test-pythons  the fast tests on each Python from 3.10 to 3.13 that is here (PYTHONS="..." for others)
 #   make lint        ruff and mypy alone
 #   make bench       the figures; bench-full: the long ones
 #   make deps        system packages that some tests need (apt, as root); without them those tests are skipped
@@ -17,6 +18,12 @@
 CANDIDATES = python3 python3.13 python3.12 python3.11 python3.10 python3.14
 PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+
+# The Pythons that hbagent promises to run on, of those that are here: a command, or what pyenv has. A command of pyenv
+# may stand for none.
+PYTHONS ?= $(foreach version,3.10 3.11 3.12 3.13,$(shell \
+	for p in python$(version) $(HOME)/.pyenv/versions/$(version).*/bin/python$(version); do \
+	$$p -c 'import venv, ensurepip' 2>/dev/null && echo $$p && break; done))
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -40,13 +47,14 @@ PIP = $(BIN)/python -m pip --quiet --require-virtualenv
 PYTEST = $(BIN)/python -m pytest --basetemp $(VENV)/t
 # A worker for each processor: each reads all tests, which is 5 s of its time.
 PARALLEL = --numprocesses logical --maxprocesses 4 --dist worksteal
+COMPUTING = (slow or hypothesis) and not (alone or paired)
 # A file that ARGS names may have tests of one kind alone: 5 says that there was none.
 NONE_WILL_DO = $(if $(strip $(ARGS)),|| test $$? = 5)
 
 .DEFAULT_GOAL = help
 # Tests that measure time do not share the machine with the type checker.
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-slow test-hosts lint bench bench-full deps pins wheelhouse zipapp deb clean moved
+.PHONY: help demo test test-fast test-slow test-pythons test-hosts lint bench bench-full deps pins wheelhouse zipapp deb clean moved
 
 help:
 	@sed -n 's/^#  //p' Makefile
@@ -67,10 +75,17 @@ lint: $(VENV)/installed
 test-fast: $(VENV)/installed
 	$(PYTEST) $(PARALLEL) $(ARGS)
 
-# Tests with real processes measure time: each of these has the machine for itself.
+# First what computes, as much at once as there are processors; then what mostly waits for its own processes, two files
+# at a time; then what measures time, and has the machine for itself.
 test-slow: $(VENV)/installed
-	HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not alone" $(ARGS) $(NONE_WILL_DO)
+	HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "$(COMPUTING)" $(ARGS) $(NONE_WILL_DO)
+	$(PYTEST) --numprocesses 2 --dist loadfile -m paired $(ARGS) $(NONE_WILL_DO)
 	$(PYTEST) -m alone $(ARGS) $(NONE_WILL_DO)
+
+test-pythons:
+	@test -n "$(strip $(PYTHONS))" || { echo "make: none of the Pythons that hbagent runs on is here" >&2; exit 1; }
+	@for python in $(PYTHONS); do \
+		$(MAKE) --no-print-directory VENV=$(VENV)/$$(basename $$python) PYTHON=$$python test-fast || exit; done
 
 # One datacenter for all of them: about as long as everything that Ansible does to six hosts.
 test-hosts: $(VENV)/installed $(CONTROLLER)/installed
@@ -86,8 +101,8 @@ bench: $(VENV)/installed
 # Seeds of the simulator for each fault, runs of each fault on real processes, the longest pause of a leader; the tests
 # make fewer and shorter ones.
 bench-full: $(VENV)/installed
-	HBAGENT_SEEDS=1000 HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not alone" $(ARGS)
-	$(PYTEST) -m "alone and not e2e" $(ARGS)
+	HBAGENT_SEEDS=1000 HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "$(COMPUTING)" $(ARGS)
+	$(PYTEST) -m "(alone or paired) and not e2e" $(ARGS)
 	HBAGENT_RUNS=20 HBAGENT_LOSS_SECONDS=60 $(PYTEST) tests/e2e/test_causes.py tests/e2e/test_links.py -m e2e $(ARGS)
 	HBAGENT_RUNS=20 $(PYTEST) tests/e2e/test_diagnosis.py tests/e2e/test_health.py -m e2e $(ARGS)
 	HBAGENT_RUNS=10 $(PYTEST) tests/e2e/test_root_crashes.py -m e2e $(ARGS)

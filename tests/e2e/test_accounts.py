@@ -15,7 +15,7 @@ from tests.role.conftest import Build, build
 
 __all__ = ["build"]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired]
 
 LEADER, NODE = "rack1-leader1", "rack1-node1"
 

@@ -15,7 +15,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, node_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
 
 STOPPED, KILLED = "rack1-node1", "rack1-node2"
 #: How long a stopped process is borne; half a minute by default.

@@ -22,7 +22,7 @@ from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 from tests.e2e.watchers import ALERTMANAGER, Alertmanager, alertmanagers
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs(ALERTMANAGER), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.needs(ALERTMANAGER), pytest.mark.timeout(120)]
 
 RACK, NODE = "dc1/r1", "dc1/r1/n1"
 WATCHDOG = ("HbagentWatchdog", "")

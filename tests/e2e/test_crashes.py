@@ -13,7 +13,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids, node_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
 
 #: Five intervals would be 1.25 s; the shortest silence that ends in DEAD is 2.5 s.
 DEAD_AFTER = 2.5

@@ -18,7 +18,7 @@ from tests.e2e.fleet import Fleet
 from tests.role.test_start import start
 from tests.store.server import Server, programs
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
 
 NODE = "rack1-node1"
 PASSWORD = "correct-horse"

@@ -17,7 +17,7 @@ import pytest
 from hbagent.demo.datacenter import wait_until
 from tests.conftest import Figures
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
 
 Demo = subprocess.Popen[str]
 

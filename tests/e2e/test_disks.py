@@ -14,7 +14,13 @@ from tests.conftest import Figures
 from tests.e2e.conftest import short_directory
 from tests.e2e.fleet import Fleet, ids
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.root, pytest.mark.needs("unshare", "mount")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.paired,
+    pytest.mark.timeout(120),
+    pytest.mark.root,
+    pytest.mark.needs("unshare", "mount"),
+]
 
 SIZE = 1 << 20
 #: A small disk of its own, in a mount namespace of its own, so that nothing stays mounted whatever happens.

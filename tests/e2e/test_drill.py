@@ -20,7 +20,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

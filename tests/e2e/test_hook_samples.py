@@ -10,7 +10,7 @@ from hbagent.demo.datacenter import free_ports, wait_until
 from tests.e2e.watchers import ALERTMANAGER, Alertmanager
 from tests.etc.test_hooks_d import EVENT, GONE, now, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs(ALERTMANAGER)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.needs(ALERTMANAGER)]
 
 
 def test_alertmanager_takes_what_the_hook_tells_and_its_end(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 from tests.offspring.owning import gone, new_tag, tagged
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.paired]
 
 NODES = ("rack1-node1", "rack1-node2", "rack1-node3")
 TAG = new_tag()

@@ -14,7 +14,7 @@ from tests.e2e.fleet import Fleet
 from tests.e2e.watchers import PROMETHEUS, Prometheus
 from tests.scraped import Scraped
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs(PROMETHEUS), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.needs(PROMETHEUS), pytest.mark.timeout(120)]
 
 NODE = {"host": "demo/rack1/node1", "rack": "demo/rack1"}
 

@@ -20,7 +20,7 @@ from hbagent.transport import keys
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.paired]
 
 NODE = "rack1-node1"
 HOUR_NS = 3600 * SECOND

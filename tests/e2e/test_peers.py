@@ -17,7 +17,7 @@ from tests.e2e.fleet import Fleet, ids, node_of
 from tests.e2e.intruder import beat
 from tests.e2e.test_intruders import knock
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(90)]
 
 INTERVAL = 0.2
 LEADER1, LEADER2, NODE = "rack1-leader1", "rack1-leader2", "rack1-node1"

@@ -16,7 +16,7 @@ from tests.e2e.conftest import Build
 from tests.e2e.fleet import START_SECONDS, Fleet
 from tests.e2e.test_health import Victim, app_is, app_of, changes
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(180)]
 
 NODE = "rack1-node1"
 

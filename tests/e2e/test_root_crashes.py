@@ -22,7 +22,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(240)]
 
 #: Each among ten incidents; ten of them are the whole row.
 KILLS = int(os.environ.get("HBAGENT_RUNS", "4"))

@@ -13,7 +13,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
 
 DEAD_AFTER = 1.0
 LEADER, AGENT = "rack1-leader1", "rack1-node1"

@@ -12,7 +12,7 @@ from hbagent.demo.datacenter import Plan
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, node_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
 
 PLAN = Plan(
     racks=1,
