@@ -28,7 +28,7 @@ MIXED = (
         *("root-pause", "app-stuck", "prober-stuck"),
     ),
 )
-SEEDS = int(os.environ.get("HBAGENT_SEEDS", "100"))
+SEEDS = int(os.environ.get("HBAGENT_SEEDS", "40"))
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
