@@ -11,9 +11,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-#: What comes back after a restart is told of by one of these.
-_BACK = ("node-restarted", "node-recovered", "node-joined")
-
 
 def leader_waves(topology: Mapping[str, Any], hosts: Iterable[str]) -> list[list[str]]:
     """Those of `hosts` that lead, in waves: no two in one wave share a rack."""
@@ -68,11 +65,6 @@ def alive(status: Any) -> list[str]:
     return [row["node"] for row in _document(status).get("nodes", ()) if row["liveness"] == "ALIVE"]
 
 
-def newest_event(status: Any) -> int:
-    """The number of the newest event in an answer of `hbagent status -o json`; 0 when there is no answer."""
-    return int(_document(status).get("root", {}).get("newest_event", 0))
-
-
 def not_yet(
     status: Any,
     topology: Mapping[str, Any],
@@ -111,12 +103,53 @@ def not_yet(
     return [*_away(document, nodes), *_unheard(document, nodes, None)]
 
 
-def not_back(events: Any, names: Iterable[str], since: int) -> list[str]:
-    """Those of `names` of which no event after number `since` says that they came back; `events` are lines as
-    `hbagent events -o jsonl` writes them."""
-    rows = [json.loads(line) for line in str(events or "").splitlines() if line.startswith("{")]
-    back = {row["node"] for row in rows if row["sequence"] > since and row["kind"] in _BACK}
-    return [name for name in names if name not in back]
+def behind(hostvars: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
+    """Those of `hosts` on which something would be restarted or reloaded, as a dry run of it said."""
+    found = {host: hostvars[host].get("_hbagent_behind") or {} for host in hosts}
+    return [host for host, answer in found.items() if answer.get("changes")]
+
+
+def begun(announced: Mapping[str, Any]) -> list[str]:
+    """The ids of the maintenances that the task which announced them began."""
+    answers = [_document(result.get("stdout")) for result in announced.get("results", ())]
+    return [answer["silence"]["silence"] for answer in answers if "silence" in answer]
+
+
+def rotating(topology: Mapping[str, Any], generations: Mapping[str, Any], phase: str, kinds: Any = None) -> list[str]:
+    """The names of one kind (agents, leaders, root) or of all whose keys are in that phase; "" for at rest."""
+    daemons = {"agents": "agent", "leaders": "leader", "root": "root"}
+    wanted = [daemons[kind] for kind in (kinds or daemons)]
+    found = []
+    for host in topology["hosts"].values():
+        for daemon in wanted:
+            name = host["names"].get(daemon)
+            entry = generations.get(name, 0)
+            if name and (entry.get("phase", "") if isinstance(entry, Mapping) else "") == phase:
+                found.append(name)
+    return sorted(found)
+
+
+def to_begin(topology: Mapping[str, Any], generations: Mapping[str, Any], kinds: Any) -> list[str]:
+    """Whose rotation a run begins: all of `kinds`, and none while an earlier one is under way."""
+    under_way = rotating(topology, generations, "offered") + rotating(topology, generations, "used")
+    return [] if under_way else rotating(topology, generations, "", kinds)
+
+
+def without(groups: Mapping[str, Any], hosts: Iterable[str]) -> dict[str, list[str]]:
+    """Groups of an inventory without some hosts."""
+    gone = set(hosts)
+    return {str(group): [host for host in members if host not in gone] for group, members in groups.items()}
+
+
+def touched(topology: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
+    """Whose files change when `hosts` are taken out: the root, the leaders, and those whom one of `hosts` led."""
+    gone = set(hosts)
+    racks = {rack for host in gone for rack in topology["hosts"][host]["leads"]}
+    return [
+        host
+        for host, found in topology["hosts"].items()
+        if host not in gone and (set(found["daemons"]) != {"agent"} or found["rack"] in racks)
+    ]
 
 
 def _document(status: Any) -> Mapping[str, Any]:
@@ -168,7 +201,11 @@ class FilterModule:
             "names_of": names_of,
             "covered": covered,
             "alive": alive,
-            "newest_event": newest_event,
             "not_yet": not_yet,
-            "not_back": not_back,
+            "behind": behind,
+            "begun": begun,
+            "rotating": rotating,
+            "to_begin": to_begin,
+            "without": without,
+            "touched": touched,
         }

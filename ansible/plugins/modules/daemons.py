@@ -113,6 +113,8 @@ SHOWN = (
     *("ActiveState", "SubState", "UnitFileState", "LoadState", "NeedDaemonReload", "MainPID", "InvocationID"),
     *("NRestarts", "ExecMainStartTimestampMonotonic", "StateChangeTimestampMonotonic", "ActiveEnterTimestampMonotonic"),
 )
+#: Written last into a release that is complete.
+MARK = "complete.json"
 JOURNAL_LINES = 20
 #: For a daemon to read its config again.
 RELOAD_SECONDS = 10.0
@@ -185,7 +187,8 @@ class Daemon:
         """Why it has to be restarted, "" when it has not."""
         started = since(shown, "ExecMainStartTimestampMonotonic")
         chosen = os.path.realpath(os.path.join(self.prefix, "current"))
-        if not runs_from(shown.get("MainPID", "0"), chosen):
+        # A release that was installed anew under the same name is another one, too.
+        if not runs_from(shown.get("MainPID", "0"), chosen) or newer([os.path.join(chosen, MARK)], started):
             return "another release"
         unit = [os.path.join(UNITS, self.unit), *glob.glob(os.path.join(UNITS, self.unit + ".d", "*.conf"))]
         if newer([*unit, os.path.join(UNITS, self.unit + ".d")], started):
