@@ -180,12 +180,12 @@ class Agent:
     # ---- effects -----------------------------------------------------------------------------------------
 
     def _publish_beat(self, effect: PublishBeat) -> None:
-        self._leaders.publish(_BEATS, beat_wire.encode(effect.beat))
+        self._leaders.publish(_BEATS, functools.partial(beat_wire.encode, effect.beat))
 
     def _publish(self, effect: Publish) -> None:
         report = effect.message
         assert isinstance(report, Report)
-        self._leaders.publish(_REPORTS, codec.encode(fit_report(report)))
+        self._leaders.publish(_REPORTS, functools.partial(codec.encode, fit_report(report)))
 
     def _send(self, effect: Send) -> None:
         self._leaders.send(effect.peer, effect.message)

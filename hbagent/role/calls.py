@@ -103,10 +103,17 @@ class Calls:
         if call is not None:
             call.way.dealer.send(message)
 
-    def publish(self, kind: str, frame: bytes) -> None:
-        """To all peers. A PUB never has to wait: for one that is not there or does not read, it drops."""
+    def publish(self, kind: str, written: Callable[[int], bytes]) -> None:
+        """To all peers, to each as `written` for the minor that it reads. A PUB never has to wait: for one that is not
+        there or does not read, it drops."""
+        frames: dict[int, bytes] = {}
         for call in self._calls.values():
-            call.way_of(kind).sockets[kind].send(frame, zmq.NOBLOCK)
+            line = call.way_of(kind)
+            minor = line.dealer.minor
+            frame = frames.get(minor)
+            if frame is None:
+                frame = frames[minor] = written(minor)
+            line.sockets[kind].send(frame, zmq.NOBLOCK)
 
     def close(self, linger_ms: int = 0) -> None:
         """End all calls; before the context ends."""
@@ -217,6 +224,7 @@ class Calls:
                 self._refused(line, kind)
         if kind == CONTROL:
             line.admitted = False
+            line.dealer.lost()
             self._tell_of(call, line, link.event, was_up)
         self._look_whether_works(call)
 

@@ -6,6 +6,9 @@ where, and when it ended.
 Both carry one frame a message, and take only the kinds that belong there: a core has handlers for more, such as a
 console's questions, that are none of a peer's business. Sending never waits: what cannot go now is counted and
 dropped, and the core that sent it sends again.
+
+Each end remembers for each connection which minor of the wire the other one reads, and writes nothing newer: what it
+may not be told at all is counted as `withheld`. See `wire.version` for the rule.
 """
 
 from __future__ import annotations
@@ -17,11 +20,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
-from hbagent.core.messages import Disconnected, Located, Refused, Transitions, WireMessage
+from hbagent import __version__
+from hbagent.core.messages import (
+    Disconnected,
+    Located,
+    RackSummary,
+    Refused,
+    Transitions,
+    Welcome,
+    WireMessage,
+)
 from hbagent.core.units import MILLISECOND
 from hbagent.transport.sockets import Socket
-from hbagent.wire import codec
+from hbagent.wire import codec, minors
 from hbagent.wire.refusal import Refusal
+from hbagent.wire.version import MINOR, MINOR_ASSUMED
 
 from .driver import Driver
 
@@ -37,6 +50,8 @@ DRAIN_MAX = 500
 CLOSED_WITHIN_NS = 10 * MILLISECOND
 
 Feed = Callable[[str, object], None]
+#: Told who introduced itself, with what, and which minor to speak to it.
+Introduced = Callable[[str, WireMessage, int], None]
 
 
 class _Route(NamedTuple):
@@ -80,7 +95,10 @@ class ControlRouter:
         #: The connection that a peer left for one at the other door.
         self._left: dict[str, _Route] = beside._left if beside is not None else {}
         self._addresses: dict[str, str] = beside._addresses if beside is not None else {}
+        #: The minor that a peer reads, and the connection on which it said so.
+        self._reads: dict[str, tuple[_Route, int]] = beside._reads if beside is not None else {}
         self.unsent = 0
+        self.withheld = 0
         self.cut = 0
         self.replace_senders(senders, accepts_of)
 
@@ -107,7 +125,7 @@ class ControlRouter:
                 self._feed("", Refused(name, "malformed", "not one frame"))
                 continue
             accepts = self._accepts_of.get(name, self._accepts)
-            taken += _deliver(self._feed, name, frames[1].bytes, accepts)
+            taken += _deliver(self._feed, name, frames[1].bytes, accepts, self._introduced)
         return taken
 
     def send(self, peer: str, message: WireMessage) -> None:
@@ -116,14 +134,30 @@ class ControlRouter:
         if route is None:
             self.unsent += 1
             return
+        minor = self.minor_of(peer)
+        if not codec.exists(message, minor):
+            self.withheld += 1
+            return
         try:
-            route.router.source.send_multipart((route.id, codec.encode(message)), zmq.NOBLOCK)
+            frame = codec.encode(codec.introducing(message), minor)
+            route.router.source.send_multipart((route.id, frame), zmq.NOBLOCK)
         except zmq.Again:
             self.unsent += 1
         except zmq.ZMQError:
             self.unsent += 1
             del self._routes[peer]
             self._connections.lost(peer)
+
+    def minor_of(self, peer: str) -> int:
+        """The minor to speak to `peer`, on the connection where it was last heard."""
+        route, minor = self._reads.get(peer, (None, MINOR_ASSUMED))
+        return minor if route is not None and route == self._routes.get(peer) else MINOR_ASSUMED
+
+    def _introduced(self, peer: str, message: WireMessage, minor: int) -> None:
+        self._reads[peer] = self._routes[peer], minor
+        if isinstance(message, RackSummary) and message.page == 0:
+            # Nothing else may have to be said to a leader that is well.
+            self.send(peer, Welcome(reads=MINOR, version=__version__))
 
     def replace_senders(
         self, senders: Mapping[str, str], accepts_of: Mapping[str, Collection[type]] | None = None
@@ -136,6 +170,7 @@ class ControlRouter:
             del self._left[name]
         for name in [name for name, route in self._routes.items() if senders.get(route.user_id) != name]:
             del self._routes[name]
+            self._reads.pop(name, None)
             self.cut += self._connections.end(name)
             if self._addresses.pop(name, ""):
                 self._feed("", Located(name, ""))
@@ -215,7 +250,10 @@ class ControlDealer:
         self.peer = peer
         self._feed = feed
         self._accepts = frozenset(accepts)
+        #: The minor to speak to the peer.
+        self.minor = MINOR_ASSUMED
         self.unsent = 0
+        self.withheld = 0
 
     def drain(self) -> int:
         """Take in what waits, at most `DRAIN_MAX` messages."""
@@ -225,20 +263,30 @@ class ControlDealer:
             except zmq.Again:
                 return count
             if len(frames) == 1:
-                _deliver(self._feed, self.peer, frames[0], self._accepts)
+                _deliver(self._feed, self.peer, frames[0], self._accepts, self._introduced)
             else:
                 self._feed("", Refused(self.peer, "malformed", "not one frame"))
         return DRAIN_MAX
 
     def send(self, message: WireMessage) -> None:
         """To the peer, if it is connected."""
+        if not codec.exists(message, self.minor):
+            self.withheld += 1
+            return
         try:
-            self.source.send(codec.encode(message), zmq.NOBLOCK)
+            self.source.send(codec.encode(codec.introducing(message), self.minor), zmq.NOBLOCK)
         except zmq.ZMQError:
             self.unsent += 1
 
+    def lost(self) -> None:
+        """The connection is gone; at its other end there may be an older version next time."""
+        self.minor = MINOR_ASSUMED
 
-def _deliver(feed: Feed, sender: str, data: bytes, accepts: frozenset[type]) -> int:
+    def _introduced(self, peer: str, message: WireMessage, minor: int) -> None:
+        self.minor = minor
+
+
+def _deliver(feed: Feed, sender: str, data: bytes, accepts: frozenset[type], introduced: Introduced) -> int:
     """Give a core what one frame holds, or why it was refused; returns for how many more messages it counts.
 
     A hundred verdicts in one message are as much work as a hundred messages: when a datacenter falls over, thousands
@@ -248,7 +296,11 @@ def _deliver(feed: Feed, sender: str, data: bytes, accepts: frozenset[type]) -> 
     if isinstance(message, Refusal):
         feed("", Refused(sender, message.reason.value, message.detail))
     elif type(message) in accepts:
-        feed(sender, message)
+        reads = codec.announced(message, data)
+        if reads is not None:
+            introduced(sender, message, minors.clipped(reads))
+        if not isinstance(message, Welcome):
+            feed(sender, message)
     else:
         feed("", Refused(sender, "unexpected-type", type(message).__name__))
     return len(message.items) - 1 if isinstance(message, Transitions) and message.items else 0

@@ -45,6 +45,7 @@ from hbagent.core.messages import (
     Report,
     Transitions,
     TransitionsAck,
+    Welcome,
     WireMessage,
 )
 from hbagent.store.claim import ClaimedError
@@ -80,7 +81,7 @@ DOMAINS = {DOMAIN: (Role.AGENT,), CONTROL_DOMAIN: (Role.AGENT, Role.LEADER)}
 #: What agents publish beside beats, what they say on the control path, and what the root says there.
 PUBLISHED = (Report,)
 CONTROL = (Hello, Farewell, Pong, Relayed, Account, EvidencePage, DrillBegun)
-FROM_ROOT = (TransitionsAck, Ping, EvidenceWanted, DrillWanted)
+FROM_ROOT = (TransitionsAck, Ping, EvidenceWanted, DrillWanted, Welcome)
 #: The link to the root is drawn from this, as agents' are from their config: a root that restarts is met by all.
 RECONNECT_MS = (500, 1500)
 SUMMARIES = "summaries"
@@ -263,7 +264,7 @@ class Leader:
             assert isinstance(message, RackReports)
             pages = report_pages(message)
         for page in pages:
-            self._root.publish(SUMMARIES, codec.encode(page))
+            self._root.publish(SUMMARIES, functools.partial(codec.encode, page))
 
     def _send(self, effect: Send) -> None:
         if isinstance(effect.message, HeardWanted):

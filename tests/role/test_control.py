@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 import zmq
 
@@ -30,7 +31,7 @@ from hbagent.transport.keys import KeyPair
 from hbagent.transport.monitor import Link, LinkEvent
 from hbagent.transport.sockets import CONTROL_QUEUE_MAX, Context, Host, Target, connect, control_dealer, control_router
 from hbagent.wire import codec
-from hbagent.wire.version import MAGIC, MAJOR
+from hbagent.wire.version import MAGIC, MAJOR, MINOR, MINOR_ASSUMED
 from tests.build import transition
 from tests.role.parts import SmallCore, until
 from tests.transport.doors import Door, OpenDoor, Watch, caller, enrolled, new_keys
@@ -38,8 +39,8 @@ from tests.wire import samples
 
 NODE1, NODE2 = new_keys("demo/rack1/node1"), new_keys("demo/rack1/node2")
 LEADER = "demo/rack1-leader1"
-HELLO = Hello(incarnation=1, interval_ns=1_000_000, version="1.0.0")
-WELCOME = Admission(accepted=True, epoch=5)
+HELLO = Hello(incarnation=1, interval_ns=1_000_000, version="1.0.0", reads=MINOR)
+WELCOME = Admission(accepted=True, epoch=5, reads=MINOR)
 
 
 class Ends:
@@ -178,6 +179,8 @@ def test_a_key_that_stays_is_answered_after_a_reload(ends: Ends, node1: ControlD
 
 def test_what_does_not_belong_there_is_refused_and_counted(ends: Ends, node1: ControlDealer) -> None:
     others = [message for message in samples.MESSAGES.values() if type(message) not in leader.CONTROL]
+    # It would not be sent at all what the leader may not know.
+    node1.minor = MINOR
     for message in others:
         node1.send(message)
     assert ends.until(lambda: len(ends.heard) == len(others))
@@ -237,7 +240,7 @@ def test_sending_to_nobody_is_counted_and_never_waits(ends: Ends, node1: Control
 
 
 def test_a_peer_that_does_not_read_costs_what_it_is_sent_and_no_waiting(ends: Ends, node1: ControlDealer) -> None:
-    long = Admission(accepted=False, epoch=1, reason="x" * 256)
+    long = Admission(accepted=False, epoch=1, reason="x" * 256, reads=MINOR)
     begun = time.monotonic()
 
     def full() -> bool:
@@ -557,3 +560,60 @@ def test_verdicts_are_counted_one_by_one_so_that_a_storm_of_them_holds_nobody_up
 
     assert until(drained)
     assert {count for count in taken if count[1]} <= {(5, 1), (10, 2)}
+
+
+# ---- which minor is spoken -------------------------------------------------------------------------------
+
+
+def say(ends: Ends, dealer: ControlDealer, message: m.WireMessage, minor: int) -> None:
+    """As it is, at that minor: to `send` it would introduce this version."""
+    ends.heard.clear()
+    dealer.source.send(codec.encode(message, minor))
+    assert ends.until(lambda: (NODE1.name, message) in ends.heard)
+
+
+def test_both_ends_speak_the_minor_before_their_own_until_the_other_has_said_what_it_reads(
+    ends: Ends,
+) -> None:
+    node1 = ends.call(NODE1)
+    assert (node1.minor, ends.router.minor_of(NODE1.name)) == (MINOR_ASSUMED, MINOR_ASSUMED)
+    ends.greet(node1)
+    assert ends.router.minor_of(NODE1.name) == MINOR
+    assert node1.minor == MINOR_ASSUMED
+    ends.router.send(NODE1.name, WELCOME)
+    assert ends.until(lambda: WELCOME in [message for _, message in ends.told], node1)
+    assert node1.minor == MINOR
+    node1.lost()
+    assert node1.minor == MINOR_ASSUMED
+
+
+@pytest.mark.parametrize("minor", [0, MINOR - 1, MINOR])
+def test_who_announces_nothing_is_spoken_to_in_the_minor_of_its_head(
+    ends: Ends, node1: ControlDealer, minor: int
+) -> None:
+    say(ends, node1, msgspec.structs.replace(HELLO, reads=0), minor)
+    assert ends.router.minor_of(NODE1.name) == minor
+
+
+def test_what_a_newer_peer_reads_is_no_more_than_we_can_write(ends: Ends, node1: ControlDealer) -> None:
+    say(ends, node1, msgspec.structs.replace(HELLO, reads=MINOR + 9), MINOR)
+    assert ends.router.minor_of(NODE1.name) == MINOR
+
+
+def test_another_connection_of_a_peer_has_to_announce_anew(ends: Ends, node1: ControlDealer) -> None:
+    again = ends.call(NODE1)
+    assert again.source.poll(5_000, zmq.POLLOUT)
+    again.send(Farewell(incarnation=1, sequence=7))
+    assert ends.until(lambda: (NODE1.name, Farewell(incarnation=1, sequence=7)) in ends.heard)
+    assert ends.router.minor_of(NODE1.name) == MINOR_ASSUMED
+
+
+def test_what_a_peer_may_not_know_is_withheld_and_counted(ends: Ends, node1: ControlDealer) -> None:
+    ends.router.send(NODE1.name, m.Welcome(reads=MINOR))
+    assert ends.router.withheld == 0
+    say(ends, node1, msgspec.structs.replace(HELLO, reads=0), MINOR - 1)
+    ends.router.send(NODE1.name, m.Welcome(reads=MINOR))
+    assert (ends.router.withheld, ends.router.unsent) == (1, 0)
+    unsent = node1.unsent
+    node1.send(m.Welcome(reads=MINOR))
+    assert (node1.withheld, node1.unsent) == (1, unsent)

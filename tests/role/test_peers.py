@@ -21,6 +21,7 @@ from hbagent.transport.backoff import Backoff
 from hbagent.transport.connections import Connections
 from hbagent.transport.sockets import Context, control_dealer
 from hbagent.wire import codec
+from hbagent.wire.version import MINOR
 from tests.role.parts import Lines, SmallCore
 from tests.role.test_driver import turn_until
 from tests.transport.doors import Door, OpenDoor, caller, enrolled, new_keys
@@ -28,9 +29,10 @@ from tests.wire import samples
 
 OWN, OTHER, THIRD = (new_keys(f"demo/rack1-leader{number}") for number in (1, 2, 3))
 NODE = new_keys("demo/rack1/node1")
-QUESTION = HeardWanted(number=7, node=NODE.name)
-SECOND_QUESTION = HeardWanted(number=8, node=NODE.name)
-ANSWER = LastHeard(number=7, node=NODE.name, age_ns=5)
+QUESTION = HeardWanted(number=7, node=NODE.name, reads=MINOR)
+SECOND_QUESTION = HeardWanted(number=8, node=NODE.name, reads=MINOR)
+GREETING = HeardWanted(number=0, node=f"{OTHER.name}/nobody")
+ANSWER = LastHeard(number=7, node=NODE.name, age_ns=5, reads=MINOR)
 #: Everything there is on the wire; an answer and a question once more, should the samples lack them.
 ALL = (*samples.MESSAGES.values(), QUESTION, ANSWER)
 DOMAINS = {"agents": (Role.AGENT, Role.LEADER)}
@@ -47,6 +49,7 @@ class Other:
     def __init__(self, door: Door, driver: Driver) -> None:
         self.door = door
         self.heard: list[tuple[str, object]] = []
+        self.greetings = 0
         senders = {OWN.public: OWN.name, NODE.public: NODE.name}
         self.router = ControlRouter(
             door.control, self._hear, senders, leader_module.CONTROL, {OWN.name: QUESTIONS}, connections=Connections()
@@ -54,6 +57,9 @@ class Other:
         driver.add(self.router)
 
     def _hear(self, sender: str, message: object) -> None:
+        if message == GREETING:
+            self.greetings += 1
+            return
         self.heard.append((sender, message))
         if isinstance(message, HeardWanted):
             self.router.send(sender, ANSWER)
@@ -91,6 +97,13 @@ def test_a_question_goes_out_and_its_answer_comes_back_under_the_leaders_name(
     assert turn_until(driver, lambda: core.messages(LastHeard))
     assert other.heard == [(OWN.name, QUESTION)]
     assert (OTHER.name, ANSWER) in core.story
+
+
+def test_a_leader_that_is_called_knows_by_whom(peers: Peers, other: Other, driver: Driver) -> None:
+    peers.use([other.endpoint])
+    assert turn_until(driver, lambda: other.greetings)
+    assert other.router.heard_here() == [OWN.name]
+    assert other.heard == []
 
 
 def test_a_question_to_nobody_costs_nothing(peers: Peers, other: Other, driver: Driver, lines: Lines) -> None:
