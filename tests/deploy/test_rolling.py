@@ -80,7 +80,6 @@ def test_a_maintenance_covers_what_the_absence_of_a_daemon_disturbs() -> None:
 @pytest.mark.parametrize("answer", ["", "hbagent: the root does not answer", "[]", json.dumps({"root": {}})])
 def test_a_root_that_does_not_answer_is_not_well(answer: str) -> None:
     assert rolling.not_yet(answer, FLEET, ["x"], "agent") == ["The root does not answer."]
-    assert rolling.newest_event(answer) == 0
     assert rolling.alive(answer) == []
 
 
@@ -112,14 +111,35 @@ def test_the_old_version_is_not_taken_for_the_new_one() -> None:
     assert rolling.not_yet(status(version="1"), FLEET, ["a"], "leader", "2") == ["dc/a says that it runs 1."]
 
 
-def test_only_an_event_after_the_restart_says_that_a_node_came_back() -> None:
-    lines = "\n".join(
-        json.dumps({"sequence": number, "kind": kind, "node": node})
-        for number, kind, node in (
-            (3, "node-restarted", "dc/r/x"),
-            (8, "node-left", "dc/r/x"),
-            (9, "node-restarted", "dc/r/y"),
-        )
-    )
-    assert rolling.not_back(lines, ["dc/r/x", "dc/r/y"], 7) == ["dc/r/x"]
-    assert rolling.not_back(lines, ["dc/r/x", "dc/r/y"], 2) == []
+def test_hosts_are_due_on_which_something_would_change() -> None:
+    hostvars = {
+        "a": {"_hbagent_behind": {"changes": ["restarted"]}},
+        "b": {"_hbagent_behind": {"changes": []}},
+        "c": {},
+    }
+    assert rolling.behind(hostvars, ["a", "b", "c"]) == ["a"]
+
+
+def test_the_maintenances_that_were_begun_are_known_by_their_ids() -> None:
+    results = [{"stdout": '{"silence": {"silence": "s4"}}'}, {"stdout": ""}, {"skipped": True}]
+    assert rolling.begun({"results": results}) == ["s4"]
+    assert rolling.begun({}) == []
+
+
+def test_a_rotation_that_broke_off_is_ended_before_another_begins() -> None:
+    everything = ["agents", "leaders", "root"]
+    assert rolling.to_begin(FLEET, {"dc/a": 3}, ["leaders"]) == ["dc/a", "dc/b"]
+    assert rolling.to_begin(FLEET, {}, everything) == ["dc/a", "dc/b", "dc/r/a", "dc/r/b", "dc/r/x"]
+    under_way = {"dc/a": {"generation": 0, "phase": "offered"}, "dc/b": {"generation": 0, "phase": "used"}}
+    assert rolling.to_begin(FLEET, under_way, everything) == []
+    assert rolling.rotating(FLEET, under_way, "offered") == ["dc/a"]
+    assert rolling.rotating(FLEET, under_way, "used", ["agents"]) == []
+
+
+def test_taking_out_a_host_changes_the_files_of_root_and_leaders_and_of_those_it_led() -> None:
+    fleet = topology({"a": ["dc/r"], "b": ["dc/s"]}, ("x", "y"))
+    for host, found in fleet["hosts"].items():
+        found["rack"] = "dc/s" if host in ("b", "y") else "dc/r"
+    assert rolling.touched(fleet, ["x"]) == ["a", "b"]
+    assert rolling.touched(fleet, ["a"]) == ["b", "x"]
+    assert rolling.without({"all": ["a", "x"], "rack_r": ["x"]}, ["x"]) == {"all": ["a"], "rack_r": []}

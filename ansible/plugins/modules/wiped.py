@@ -1,0 +1,182 @@
+"""A host as if hbagent had never been on it, but for the journal, which is the host's.
+
+What is stopped and removed is found by what is there, not by what this version would have written, so that leavings of
+older releases and of installs that broke off go, too.
+"""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+module: wiped
+short_description: Stop hbagent on this host, and take away everything that belongs to it
+version_added: 0.1.0
+author: hbagent (@hbagent)
+description:
+  - Stops and disables every unit of hbagent, removes its files and directories, and its groups.
+  - With O(stop) it only stops.
+options:
+  stop:
+    description: Units that are stopped and disabled; nothing is removed then.
+    type: list
+    elements: str
+    default: []
+  files:
+    description: Files and links that are removed.
+    type: list
+    elements: str
+    default: []
+  directories:
+    description: Directories that are removed with what is in them.
+    type: list
+    elements: str
+    default: []
+  groups:
+    description: Groups that are removed.
+    type: list
+    elements: str
+    default: [hbagent, hbagent-diagnose]
+attributes:
+  check_mode:
+    support: full
+    description: Says what it would stop and remove.
+"""
+
+EXAMPLES = """
+- name: Remove hbagent
+  become: true
+  hbagent.hbagent.wiped:
+    directories: [/opt/hbagent, /etc/hbagent]
+"""
+
+RETURN = """
+changes:
+  description: What was done, a sentence each.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import glob  # noqa: E402
+import grp  # noqa: E402
+import os  # noqa: E402
+import re  # noqa: E402
+import shutil  # noqa: E402
+import subprocess  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+UNITS = "/etc/systemd/system"
+#: Where systemd keeps directories of units.
+KEPT = ("/run", "/run/private", "/var/lib", "/var/lib/private", "/var/cache", "/var/log")
+OURS = re.compile(r"hbagent([-.].*)?")
+
+
+class Host:
+    """This one."""
+
+    def __init__(self, module):
+        self.module = module
+        self.systemctl = module.get_bin_path("systemctl", required=True)
+        self.changes = []
+
+    def change(self, sentence):
+        self.changes.append(sentence)
+        return not self.module.check_mode
+
+    def told(self, *words, check=True):
+        done = subprocess.run((self.systemctl, *words), capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            words = " ".join(words)
+            self.module.fail_json(msg=f"systemctl {words}: {done.stderr.strip()}", changes=self.changes)
+        return done.stdout
+
+    def stop(self, unit):
+        lines = self.told("show", "--property=LoadState,ActiveState,UnitFileState", unit).splitlines()
+        shown = dict(line.split("=", 1) for line in lines if "=" in line)
+        runs = shown.get("ActiveState") not in ("inactive", "failed")
+        enabled = shown.get("UnitFileState") in ("enabled", "enabled-runtime")
+        if (runs or enabled) and self.change("stopped " + unit):
+            if enabled:
+                self.told("disable", unit)
+            self.told("stop", unit)
+
+    def units(self):
+        """Those that are there: sockets first, so that nothing is started by one."""
+        paths = glob.glob(os.path.join(UNITS, "hbagent-*.socket")) + glob.glob(os.path.join(UNITS, "hbagent-*.service"))
+        return [os.path.basename(path) for path in paths if "@" not in path]
+
+    def remove(self, path):
+        if os.path.lexists(path) and self.change("removed " + path):
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+
+    def remove_empty(self, directory):
+        """A directory that was made for one of our files."""
+        try:
+            if not self.module.check_mode and not os.listdir(directory):
+                os.rmdir(directory)
+        except OSError:
+            pass
+
+    def remove_group(self, name):
+        try:
+            grp.getgrnam(name)
+        except KeyError:
+            return
+        if self.change("removed the group " + name):
+            command = (self.module.get_bin_path("groupdel", required=True), name)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                self.module.fail_json(msg=f"groupdel {name}: {done.stderr.strip()}", changes=self.changes)
+
+
+def wipe(host, files, directories, groups):
+    for unit in host.units():
+        host.stop(unit)
+    for path in files:
+        host.remove(path)
+    for path in sorted(glob.glob(os.path.join(UNITS, "hbagent-*"))):
+        host.remove(path)
+    if host.changes and not host.module.check_mode:
+        host.told("daemon-reload")
+        host.told("reset-failed", "hbagent-*", check=False)
+    for path in directories:
+        host.remove(path)
+    for place in KEPT:
+        for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
+            if OURS.fullmatch(name):
+                host.remove(os.path.join(place, name))
+    made = {os.path.dirname(path) for path in files if "/man/" in path or "completion" in path}
+    for directory in sorted(made):
+        host.remove_empty(directory)
+        if os.path.basename(os.path.dirname(directory)) == "bash-completion":
+            host.remove_empty(os.path.dirname(directory))
+    for name in groups:
+        host.remove_group(name)
+
+
+def main():
+    words = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(
+        argument_spec={
+            "stop": words,
+            "files": words,
+            "directories": words,
+            "groups": {"type": "list", "elements": "str", "default": ["hbagent", "hbagent-diagnose"]},
+        },
+        supports_check_mode=True,
+    )
+    host = Host(module)
+    params = module.params
+    if params["stop"]:
+        for unit in params["stop"]:
+            host.stop(unit)
+    else:
+        wipe(host, params["files"], params["directories"], params["groups"])
+    module.exit_json(changed=bool(host.changes), changes=host.changes)
+
+
+if __name__ == "__main__":
+    main()
