@@ -32,6 +32,8 @@ PLACES = {
     "clone": "tests/test_docs_blocks.py",
     # Beside a database server.
     "postgres": "tests/test_docs_blocks.py",
+    # As root in a network of its own.
+    "network": "tests/test_docs_blocks.py",
     # As root on the root's host of a fleet, which is an agent, too; beside the inventory of that fleet.
     "host": "tests/hosts/test_docs.py",
     "controller": "tests/hosts/test_docs.py",

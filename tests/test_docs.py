@@ -295,7 +295,7 @@ class Shell:
         self.environment.pop("HBAGENT_CONFIG", None)
         self.started: list[subprocess.Popen[str]] = []
 
-    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         return subprocess.run(
             ["bash", "-e", "-c", script],
@@ -303,7 +303,7 @@ class Shell:
             env=self.environment,
             text=True,
             capture_output=True,
-            timeout=30,
+            timeout=timeout,
             check=False,
         )
 

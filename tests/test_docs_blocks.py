@@ -99,6 +99,19 @@ def is_of_this_project(requirement: str) -> bool:
     return match is not None and set((match[1] or "console").split(",")) <= set(EXTRAS)
 
 
+# ---- in a network of its own ----------------------------------------------------------------------------
+
+
+@pytest.mark.root
+@pytest.mark.needs("nft", "unshare")
+def test_what_is_typed_for_a_packet_filter_is_taken_by_one() -> None:
+    for block in typed("network"):
+        script = block.text.replace("/etc/hbagent/", f"{ROOT}/deploy/")
+        done = subprocess.run(["unshare", "--net", "bash", "-ec", script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block.name}: {done.stderr}"
+        assert "5711" in done.stdout
+
+
 # ---- beside a database server ----------------------------------------------------------------------------
 
 
