@@ -82,6 +82,43 @@ def allow_list_of_messages() -> None:
     setattr(Intake, "senders", property(lambda self: first, keep_first))  # noqa: B010
 
 
+def leniency() -> None:
+    """Whatever is newer than this version is refused: a head, a field or a type, in whatever message."""
+    import msgspec
+
+    from hbagent.role import intake
+    from hbagent.wire import beat, codec
+    from hbagent.wire.refusal import Reason, Refusal, refuse
+    from hbagent.wire.version import HEAD_SIZE, MINOR, MINOR_AT
+
+    def known(told: object, read: object) -> bool:
+        """Everything that was told is in what was read."""
+        if isinstance(told, dict) and isinstance(read, dict):
+            return all(key in read and known(item, read[key]) for key, item in told.items())
+        if isinstance(told, list) and isinstance(read, list):
+            return all(map(known, told, read))
+        return True
+
+    decode, decode_beat = codec.decode, beat.decode
+
+    def decode_strictly(data: bytes | memoryview) -> object:
+        found = decode(data)
+        if isinstance(found, Refusal):
+            return found
+        told = msgspec.msgpack.decode(memoryview(data)[HEAD_SIZE:])
+        if data[MINOR_AT] > MINOR or not known(told, msgspec.to_builtins(found)):
+            return refuse(Reason.MALFORMED, f"newer than minor {MINOR}: {type(found).__name__}")
+        return found
+
+    def decode_beat_strictly(data: bytes | memoryview) -> object:
+        found = decode_beat(data)
+        newer = not isinstance(found, Refusal) and data[MINOR_AT] > MINOR
+        return refuse(Reason.MALFORMED, f"newer than minor {MINOR}: Beat") if newer else found
+
+    codec.decode = decode_strictly  # type: ignore[assignment]
+    setattr(intake, "decode_beat", decode_beat_strictly)  # noqa: B010
+
+
 GUARDS: dict[str, Callable[[], None]] = {
     guard.__name__.replace("_", "-"): guard
     for guard in (
@@ -92,6 +129,7 @@ GUARDS: dict[str, Callable[[], None]] = {
         own_lag,
         marks,
         allow_list_of_messages,
+        leniency,
     )
 }
 
