@@ -175,6 +175,10 @@ class ControlRouter:
             if self._addresses.pop(name, ""):
                 self._feed("", Located(name, ""))
 
+    def has_met(self, name: str) -> bool:
+        """True when a peer was heard at this door or one beside it."""
+        return name in self._routes
+
     def heard_here(self) -> list[str]:
         """Peers that were last heard at this door, and whose connection lives."""
         return [name for name, route in self._routes.items() if route.router is self and self._connections.lives(name)]

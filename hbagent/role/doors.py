@@ -24,7 +24,7 @@ from .driver import Driver
 from .intake import Intake
 from .settings import LeaderSettings, RootSettings
 
-#: Who publishes at the first pair and has no control connection still uses it for this long.
+#: Who has published at the first pair and never had a control connection still uses it for this long.
 RECENT_NS = MINUTE
 #: Names in an answer; how many there are is told beside them.
 NAMES_MAX = 10
@@ -134,7 +134,7 @@ class Doors:
         new = dict.fromkeys(coming.heard_here())
         since = time.monotonic_ns() - RECENT_NS
         for name, (at, when) in self._published.items():
-            if at == 0 and (name in new or when >= since):
+            if at == 0 and (name in new or (when >= since and not present.has_met(name))):
                 old[name] = None
             elif at == 1 and when >= since:
                 new[name] = None

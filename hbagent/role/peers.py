@@ -4,8 +4,8 @@ Two leaders have two connections between them, and a question goes out by the ow
 to call first, and a wall that lets only one of them call costs only that one its questions.
 
 What a leader may say to another is a question, and what it may answer is one; which of its connections is a leader's
-is a matter of the key in its `[[peer]]` table. Such a key opens the control path alone: nothing is published to a
-leader by another one, so it proves nobody's life by itself.
+is a matter of the key in its `[[peer]]` table, or of either of two while its key is changed. Such a key opens the
+control path alone: nothing is published to a leader by another one, so it proves nobody's life by itself.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class Peers:
     def _linked(self, name: str, up: bool, refused: bool, moved: bool) -> None:
         if up:
             self._up[name] = None
+            # So that it knows that it is called, and by which of its keys. Nobody has this name, and nobody waits.
+            self._calls.send(name, HeardWanted(number=0, node=f"{name}/nobody"))
             self._tell("info", "peer-connected", {"leader": name})
         elif refused:
             remedy = "its config needs a [[peer]] with this leader's name and public key"
