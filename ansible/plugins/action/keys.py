@@ -24,7 +24,9 @@ from ansible.parsing.vault import VaultLib, is_encrypted, match_encrypt_secret
 from ansible.plugins.action import ActionBase
 
 GENERATIONS = "generations.yml"
-_HEADER = "# How many rotations of each key have ended, and how far one under way has come. Written by the collection.\n"
+_HEADER = (
+    "# How many rotations of each key have ended, and how far one under way has come. Written by the collection.\n"
+)
 #: Making all keys of 10,000 hosts takes a minute.
 _MAKE_SECONDS = 600
 
@@ -120,7 +122,9 @@ class Cabinet:
             return
         steps = {"": ("offered",), "offered": ("used", ""), "used": ("done",)}
         if phase not in steps[before]:
-            raise AnsibleActionFail(f"the rotation of {name} is {before or 'not begun'}: it cannot become {phase!r} now")
+            raise AnsibleActionFail(
+                f"the rotation of {name} is {before or 'not begun'}: it cannot become {phase!r} now"
+            )
         self.changes.append(f"rotation of {name}: {phase or 'given up'}")
         if phase in ("done", ""):
             after: Any = generation + 1 if phase == "done" else generation

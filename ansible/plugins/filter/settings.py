@@ -111,9 +111,7 @@ def allow_list(topology: Mapping[str, Any], host: str, daemon: str, keys: Mappin
     if daemon == "root":
         leaders = [name for name in topology["servers"] if name != topology["root"]["name"]]
         return {"leaders": {name: _accepted(name, keys) for name in sorted(leaders)}}
-    nodes = [
-        f"{rack}/{node}" for rack in topology["hosts"][host]["leads"] for node in topology["racks"][rack]["nodes"]
-    ]
+    nodes = [f"{rack}/{node}" for rack in topology["hosts"][host]["leads"] for node in topology["racks"][rack]["nodes"]]
     return {"agents": {name: _accepted(name, keys) for name in sorted(nodes)}}
 
 

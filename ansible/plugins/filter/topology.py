@@ -193,9 +193,7 @@ class _Reader:
             self._say(f"The address of {host} is {address}: other hosts cannot connect to that.")
         return str(parsed)
 
-    def _build(
-        self, rack_of: dict[str, str], leads: dict[str, list[str]], addresses: dict[str, str]
-    ) -> dict[str, Any]:
+    def _build(self, rack_of: dict[str, str], leads: dict[str, list[str]], addresses: dict[str, str]) -> dict[str, Any]:
         dc = self._datacenter
         root = self._roots[0]
         leader_name = {host: f"{dc}/{rack_of[host]}-{host}" for host in self._leaders}

@@ -1,7 +1,7 @@
 """A release on this host: a virtual environment of its own, and the link that says which one is in use.
 
 A release is done when its mark is there, which is written last; anything else is an interrupted install and is made
-anew. Nothing here needs a network, or any package beside Python with venv.
+anew. Nothing here needs a network, or anything beside Python itself.
 """
 
 from __future__ import annotations
@@ -83,19 +83,31 @@ releases:
   returned: always
 """
 
-import glob  # noqa: E402
+import configparser  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import platform  # noqa: E402
+import re  # noqa: E402
 import shutil  # noqa: E402
 import subprocess  # noqa: E402
 import tarfile  # noqa: E402
+import tempfile  # noqa: E402
+import zipfile  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 MARK = "complete.json"
 PINS = "constraints.txt"
+COMMAND = """\
+#!%s/bin/python
+import sys
+
+from %s import %s
+
+if __name__ == "__main__":
+    sys.exit(%s())
+"""
 COMPLETIONS = {
     "bash": "share/bash-completion/completions/hbagent",
     "zsh": "share/zsh/site-functions/_hbagent",
@@ -158,27 +170,23 @@ class Host:
             os.unlink(mark)
         if os.path.lexists(self.directory):
             shutil.rmtree(self.directory)
-        wheels = os.path.join(self.module.tmpdir, "wheels")
-        os.makedirs(wheels)
+        wheels = tempfile.mkdtemp(dir=self.module.tmpdir)
         with tarfile.open(archive) as tar:
             for member in tar.getmembers():
                 if not member.isfile() or os.path.basename(member.name) != member.name:
                     self.module.fail_json(msg="%s is not what an archive of wheels holds" % member.name)
                 with tar.extractfile(member) as source, open(os.path.join(wheels, member.name), "wb") as target:
                     shutil.copyfileobj(source, target)
-        wheel = os.path.join(wheels, "hbagent-%s-py3-none-any.whl" % self.version)
-        digest = digest_of(wheel)
-        wanted = os.path.join(wheels, "wanted.txt")
-        with open(os.path.join(wheels, PINS), encoding="utf-8") as pins, open(wanted, "w", encoding="utf-8") as file:
-            file.write(pins.read())
-            file.write("\nhbagent @ file://%s --hash=sha256:%s\n" % (wheel, digest))
-        self.run(self.module.params["python"], "-m", "venv", self.directory)
+        digest = self.check(wheels)
+        # Without pip: nothing but Python is needed on the host, and nothing else can be installed in a release.
+        self.run(self.module.params["python"], "-m", "venv", "--without-pip", self.directory)
         python = os.path.join(self.directory, "bin", "python")
-        # Bytecode is compiled below, where it is not left to chance.
-        pip = ("-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install", "--quiet", "--no-compile")
-        self.run(python, *pip, "--no-index", "--require-hashes", "--find-links", wheels, "-r", wanted)
-        self.without_installer()
-        self.run(python, "-m", "compileall", "-q", os.path.join(self.directory, "lib"))
+        site = self.run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+        for name in sorted(os.listdir(wheels)):
+            if name.endswith(".whl"):
+                self.unpack(os.path.join(wheels, name), site)
+        # A daemon without compiled bytecode takes 5 MiB more, and could never write it.
+        self.run(python, "-m", "compileall", "-q", site)
         hbagent = os.path.join(self.directory, "bin", "hbagent")
         for shell, name in COMPLETIONS.items():
             path = os.path.join(self.directory, name)
@@ -193,18 +201,58 @@ class Host:
         os.rename(draft, mark)
         os.sync()
 
-    def without_installer(self):
-        """pip has done its work; without it a release is a third as large, and nothing else can be installed in it."""
-        packages = glob.glob(os.path.join(self.directory, "lib", "python3*", "site-packages"))
-        for place in packages:
-            for name in ("pip", "setuptools", "pkg_resources", "_distutils_hack"):
-                for path in glob.glob(os.path.join(place, name)) + glob.glob(os.path.join(place, name + "-*.dist-info")):
-                    shutil.rmtree(path)
-            hack = os.path.join(place, "distutils-precedence.pth")
-            if os.path.exists(hack):
-                os.unlink(hack)
-        for path in glob.glob(os.path.join(self.directory, "bin", "pip*")):
-            os.unlink(path)
+    def check(self, wheels):
+        """Refuse what is not pinned by its hash; the hash of hbagent's own wheel."""
+        with open(os.path.join(wheels, PINS), encoding="utf-8") as file:
+            pinned = set(re.findall(r"sha256:([0-9a-f]{64})", file.read()))
+        own = "hbagent-%s-py3-none-any.whl" % self.version
+        for name in sorted(os.listdir(wheels)):
+            known = name in (PINS, own) or digest_of(os.path.join(wheels, name)) in pinned
+            if not known:
+                self.module.fail_json(msg="%s is not the file that %s pins: make the wheelhouse anew" % (name, PINS))
+        digest = digest_of(os.path.join(wheels, own))
+        if digest != self.module.params["digest"]:
+            self.module.fail_json(msg="%s changed on its way" % own)
+        return digest
+
+    def unpack(self, wheel, site):
+        """Put the files of a wheel where they belong, with its commands."""
+        places = {"purelib": site, "platlib": site, "data": self.directory}
+        places["scripts"] = os.path.join(self.directory, "bin")
+        with zipfile.ZipFile(wheel) as archive:
+            for entry in archive.infolist():
+                parts = entry.filename.split("/")
+                if entry.is_dir():
+                    continue
+                if entry.filename.startswith("/") or ".." in parts:
+                    self.module.fail_json(msg="%s holds a file %s" % (wheel, entry.filename))
+                place = site
+                if parts[0].endswith(".data"):
+                    place, parts = places.get(parts[1]), parts[2:]
+                if place is None:
+                    continue
+                path = os.path.join(place, *parts)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with archive.open(entry) as source, open(path, "wb") as target:
+                    shutil.copyfileobj(source, target)
+                os.chmod(path, 0o755 if entry.external_attr >> 16 & 0o111 else 0o644)
+            points = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
+            for name in points:
+                self.commands(archive.read(name).decode("utf-8"))
+
+    def commands(self, text):
+        """The commands of a package, on this release's Python."""
+        parser = configparser.ConfigParser(delimiters=("=",))
+        parser.optionxform = str
+        parser.read_string(text)
+        if not parser.has_section("console_scripts"):
+            return
+        for name, target in parser.items("console_scripts"):
+            module, _, function = target.partition(":")
+            path = os.path.join(self.directory, "bin", name)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(COMMAND % (self.directory, module, function, function))
+            os.chmod(path, 0o755)
 
     def run(self, *command):
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": self.module.tmpdir}
@@ -321,7 +369,7 @@ def main():
     if needs and not module.params["archive"]:
         asked = "import sys; print('%d.%d' % sys.version_info[:2])"
         answer["python"] = host.run(module.params["python"], "-c", asked).strip()
-        host.run(module.params["python"], "-c", "import venv, ensurepip")
+        host.run(module.params["python"], "-c", "import venv")
         answer.update(needs_wheels=True, machine=platform.machine(), glibc=glibc(), changed=True)
         module.exit_json(**answer)
     if needs:
