@@ -380,8 +380,8 @@ class RootCore:
                 continue
             record.report = item.report
             record.report_at = now - item.age_ns
-            # A leader that the node has left for a while knows an older one.
-            if item.version and item.report.incarnation == record.incarnation:
+            # An older leader passes on none: of another life of the agent nobody knows it then.
+            if item.version or old is None or old.incarnation != item.report.incarnation:
                 record.version = item.version
             record.told_health.passed_on(item.report, now)
         return ()

@@ -133,8 +133,8 @@ def test_two_versions_run_side_by_side_and_nothing_is_said_that_the_older_cannot
 
 def test_who_asks_sees_which_version_each_of_them_is(fleet: Mixed) -> None:
     fleet.become(STATES["one-of-each"])
-    assert fleet.row(AGENTS[0])["version"] == nextversion.VERSION
-    fleet.until(lambda: fleet.row(AGENTS[1])["version"] == __version__, "the version of an older agent")
+    for agent, version in ((AGENTS[0], nextversion.VERSION), (AGENTS[1], __version__)):
+        fleet.until(lambda agent=agent, version=version: fleet.row(agent)["version"] == version, f"{agent} {version}")  # type: ignore[misc]
     (rack,) = (fleet.ask("status") or {})["racks"]
     assert {row["leader"]: row["version"] for row in rack["leaders"]} == {
         f"demo/{LEADERS[0]}": nextversion.VERSION,
@@ -147,12 +147,16 @@ def test_a_next_version_that_says_all_it_knows_is_refused_by_the_older(
     fleet: Mixed, tmp_path: Path, figures: Figures
 ) -> None:
     """Without the rule that the lowest is spoken, the rows above are red."""
+    loud = AGENTS[0]
+    fleet.become(frozenset())
     tree, fleet.tree = fleet.tree, nextversion.make(tmp_path, *nextversion.LOUD)
+    fleet.newer = frozenset([loud])
+    del fleet.without[loud]
     try:
-        fleet.become(frozenset())
-        fleet.become(frozenset([AGENTS[0]]))
+        fleet.end(loud)
+        fleet.start([loud])
         fleet.until(lambda: set(LEADERS) <= set(fleet.unread()), "both leaders refuse what they cannot read")
         figures("versions", f"without the rule: {fleet.unread()}")
     finally:
-        fleet.become(frozenset())
         fleet.tree = tree
+        fleet.become(frozenset())
