@@ -113,6 +113,7 @@ def shell(socket_dir: Path) -> Iterator[Shell]:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(120)
 def test_the_program_is_an_agent_that_is_alive_and_leaves(shell: Shell) -> None:
     keys, files, daemons, question = by_hand(typed("hand")[0].document)
     for block in (keys, f"cd fleet\n{files}"):
@@ -131,7 +132,7 @@ def test_the_program_is_an_agent_that_is_alive_and_leaves(shell: Shell) -> None:
     assert wait_until(lambda: "the one node is ALIVE" in said(), 30), said()
     nodes = "cd fleet\nhbagent nodes --config root.toml -o "
     # Its version by the greeting, its health by the report.
-    assert wait_until(lambda: "mine 1" in shell.run(f"{nodes} json").stdout, 10), shell.run(f"{nodes} json").stdout
+    assert wait_until(lambda: "mine 1" in shell.run(f"{nodes} json").stdout, 30), shell.run(f"{nodes} json").stdout
     assert re.search("ALIVE +✓ OK", shell.run(f"{nodes} table").stdout)
     os.kill(int((fleet / "agent.pid").read_text()), signal.SIGTERM)
-    assert wait_until(lambda: " LEFT" in shell.run(f"{nodes} table").stdout, 10)
+    assert wait_until(lambda: " LEFT" in shell.run(f"{nodes} table").stdout, 30)
