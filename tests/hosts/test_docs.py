@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,12 +20,20 @@ from tests.hosts.deployment import CONTROLLER, Deployment
 
 #: What a reader of a document has by then, and what is taken away after.
 BEFORE = {
+    # It installs over what is there, as it would on a host of its own.
+    "deploy/README.md": "tar -C / -cf /root/before.tar etc/hbagent etc/systemd/system usr/lib/sysusers.d",
     "docs/operators.md": "groupadd --force oncall; id alice >/dev/null 2>&1 || useradd alice",
 }
 AFTER = {
     "docs/operators.md": "userdel alice; groupdel oncall",
     "docs/store.md": "rm -f /var/backups/hbagent.sqlite",
-    "deploy/README.md": "rm -f /etc/hbagent/keys/dc1.rack07.host12.*",
+    "deploy/README.md": """
+        rm -rf /etc/hbagent /etc/systemd/system /usr/lib/sysusers.d/hbagent.conf /root/hbagent-keys /root/source
+        tar -C / -xf /root/before.tar
+        rm /root/before.tar
+        systemctl daemon-reload
+        systemctl restart hbagent-agent
+    """,
 }
 HELPER = "hbagent-diagnose.socket"
 #: 1 to 3 is the state of the fleet; all else is a call that was wrong.
@@ -46,15 +55,19 @@ def test_a_session_on_a_host_is_taken_by_it(fleet: Deployment, name: str) -> Non
     host = fleet.root
     session = "\n".join(block.text for block in typed("host", ROOT / name))
     had_helper = host.run("systemctl", "is-enabled", HELPER, check=False).stdout.strip() == "enabled"
+    # Whoever reads has the sources, and stands in them.
+    for part in ("deploy", "etc"):
+        shutil.copytree(ROOT / part, host.root / "root/source" / part, dirs_exist_ok=True)
     host.shell(BEFORE.get(name, "true"))
     try:
-        done = host.run("bash", "-c", f"{TELLING}{session}\ntrue", check=False)
+        done = host.run("bash", "-c", f"{TELLING}cd /root/source\n{session}\ntrue", check=False)
         assert done.returncode == 0, f"{name}: {done.stderr}{done.stdout}"
-        fleet.wait_alive()
     finally:
-        host.shell(AFTER.get(name, "true"), check=False)
+        host.shell(AFTER.get(name, "true"))
+        host.shell("rm -rf /root/source")
         if not had_helper:
             host.run("systemctl", "disable", "--now", HELPER, check=False)
+    fleet.wait_alive()
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in INVENTORIES])
