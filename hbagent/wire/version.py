@@ -12,10 +12,11 @@ types it does not know, and reads a word it does not know as the "don't know" of
 Rule 2, major. Anything else is a new major. A frame of another major is counted `incompatible` and shown as such for
 its sender, who is never called dead for it.
 
-Rule 3, lowest. Whoever receives announces the minor that it reads, and whoever sends to it emits no newer one: no
-newer head, field, type or word (`wire.minors`). What has several receivers, a beat or a report, goes out at the lowest
-that any of them reads. So rule 1 is what keeps two versions from misunderstanding one another, and rule 3 what keeps
-the older one from ever being told what it cannot read.
+Rule 3, lowest. Whoever receives announces the minor that it reads, and whoever sends to it emits no newer one: no newer
+head, field, type or word (`wire.minors`). Also what is published goes to each receiver by a connection of its own, and
+at its own minor: an agent beats at 1.3 to one leader and at 1.2 to the other. So rule 1 is what keeps two versions from
+misunderstanding one another, and rule 3 what keeps the older one from ever being told what it cannot read. A message of
+a type that a receiver cannot know is withheld, and counted where it would have been sent.
 
 An announcement is the field `reads` of the messages that introduce one side of a control connection to the other:
 `Hello` and `Admission` between agent and leader, `RackSummary` and `Welcome` between leader and root, `HeardWanted` and
@@ -23,11 +24,11 @@ An announcement is the field `reads` of the messages that introduce one side of 
 holds for the connection that it came by, so that a host which was set back to an older version is not believed to be
 the newer one. It is the one field that also frames of older minors carry, and whoever does not know it skips it.
 
-Before a receiver has announced anything, and when none is connected, the minor is `MINOR_ASSUMED`, the one before our
-own: the oldest that a supported mixture of versions has in it. With our own instead, each connection would begin with
-frames that the older side cannot read, the first report of a reconnected agent among them; with the oldest of all, a
-report without probes would go out to a leader that knows them. A console has no connection to speak of: it asks in its
-own minor, and is answered in the lower of that and the answerer's.
+Before a receiver has announced anything the minor is `MINOR_ASSUMED`, the one before our own: the oldest that a
+supported mixture of versions has in it. With our own instead, each connection would begin with frames that the older
+side cannot read, the first report of a reconnected agent among them; with the oldest of all, a report without probes
+would go out to a leader that knows them. A console has no connection to speak of: it asks in its own minor, and is
+answered in the lower of that and the answerer's.
 
 So during an upgrade old and new run side by side in any order. The rejected alternative, upgrading from the root
 downwards only, makes the order of a package manager's work part of the protocol.

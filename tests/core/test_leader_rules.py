@@ -320,6 +320,21 @@ def test_an_expected_agent_is_admitted_with_a_key_of_its_own_that_stays() -> Non
     assert {len(key) for key in keys} == {32}
 
 
+def test_the_version_in_a_greeting_travels_with_the_nodes_report() -> None:
+    core = leader_core()
+    core.receive(NODE, Report(incarnation=1, number=1), 0)
+
+    def told(now: int) -> list[str]:
+        published = [e.message for e in core.wake(now) if isinstance(e, Publish)]
+        return [item.version for m in published if isinstance(m, RackReports) for item in m.reports]
+
+    assert told(2 * SECOND) == [""]
+    core.receive(NODE, Hello(incarnation=1, interval_ns=SECOND, version="1.0.0"), 3 * SECOND)
+    assert told(4 * SECOND) == ["1.0.0"], "at once, and not with the next report"
+    core.receive(NODE, Hello(incarnation=1, interval_ns=SECOND, version="1.0.0"), 5 * SECOND)
+    assert told(6 * SECOND) == []
+
+
 def test_a_noisy_node_is_cut_down_to_its_share_and_still_lives() -> None:
     core = leader_core("node1", noisy_factor=10)
     book = live(play(core), 2)

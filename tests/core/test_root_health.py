@@ -202,6 +202,20 @@ def test_a_report_that_was_overtaken_is_not_shown() -> None:
     assert [app.name for app in shown.apps] == ["app8"]
 
 
+def test_a_node_shows_the_version_of_its_present_life() -> None:
+    site = joined()
+
+    def shown(version: str, incarnation: int, number: int = 7) -> str:
+        report = NodeReport(node="node1", report=Report(incarnation=incarnation, number=number), version=version)
+        site.take(site.core.receive(LEADER, RackReports(rack=RACK, epoch=EPOCH, reports=(report,)), site.now))
+        return site.core.nodes[NODE].version
+
+    assert shown("1.0.0", 7) == "1.0.0"
+    assert shown("", 7) == "1.0.0", "passed on by an older leader"
+    assert shown("", 8) == "", "nobody has told that of this life"
+    assert shown("1.1.0", 8) == "1.1.0"
+
+
 def test_a_leader_that_missed_a_report_does_not_take_back_what_another_told() -> None:
     site = joined(LEADER, LEADER2)
     site.say(LEADER, STUCK)
