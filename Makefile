@@ -29,7 +29,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 # What runs and checks the playbooks asks for a newer Python than hbagent.
 CONTROLLER = $(VENV)/controller
-HOST_TOOLS = debootstrap ip nft nsenter ssh ssh-keygen systemd-nspawn
+HOST_TOOLS = buildah debootstrap ip nft nsenter ssh ssh-keygen systemd-nspawn
 ARGS ?=
 
 # Packages without compiled bytecode cost an agent 5 MiB and half of its start time again.
@@ -118,9 +118,9 @@ deps: TMPDIR = /tmp
 deps:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-		chromium debootstrap default-jdk-headless fonts-dejavu-core gcc iproute2 libc6-dev monitoring-plugins-basic \
-		nftables openssh-client postgresql procps prometheus prometheus-alertmanager python3-venv systemd \
-		systemd-container tmux
+		buildah chromium debootstrap default-jdk-headless fonts-dejavu-core gcc iproute2 libc6-dev lintian \
+		monitoring-plugins-basic nftables nginx-light openssh-client openssl postgresql procps prometheus \
+		prometheus-alertmanager python3-venv systemd systemd-container tmux
 
 pins: $(VENV)/installed
 	$(BIN)/python tools/pin.py

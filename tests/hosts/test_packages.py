@@ -1,22 +1,25 @@
 """The Debian package on a bare host: a small datacenter is installed, upgraded and removed without an alarm.
 
 One host is agent, leader and root at once. All of it is one life, in the order of the file, so the tests build on each
-other as the packages do.
+other as the packages do. At the end stands the container file, for whose base image the hosts' disk serves.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Figures
-from tests.deploy.tree import as_version, copy_of_the_tree, tool
+from tests.deploy.tree import ROOT, as_version, copy_of_the_tree, tool
 from tests.hosts.lab import Host, Lab, wait_until
+from tests.hosts.rootfs import rootfs
 
 ROLES = ("root", "leader", "agent")
 #: Longer than anything here takes on a busy machine.
@@ -236,3 +239,92 @@ def test_purged_it_leaves_nothing(host: Host) -> None:
     assert host.run("dpkg", "-l", "hbagent", check=False).returncode != 0
     units = host.run("systemctl", "list-units", "--all", "--no-legend", "hbagent*", check=False).stdout
     assert units == ""
+
+
+# ---- the container file ----------------------------------------------------------------------------------
+
+#: Of the hosts' disk, what no Python needs.
+LEFT_OUT = ("usr/share/doc", "usr/share/locale", "usr/share/man", "usr/share/perl", "usr/lib/systemd", "var/cache",
+            "var/lib/apt", "usr/share/zoneinfo", "usr/share/perl5", "usr/lib/openssh", "usr/lib/udev")  # fmt: skip
+HEALTHY = re.compile(r"CMD (for role .*)")
+
+
+@pytest.fixture(scope="module")
+def image(wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """The image of the container file; runs a command in a container of it."""
+    store, context = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("context")
+    shutil.copytree(wheelhouse, context / "dist" / "wheelhouse")
+    options = ("--root", str(store / "graph"), "--runroot", str(store / "run"), "--storage-driver", "overlay")
+
+    def buildah(*words: str) -> str:
+        done = subprocess.run(["buildah", *options, *words], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, f"buildah {words}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    try:
+        base = buildah("from", "scratch")
+        place = buildah("mount", base)
+        leave = [f"--exclude=./{path}" for path in LEFT_OUT]
+        with subprocess.Popen(["tar", "-C", rootfs(), *leave, "-c", "."], stdout=subprocess.PIPE) as disk:
+            subprocess.run(["tar", "-C", place, "-x"], stdin=disk.stdout, check=True)
+        buildah("umount", base)
+        buildah("commit", "-q", base, "localhost/base")
+        arguments = (
+            "--isolation",
+            "chroot",
+            "--format",
+            "docker",
+            "--pull-never",
+            "--build-arg",
+            "BASE=localhost/base",
+        )
+        buildah(
+            "build", *arguments, "-f", str(ROOT / "deploy" / "Containerfile"), "-t", "localhost/hbagent", str(context)
+        )
+        container = buildah("from", "--pull-never", "localhost/hbagent")
+        yield lambda *words: buildah("run", "--isolation", "chroot", container, "--", *words)
+    finally:
+        subprocess.run(["buildah", *options, "umount", "--all"], capture_output=True, check=False)
+        subprocess.run(["buildah", *options, "rm", "--all"], capture_output=True, check=False)
+        subprocess.run(["umount", str(store / "graph" / "overlay")], capture_output=True, check=False)
+
+
+@pytest.mark.needs("buildah", "tar")
+def test_the_image_runs_hbagent_as_nobody_in_particular(image: Callable[..., str]) -> None:
+    assert image("hbagent", "--version").startswith("hbagent ")
+    assert image("id", "-u") == "64109"
+    written = image(
+        "sh", "-c", "touch /opt/hbagent/x /etc/x /x 2>/dev/null; ls /opt/hbagent/x /etc/x /x 2>/dev/null; true"
+    )
+    assert written == ""
+    sources, compiled = (image("find", "/opt/hbagent/lib", "-name", f"*.{kind}").count("\n") for kind in ("py", "pyc"))
+    assert sources == compiled > 0
+
+
+@pytest.mark.needs("buildah", "tar")
+def test_a_root_in_the_image_is_healthy_once_it_answers(image: Callable[..., str]) -> None:
+    text = (ROOT / "deploy" / "Containerfile").read_text("utf-8").replace("\\\n", " ")
+    (check,) = HEALTHY.findall(text)
+    script = f"""
+set -e
+mkdir /run/hbagent-root/k; cd /run/hbagent-root/k; export CREDENTIALS_DIRECTORY=$PWD
+hbagent keys init dc1/root --dir . >/dev/null; mv dc1.root.key root.key
+hbagent keys init dc1/a-leader --dir . --allow allow.toml >/dev/null
+cat >root.toml <<END
+[root]
+name = "dc1/root"
+publish = "tcp://127.0.0.1:45711"
+control = "tcp://127.0.0.1:45712"
+[security]
+key = "credential:root.key"
+allow = "$PWD/allow.toml"
+[[rack]]
+name = "dc1/a"
+leaders = ["dc1/a-leader"]
+END
+if sh -c '{check}' >/dev/null 2>&1; then echo healthy without a daemon; fi
+hbagent root --config root.toml 2>log & root=$!
+for i in $(seq 100); do if sh -c '{check}' >/dev/null 2>&1; then echo healthy; break; fi; sleep 0.1; done
+kill $root; wait $root; echo ended $?
+"""
+    assert image("sh", "-c", script).split("\n") == ["healthy", "ended 0"]
