@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultLib, is_encrypted, match_encrypt_secret
+
+from ansible import constants
 from ansible.plugins.action import ActionBase
 
 GENERATIONS = "generations.yml"
@@ -204,7 +205,7 @@ class Cabinet:
         if not self._secrets and not self._plain:
             raise AnsibleActionFail(
                 "no vault password is configured, and secret keys would lie in plain text: name a file with "
-                "--vault-password-file or vault_password_file in ansible.cfg, or allow that with hbagent_keys_plain: true"
+                "--vault-password-file or vault_password_file in ansible.cfg, or allow it with hbagent_keys_plain: true"
             )
         wanted = [(name, stem) for name, stem in wanted if not self._path(name, f"{stem}.key").exists()]
         if not wanted:

@@ -8,20 +8,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import tarfile
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
+from ansible_collections.hbagent.hbagent.plugins.module_utils.wheels import choose
+
 from ansible.plugins.action import ActionBase
 
-_WHEEL = re.compile(
-    r"(?P<name>[^-]+)-(?P<version>[^-]+)(-\d[^-]*)?-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl"
-)
-_PINNED = re.compile(r"^([A-Za-z0-9._-]+)==", re.MULTILINE)
 PINS = "constraints.txt"
 
 
@@ -87,57 +83,10 @@ def _own_wheel(house: Path, version: str) -> Path | None:
 
 
 def _fitting(house: Path, own: Path, python: str, machine: str, glibc: tuple[int, ...]) -> list[Path]:
-    """One wheel for each pinned package. Raises AnsibleActionFail for a host that the wheelhouse was not made for."""
-    if tuple(int(part) for part in python.split(".")) < (3, 10):
-        raise AnsibleActionFail(f"this host has Python {python}; hbagent needs 3.10 or newer: set hbagent_python")
-    pins = (house / PINS).read_text(encoding="utf-8")
-    wanted = [_plain(name) for name in _PINNED.findall(pins)]
-    found: dict[str, Path] = {}
-    seen: dict[str, set[str]] = {}
-    for path in sorted(house.glob("*.whl")):
-        match = _WHEEL.fullmatch(path.name)
-        if match is None:
-            continue
-        name = _plain(match["name"])
-        seen.setdefault(name, set()).add(f"{match['python']}-{match['platform'].rpartition('.')[2]}")
-        if fits(match["python"], match["abi"], match["platform"], python, machine, glibc):
-            found[name] = path
-    lacking = [name for name in wanted if name not in found]
-    if lacking:
-        has = ", ".join(sorted(seen.get(lacking[0], {"nothing"})))
-        raise AnsibleActionFail(
-            f"this host has Python {python} on {machine}, and the wheelhouse has no {' or '.join(lacking)} for it "
-            f"(of {lacking[0]}: {has}): make one with make wheelhouse PYTHONS={python}, or set hbagent_python"
-        )
-    return [*(found[name] for name in wanted), own]
-
-
-def fits(pythons: str, abi: str, platforms: str, python: str, machine: str, glibc: Iterable[int]) -> bool:
-    """Whether a wheel with these tags serves a CPython of that version, machine and C library."""
-    minor = int(python.split(".")[1])
-    if not any(
-        tag == "py3" or tag == f"cp3{minor}" or (abi == "abi3" and tag.startswith("cp3") and int(tag[3:]) <= minor)
-        for tag in pythons.split(".")
-    ):
-        return False
-    return any(tag == "any" or _runs_on(tag, machine, tuple(glibc)) for tag in platforms.split("."))
-
-
-def _runs_on(tag: str, machine: str, glibc: tuple[int, ...]) -> bool:
-    if not tag.endswith(f"_{machine}"):
-        return False
-    if tag == f"linux_{machine}":
-        return True
-    old = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
-    stem = tag.removesuffix(f"_{machine}")
-    needed = old.get(stem)
-    if needed is None:
-        match = re.fullmatch(r"manylinux_(\d+)_(\d+)", stem)
-        if match is None:
-            return False
-        needed = (int(match[1]), int(match[2]))
-    return needed <= glibc
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    """One wheel for each pinned package, and hbagent's own."""
+    names = [path.name for path in house.glob("*.whl")]
+    try:
+        chosen = choose(names, (house / PINS).read_text(encoding="utf-8"), python, machine, glibc)
+    except ValueError as error:
+        raise AnsibleActionFail(str(error)) from error
+    return [*(house / name for name in chosen), own]

@@ -176,7 +176,7 @@ class _Reader:
                 )
 
     def _variable(self, host: str, name: str) -> Any:
-        variables = self._hostvars[host] if host in self._hostvars else {}
+        variables = self._hostvars.get(host, {})
         return variables.get(name)
 
     def _address(self, host: str) -> str:

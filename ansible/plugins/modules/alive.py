@@ -75,7 +75,7 @@ def asked(command):
     try:
         return json.loads(done.stdout), ""
     except ValueError:
-        return None, done.stderr.strip() or "exit %d without an answer" % done.returncode
+        return None, done.stderr.strip() or f"exit {done.returncode} without an answer"
 
 
 def missing(document, nodes, leaders, passed_s):
@@ -94,9 +94,9 @@ def lacking(row, word, running_s):
     if row is None:
         return "the root does not know it"
     age = row.get("age_s")
-    cause = " (%s)" % row["cause"] if row.get("cause") else ""
+    cause = " ({})".format(row["cause"]) if row.get("cause") else ""
     if row.get(word) != "ALIVE":
-        return "the root says %s%s" % (row.get(word), cause)
+        return f"the root says {row.get(word)}{cause}"
     if age is None or age >= running_s:
         return "what the root last heard is older than its last start"
     return ""
@@ -119,7 +119,7 @@ def main():
         passed_s = time.monotonic() - began
         document, why = asked(params["command"])
         if document is None:
-            said = dict.fromkeys((*params["nodes"], *params["leaders"]), "the root does not answer: %s" % why)
+            said = dict.fromkeys((*params["nodes"], *params["leaders"]), f"the root does not answer: {why}")
         else:
             said = missing(document, params["nodes"], params["leaders"], passed_s)
         if not said or passed_s > params["timeout"]:

@@ -136,7 +136,7 @@ class Host:
     def told(self, *words, check=True):
         done = subprocess.run((self.systemctl, *words), capture_output=True, text=True, check=False)
         if check and done.returncode:
-            raise Failed("systemctl %s: %s" % (" ".join(words), done.stderr.strip()))
+            raise Failed("systemctl {}: {}".format(" ".join(words), done.stderr.strip()))
         return done.stdout
 
     def show(self, unit):
@@ -148,9 +148,9 @@ class Host:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def last_lines(self, unit):
-        command = (self.journalctl, "--no-pager", "--output=short-iso", "--unit=" + unit, "-n%d" % JOURNAL_LINES)
+        command = (self.journalctl, "--no-pager", "--output=short-iso", "--unit=" + unit, f"-n{JOURNAL_LINES}")
         text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        return "The last lines of %s:\n%s" % (unit, text.strip() or "(none)")
+        return "The last lines of {}:\n{}".format(unit, text.strip() or "(none)")
 
     def change(self, sentence):
         self.changes.append(sentence)
@@ -163,7 +163,7 @@ class Daemon:
     def __init__(self, host, name):
         self.host = host
         self.name = name
-        self.unit = "hbagent-%s.service" % name
+        self.unit = f"hbagent-{name}.service"
         self.etc = host.module.params["etc"]
         self.prefix = host.module.params["prefix"]
 
@@ -200,7 +200,7 @@ class Daemon:
         return os.path.join(self.etc, self.name + ".toml")
 
     def restart(self, why):
-        if self.host.change("restarted %s (%s)" % (self.unit, why)):
+        if self.host.change(f"restarted {self.unit} ({why})"):
             self.told("restart")
 
     def reload(self):
@@ -212,7 +212,7 @@ class Daemon:
         while time.monotonic() < until:
             text = self.host.journal(self.unit, *position)
             if "config-refused" in text or "reload-failed" in text:
-                raise Failed("%s keeps its old config:\n%s" % (self.unit, text.strip()))
+                raise Failed(f"{self.unit} keeps its old config:\n{text.strip()}")
             if " reloaded " in text or '"reloaded"' in text:
                 if "needs-restart" in text:
                     self.restart("a setting that is read at its start")
@@ -229,7 +229,7 @@ class Daemon:
         try:
             self.host.told(verb, self.unit)
         except Failed as failed:
-            raise Failed("%s\n%s" % (failed, self.host.last_lines(self.unit))) from failed
+            raise Failed(f"{failed}\n{self.host.last_lines(self.unit)}") from failed
 
     def settled(self, settle, until):
         """Wait until it has run for `settle` without a restart; its state then."""
@@ -240,20 +240,20 @@ class Daemon:
             if up and first is None:
                 first = shown
             if first is not None and (not up or shown["InvocationID"] != first["InvocationID"]):
-                raise Failed("%s does not stay up.\n%s" % (self.unit, self.host.last_lines(self.unit)))
+                raise Failed(f"{self.unit} does not stay up.\n{self.host.last_lines(self.unit)}")
             if up and running_s(shown) >= settle:
                 return shown
             if not up and time.monotonic() > until:
-                state = "%s (%s)" % (shown.get("ActiveState"), shown.get("SubState"))
-                raise Failed("%s is %s.\n%s" % (self.unit, state, self.host.last_lines(self.unit)))
+                state = "{} ({})".format(shown.get("ActiveState"), shown.get("SubState"))
+                raise Failed(f"{self.unit} is {state}.\n{self.host.last_lines(self.unit)}")
             time.sleep(0.2)
 
     def end(self, files):
         """Stopped and disabled, and its files gone."""
         shown = self.host.show(self.unit)
-        if shown.get("ActiveState") not in ("inactive", "failed") or shown.get("UnitFileState") == "enabled":
-            if self.host.change("stopped " + self.unit):
-                self.host.told("disable", "--now", self.unit)
+        up = shown.get("ActiveState") not in ("inactive", "failed") or shown.get("UnitFileState") == "enabled"
+        if up and self.host.change("stopped " + self.unit):
+            self.host.told("disable", "--now", self.unit)
         remove(self.host, files)
 
 
@@ -281,7 +281,7 @@ def newer(paths, moment):
 def runs_from(pid, release):
     """Whether a process was started from a release: its interpreter's path names it."""
     try:
-        with open("/proc/%s/cmdline" % pid, "rb") as file:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
             program = os.fsdecode(file.read().split(b"\0")[0])
     except OSError:
         return False
@@ -327,9 +327,9 @@ def bring_all(host, daemons):
     for daemon in daemons:
         wanted = params["since"].get(daemon.name)
         if wanted and shown[daemon.name]["InvocationID"] != wanted:
-            raise Failed("%s has been restarted since.\n%s" % (daemon.unit, host.last_lines(daemon.unit)))
+            raise Failed(f"{daemon.unit} has been restarted since.\n{host.last_lines(daemon.unit)}")
         if params["blame"].get(daemon.name):
-            raise Failed("%s\n%s" % (params["blame"][daemon.name], host.last_lines(daemon.unit)))
+            raise Failed("{}\n{}".format(params["blame"][daemon.name], host.last_lines(daemon.unit)))
     return {
         "invocations": {name: found["InvocationID"] for name, found in shown.items()},
         "running_s": {name: running_s(found) for name, found in shown.items()},
@@ -352,7 +352,7 @@ def change_all(host, daemons):
 
 def remove(host, paths):
     there = [path for path in paths if os.path.lexists(path)]
-    if there and host.change("removed %s" % ", ".join(there)):
+    if there and host.change("removed {}".format(", ".join(there))):
         for path in there:
             os.unlink(path)
 

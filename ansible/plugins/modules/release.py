@@ -161,7 +161,7 @@ class Host:
 
     def install(self, archive):
         """Make the release anew from an archive of wheels."""
-        self.changes.append("installed %s" % self.version)
+        self.changes.append(f"installed {self.version}")
         os.makedirs(self.releases, mode=0o755, exist_ok=True)
         for directory in (self.prefix, self.releases):
             os.chmod(directory, 0o755)
@@ -174,7 +174,7 @@ class Host:
         with tarfile.open(archive) as tar:
             for member in tar.getmembers():
                 if not member.isfile() or os.path.basename(member.name) != member.name:
-                    self.module.fail_json(msg="%s is not what an archive of wheels holds" % member.name)
+                    self.module.fail_json(msg=f"{member.name} is not what an archive of wheels holds")
                 with tar.extractfile(member) as source, open(os.path.join(wheels, member.name), "wb") as target:
                     shutil.copyfileobj(source, target)
         digest = self.check(wheels)
@@ -205,14 +205,14 @@ class Host:
         """Refuse what is not pinned by its hash; the hash of hbagent's own wheel."""
         with open(os.path.join(wheels, PINS), encoding="utf-8") as file:
             pinned = set(re.findall(r"sha256:([0-9a-f]{64})", file.read()))
-        own = "hbagent-%s-py3-none-any.whl" % self.version
+        own = f"hbagent-{self.version}-py3-none-any.whl"
         for name in sorted(os.listdir(wheels)):
             known = name in (PINS, own) or digest_of(os.path.join(wheels, name)) in pinned
             if not known:
-                self.module.fail_json(msg="%s is not the file that %s pins: make the wheelhouse anew" % (name, PINS))
+                self.module.fail_json(msg=f"{name} is not the file that {PINS} pins: make the wheelhouse anew")
         digest = digest_of(os.path.join(wheels, own))
         if digest != self.module.params["digest"]:
-            self.module.fail_json(msg="%s changed on its way" % own)
+            self.module.fail_json(msg=f"{own} changed on its way")
         return digest
 
     def unpack(self, wheel, site):
@@ -225,7 +225,7 @@ class Host:
                 if entry.is_dir():
                     continue
                 if entry.filename.startswith("/") or ".." in parts:
-                    self.module.fail_json(msg="%s holds a file %s" % (wheel, entry.filename))
+                    self.module.fail_json(msg=f"{wheel} holds a file {entry.filename}")
                 place = site
                 if parts[0].endswith(".data"):
                     place, parts = places.get(parts[1]), parts[2:]
@@ -262,7 +262,7 @@ class Host:
         )
         if done.returncode:
             words = " ".join(command[:4])
-            self.module.fail_json(msg="%s: %s" % (words, (done.stderr or done.stdout).strip()[-2000:]))
+            self.module.fail_json(msg=f"{words}: {(done.stderr or done.stdout).strip()[-2000:]}")
         return done.stdout
 
     def choose(self):
@@ -274,7 +274,7 @@ class Host:
             same = False
         if same:
             return
-        self.changes.append("chose %s" % self.version)
+        self.changes.append(f"chose {self.version}")
         if not self.module.check_mode:
             replace_link(self.current, target)
 
@@ -285,23 +285,23 @@ class Host:
             if not os.path.exists(path):
                 if self.module.check_mode:
                     continue
-                self.module.fail_json(msg="release %s has no %s" % (self.version, source))
+                self.module.fail_json(msg=f"release {self.version} has no {source}")
             if os.path.isfile(destination) and not os.path.islink(destination) and same_file(path, destination):
                 continue
-            self.changes.append("wrote %s" % destination)
+            self.changes.append(f"wrote {destination}")
             if not self.module.check_mode:
                 os.makedirs(os.path.dirname(destination), mode=0o755, exist_ok=True)
-                draft = os.path.join(os.path.dirname(destination), ".%s.new" % os.path.basename(destination))
+                draft = os.path.join(os.path.dirname(destination), f".{os.path.basename(destination)}.new")
                 shutil.copyfile(path, draft)
-                os.chmod(draft, os.stat(path).st_mode & 0o111 and 0o755 or 0o644)
+                os.chmod(draft, (os.stat(path).st_mode & 0o111 and 0o755) or 0o644)
                 os.rename(draft, destination)
         for destination, target in sorted(links.items()):
             wanted = os.path.join(self.current, target)
             if os.path.islink(destination) and os.readlink(destination) == wanted:
                 continue
             if os.path.lexists(destination) and not os.path.islink(destination):
-                self.module.fail_json(msg="%s is there and is no link: take it away" % destination)
-            self.changes.append("linked %s" % destination)
+                self.module.fail_json(msg=f"{destination} is there and is no link: take it away")
+            self.changes.append(f"linked {destination}")
             if not self.module.check_mode:
                 os.makedirs(os.path.dirname(destination), mode=0o755, exist_ok=True)
                 replace_link(destination, wanted)
@@ -316,13 +316,13 @@ class Host:
         kept = [name for name in self.complete() if name not in here][:keep]
         for name in sorted(names):
             if name not in here and name not in kept:
-                self.changes.append("removed %s" % name)
+                self.changes.append(f"removed {name}")
                 if not self.module.check_mode:
                     shutil.rmtree(os.path.join(self.releases, name))
 
 
 def replace_link(path, target):
-    draft = "%s.new" % path
+    draft = f"{path}.new"
     if os.path.lexists(draft):
         os.unlink(draft)
     os.symlink(target, draft)

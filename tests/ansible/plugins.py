@@ -1,0 +1,34 @@
+"""Plugins of the collection, read from their files: what they decide needs no Ansible, and is tested without it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+COLLECTION = Path(__file__).resolve().parents[2] / "ansible"
+
+
+def plugin(kind: str, name: str) -> ModuleType:
+    """The plugin `name` of plugins/`kind`."""
+    path = COLLECTION / "plugins" / kind / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"collection_{kind}_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def inventory(
+    racks: dict[str, list[str]], leaders: list[str], roots: list[str], **more: list[str]
+) -> dict[str, list[str]]:
+    """Groups as Ansible has them."""
+    groups = {f"rack_{name}": hosts for name, hosts in racks.items()}
+    every = list(dict.fromkeys(host for hosts in (*racks.values(), leaders, roots, *more.values()) for host in hosts))
+    return {"all": every, "ungrouped": [], "hbagent_leaders": leaders, "hbagent_root": roots, **groups, **more}
+
+
+def addresses(groups: dict[str, list[str]], *, six: bool = False) -> dict[str, dict[str, str]]:
+    """An address for each host."""
+    form = "2001:db8::{}" if six else "192.0.2.{}"
+    return {host: {"ansible_host": form.format(number)} for number, host in enumerate(groups["all"], 1)}

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.ansible.plugins import plugin
+
+wheels = plugin("module_utils", "wheels")
+PINS = "msgspec==0.22.0 \\\n    --hash=sha256:00\nloguru==0.7.3 \\\npsutil==7.2.2\n"
+LOGURU = "loguru-0.7.3-py3-none-any.whl"
+PSUTIL = "psutil-7.2.2-cp36-abi3-manylinux2010_x86_64.manylinux_2_28_x86_64.whl"
+MSGSPEC = "msgspec-0.22.0-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
+NEWER = "msgspec-0.22.0-cp312-cp312-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
+HOUSE = [LOGURU, PSUTIL, MSGSPEC, NEWER, "notes.txt"]
+
+
+def test_each_host_gets_the_wheels_of_its_python() -> None:
+    assert wheels.choose(HOUSE, PINS, "3.11", "x86_64", (2, 36)) == [MSGSPEC, LOGURU, PSUTIL]
+    assert wheels.choose(HOUSE, PINS, "3.12", "x86_64", (2, 36)) == [NEWER, LOGURU, PSUTIL]
+
+
+@pytest.mark.parametrize(
+    ("python", "machine", "glibc", "sentence"),
+    [
+        ("3.9", "x86_64", (2, 36), "this host has Python 3.9; hbagent needs 3.10 or newer"),
+        ("3.13", "x86_64", (2, 36), "has no msgspec for it (of msgspec it has cp311"),
+        ("3.11", "aarch64", (2, 36), "on aarch64, and the wheelhouse has no msgspec or psutil"),
+        ("3.11", "x86_64", (2, 5), "has no msgspec or psutil for it"),
+    ],
+)
+def test_a_host_that_the_wheelhouse_was_not_made_for_is_told(
+    python: str, machine: str, glibc: tuple[int, int], sentence: str
+) -> None:
+    with pytest.raises(ValueError) as refused:
+        wheels.choose(HOUSE, PINS, python, machine, glibc)
+    assert sentence in str(refused.value)
+
+
+def test_a_wheel_with_a_stable_interface_serves_newer_pythons_only() -> None:
+    assert wheels.fits("cp312", "abi3", "manylinux_2_28_x86_64", "3.13", "x86_64", (2, 28))
+    assert not wheels.fits("cp312", "abi3", "manylinux_2_28_x86_64", "3.11", "x86_64", (2, 28))
+    assert not wheels.fits("cp311", "cp311", "musllinux_1_2_x86_64", "3.11", "x86_64", (2, 36))
