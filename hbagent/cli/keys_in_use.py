@@ -17,6 +17,7 @@ from .answers import Row
 from .grid import clean
 from .render import as_json
 
+WHAT = "keys"
 EXIT_SOMEBODY = 1
 #: Between two questions while somebody is waited for.
 AGAIN_NS = 500 * MILLISECOND
@@ -48,7 +49,7 @@ def _ask(args: argparse.Namespace, last: bool) -> int | None:
     """The exit code, and what was answered is shown; None when it is worth asking again."""
     try:
         with query.Asker(query.target_of(args), args.timeout) as asker:
-            found = query.as_row(asker, asker.ask("keys"))
+            found = query.as_row(asker, asker.ask(WHAT))
     except (query.NoTarget, query.Denied, query.Unanswered) as error:
         if not last and isinstance(error, query.Unanswered):
             return None

@@ -154,8 +154,7 @@ class Calls:
         given_up, call.next = call.next, None
         if not _same(call.line.peer, peer):
             call.next = self._open(peer)
-            at = time.monotonic_ns() + MOVE_TOLD_NS
-            self._driver.call_later(at, functools.partial(self._look_whether_moved, call, call.next))
+            self._look_later(call, call.next)
         if given_up is not None:
             self._shut(given_up, LINGER_MS)
             call.works_since = None
@@ -163,17 +162,25 @@ class Calls:
                 up = CONTROL in call.line.up
                 self._linked(peer.name, up, False, up)
 
+    def _look_later(self, call: _Call, line: _Line) -> None:
+        at = time.monotonic_ns() + MOVE_TOLD_NS
+        self._driver.call_later(at, functools.partial(self._look_whether_moved, call, line))
+
     def _look_whether_moved(self, call: _Call, line: _Line) -> None:
-        if call.next is line and line.open:
-            refused = any(backoff.retry_at is not None for backoff in line.backoffs.values())
-            missing = ", ".join(kind for kind in line.sockets if kind not in line.up)
-            fields: dict[str, object] = {
-                "peer": line.peer.name,
-                "new": line.peer.control,
-                "kept": call.line.peer.control,
-                "reason": "it refuses our key" if refused else f"no {missing}" if missing else "not admitted there",
-            }
-            self._tell("warning", "new-address-does-not-work", fields)
+        if call.next is not line or not line.open:
+            return
+        if call.works_since is not None:
+            self._look_later(call, line)
+            return
+        missing = ", ".join(kind for kind in line.sockets if kind not in line.up)
+        reason = f"no {missing}" if missing else "not admitted there"
+        fields: dict[str, object] = {
+            "peer": line.peer.name,
+            "new": line.peer.control,
+            "kept": call.line.peer.control,
+            "reason": "it refuses our key" if line.backoffs else reason,
+        }
+        self._tell("warning", "new-address-does-not-work", fields)
 
     def _look_whether_works(self, call: _Call) -> None:
         line = call.next
@@ -267,7 +274,7 @@ class _Line:
         self.up: set[str] = set()
         self.admitted = False
         self.open = True
-        #: One for each connection that was refused.
+        #: One for each connection that was refused and has not been up since.
         self.backoffs: dict[str, Backoff] = {}
 
     def target(self, kind: str) -> sockets.Target:
