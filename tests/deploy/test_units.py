@@ -50,7 +50,7 @@ def tree(tmp_path: Path) -> Path:
 
 def verified(tree: Path, *names: str) -> str:
     """What systemd has to say against units; "" is nothing."""
-    command = ["systemd-analyze", "verify", "--man=no", f"--root={tree}", *names]
+    command = ["systemd-analyze", "verify", f"--root={tree}", *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr + ("" if done.returncode == 0 else f"exit status {done.returncode}")
 
