@@ -27,7 +27,8 @@ RACKS = {"a": (1, 2, 3, 4), "b": (5, 6)}
 LEADERS = (2, 3, 5)
 #: Where the root's hook writes down what it is told, a line each.
 TOLD = "/var/lib/hbagent/root/told.jsonl"
-HOOK = f"#!/bin/sh\n(cat; echo) >>{TOLD}\n"
+#: Several run at once, and each writes a line.
+HOOK = f"#!/bin/sh\nexec flock {TOLD}.lock sh -c '(cat; echo) >>{TOLD}'\n"
 #: What the hook is told of: all but a sign of life each minute, and the health of hosts, whose processors, memory and
 #: disk are those of a machine that runs tests.
 KINDS = tuple(sorted(kind.value for kind in HOOK_KINDS if kind not in (Kind.WATCHDOG, Kind.HEALTH_CHANGED)))
