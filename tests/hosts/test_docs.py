@@ -21,16 +21,16 @@ from tests.hosts.deployment import CONTROLLER, Deployment
 #: What a reader of a document has by then, and what is taken away after.
 BEFORE = {
     # It installs over what is there, as it would on a host of its own.
-    "deploy/README.md": "tar -C / -cf /root/before.tar etc/hbagent etc/systemd/system usr/lib/sysusers.d",
+    "deploy/README.md": "tar -C / -cf /var/tmp/before.tar etc/hbagent etc/systemd/system usr/lib/sysusers.d",
     "docs/operators.md": "groupadd --force oncall; id alice >/dev/null 2>&1 || useradd alice",
 }
 AFTER = {
     "docs/operators.md": "userdel alice; groupdel oncall",
     "docs/store.md": "rm -f /var/backups/hbagent.sqlite",
     "deploy/README.md": """
-        rm -rf /etc/hbagent /etc/systemd/system /usr/lib/sysusers.d/hbagent.conf /root/hbagent-keys /root/source
-        tar -C / -xf /root/before.tar
-        rm /root/before.tar
+        rm -rf /etc/hbagent /etc/systemd/system /usr/lib/sysusers.d/hbagent.conf ~/hbagent-keys
+        tar -C / -xf /var/tmp/before.tar
+        rm /var/tmp/before.tar
         systemctl daemon-reload
         systemctl restart hbagent-agent
     """,
@@ -57,14 +57,14 @@ def test_a_session_on_a_host_is_taken_by_it(fleet: Deployment, name: str) -> Non
     had_helper = host.run("systemctl", "is-enabled", HELPER, check=False).stdout.strip() == "enabled"
     # Whoever reads has the sources, and stands in them.
     for part in ("deploy", "etc"):
-        shutil.copytree(ROOT / part, host.root / "root/source" / part, dirs_exist_ok=True)
+        shutil.copytree(ROOT / part, host.root / "var/tmp/source" / part, dirs_exist_ok=True)
     host.shell(BEFORE.get(name, "true"))
     try:
-        done = host.run("bash", "-c", f"{TELLING}cd /root/source\n{session}\ntrue", check=False)
+        done = host.run("bash", "-c", f"{TELLING}cd /var/tmp/source\n{session}\ntrue", check=False)
         assert done.returncode == 0, f"{name}: {done.stderr}{done.stdout}"
     finally:
         host.shell(AFTER.get(name, "true"))
-        host.shell("rm -rf /root/source")
+        host.shell("rm -rf /var/tmp/source")
         if not had_helper:
             host.run("systemctl", "disable", "--now", HELPER, check=False)
     fleet.wait_alive()
