@@ -156,15 +156,15 @@ def test_a_loop_that_hangs_is_killed_and_back_within_ten_seconds(fleet: Deployme
 @contextlib.contextmanager
 def wild_probes(host: Host) -> Iterator[None]:
     """A probe that wants all memory and one that forks without end, until the end of the block."""
-    host.shell(f"mkdir -p /usr/local/lib/probes; cp -p {CONFIG} /root/agent.toml.kept")
+    host.shell(f"mkdir -p /usr/local/lib/probes; cp -p {CONFIG} /var/tmp/agent.toml.kept")
     for name, text in (("fat", FAT), ("bomb", BOMB)):
         host.shell(f"printf '{text}' >/usr/local/lib/probes/{name}; chmod 755 /usr/local/lib/probes/{name}")
     try:
         host.run("sh", "-ec", f'printf "%s" "$1" >>{CONFIG}; systemctl reload {unit("agent")}', "sh", PROBES)
         yield
     finally:
-        host.shell(f"cp -p /root/agent.toml.kept {CONFIG}; systemctl reload {unit('agent')}")
-        host.shell("rm -r /usr/local/lib/probes /root/agent.toml.kept")
+        host.shell(f"cp -p /var/tmp/agent.toml.kept {CONFIG}; systemctl reload {unit('agent')}")
+        host.shell("rm -r /usr/local/lib/probes /var/tmp/agent.toml.kept")
 
 
 @contextlib.contextmanager
