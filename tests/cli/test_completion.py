@@ -89,7 +89,7 @@ def test_a_hostile_cache_is_shown_at_most_and_never_evaluated(home: Path, tmp_pa
         ("hbagent sta", ["status"]),
         ("hbagent explain dc", NODES),
         ("hbagent nodes --state DEAD", ["DEAD", "DEADLOCKED"]),
-        ("hbagent keys ", ["in-use", "init", "revoke", "show"]),
+        ("hbagent keys ", ["init", "in-use", "revoke", "show"]),
         ("hbagent keys init --d", ["--dir"]),
     ],
 )
