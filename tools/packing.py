@@ -31,7 +31,8 @@ def fill(site: Path, python: str) -> None:
         pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", scratch, str(ROOT))
         (wheel,) = Path(scratch).glob("hbagent-*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site)
+            # What else a wheel has, the hooks, each package puts where it belongs.
+            archive.extractall(site, [name for name in archive.namelist() if ".data/" not in name])
     forget_where(site)
     level(site)
 
@@ -47,7 +48,8 @@ def forget_where(site: Path) -> None:
         script.unlink()
     (site / "bin").rmdir() if (site / "bin").is_dir() else None
     for record in site.glob("*.dist-info/RECORD"):
-        kept = [line for line in record.read_text("utf-8").splitlines(keepends=True) if "/bin/" not in line]
+        lines = record.read_text("utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if "/bin/" not in line and ".data/" not in line]
         record.write_text("".join(kept), "utf-8")
 
 
