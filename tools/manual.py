@@ -43,7 +43,8 @@ ENVIRONMENT = (
 )
 FILES = (
     ("/etc/hbagent/root.toml, leader.toml, agent.toml", "the settings of each role; see hbagent.toml(5)"),
-    ("/run/hbagent", "the sockets that commands and applications use"),
+    ("/run/hbagent", "the socket that applications use"),
+    ("/run/hbagent-leader, /run/hbagent-root", "the sockets that commands use"),
     ("/var/lib/hbagent", "what a root, leader or agent must not forget"),
 )
 #: Commands whose exit codes mean something else than those of status.
