@@ -9,7 +9,7 @@
 #   make bench       the figures; bench-full: the long ones
 #   make deps        system packages that some tests need (apt, as root); without them those tests are skipped
 #   make pins        move the pinned dependencies to the newest versions
-#   make wheelhouse  dist/wheelhouse: what hosts without a network install from (PYTHONS="3.11 3.12": for those)
+#   make wheelhouse  dist/wheelhouse: what hosts without a network install from (WHEELS_FOR="3.11 3.12": for those)
 #   make zipapp      dist/hbagent.pyz: all of it in one file, for hosts with the Python of .venv
 #   make deb         dist/hbagent_*.deb: a package for Debian, for hosts with the Python of this one
 #   make clean       take away what this file made
@@ -125,13 +125,13 @@ deps:
 pins: $(VENV)/installed
 	$(BIN)/python tools/pin.py
 
-# Each host gets the wheels of its own Python, so a wheelhouse may hold those of several: PYTHONS="3.11 3.12".
+# Each host gets the wheels of its own Python, so a wheelhouse may hold those of several: WHEELS_FOR="3.11 3.12".
 MACHINE ?= $(shell uname -m)
 GLIBCS = manylinux_2_28 manylinux_2_26 manylinux_2_17 manylinux2014 manylinux_2_12 manylinux2010
-wheelhouse: PYTHONS ?= $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+wheelhouse: WHEELS_FOR ?= $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 wheelhouse: $(VENV)/installed
 	rm -rf dist/wheelhouse && mkdir -p dist/wheelhouse
-	for python in $(PYTHONS); do $(PIP) download --only-binary :all: --require-hashes -r constraints.txt \
+	for python in $(WHEELS_FOR); do $(PIP) download --only-binary :all: --require-hashes -r constraints.txt \
 		-d dist/wheelhouse --python-version $$python $(GLIBCS:%=--platform %_$(MACHINE)) || exit; done
 	$(PIP) wheel --no-deps --no-index --no-build-isolation -w dist/wheelhouse .
 	cp constraints.txt dist/wheelhouse

@@ -32,7 +32,7 @@ def choose(names: Iterable[str], pins: str, python: str, machine: str, glibc: It
         has = ", ".join(sorted(seen.get(lacking[0], {"none"})))
         raise ValueError(
             f"this host has Python {python} on {machine}, and the wheelhouse has no {' or '.join(lacking)} for it "
-            f"(of {lacking[0]} it has {has}): make one with make wheelhouse PYTHONS={python}, or set hbagent_python"
+            f"(of {lacking[0]} it has {has}): make one with make wheelhouse WHEELS_FOR={python}, or set hbagent_python"
         )
     return [found[name] for name in wanted]
 
