@@ -118,7 +118,7 @@ def test_a_socket_that_is_no_unix_socket_is_refused(endpoint: str) -> None:
 def test_a_mistake_elsewhere_in_the_file_does_not_blind_the_console(
     socket_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = written(socket_dir / "root.toml", ROOT_WITH_PORTS + 'nodes = ["typo"]\n')
+    file = written(socket_dir / "root.toml", ROOT_WITH_PORTS + 'nods = ["typo"]\n')
     assert find_target(file, None, {}).endpoint == f"ipc://{socket_dir}/run/root.sock"
     assert capsys.readouterr().err == f"hbagent: {file} has 1 problem(s); try: hbagent check-config {file}\n"
 
