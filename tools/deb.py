@@ -133,7 +133,7 @@ def system(tree: Path, version: str) -> None:
         put(documents / "examples" / example.name, example.read_bytes())
     for neighbour in ("nftables.conf", "nginx.conf"):
         put(documents / "examples" / neighbour, (deploy / neighbour).read_bytes())
-    for shelf in ("prometheus", "grafana"):
+    for shelf in ("drop-ins", "grafana", "prometheus"):
         shutil.copytree(deploy / shelf, documents / "examples" / shelf)
     put(documents / "copyright", (DEBIAN / "copyright").read_bytes())
     put(documents / "changelog.gz", packed((ROOT / "CHANGELOG.md").read_bytes()))
