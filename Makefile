@@ -48,6 +48,8 @@ PYTEST = $(BIN)/python -m pytest --basetemp $(VENV)/t
 # A worker for each processor: each reads all tests, which is 5 s of its time.
 PARALLEL = --numprocesses logical --maxprocesses 4 --dist worksteal
 COMPUTING = (slow or hypothesis) and not (alone or paired)
+# On few processors, too: for half of its time a fast test waits.
+AT_ONCE = --numprocesses 4 --dist worksteal
 # A file that ARGS names may have tests of one kind alone: 5 says that there was none.
 NONE_WILL_DO = $(if $(strip $(ARGS)),|| test $$? = 5)
 
@@ -73,7 +75,7 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 test-fast: $(VENV)/installed
-	$(PYTEST) $(PARALLEL) $(ARGS)
+	$(PYTEST) $(AT_ONCE) $(ARGS)
 
 # First what computes, as much at once as there are processors; then what mostly waits for its own processes, two files
 # at a time; then what measures time, and has the machine for itself.

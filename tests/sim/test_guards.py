@@ -33,6 +33,9 @@ from hbagent.sim.run import play
 from hbagent.sim.scenario import Scenario
 from hbagent.sim.world import World
 
+#: Who changes no guard need not see on each save what it prevents.
+pytestmark = pytest.mark.slow
+
 #: Seeds that are tried until a row turns red.
 SEEDS = 40
 
@@ -210,7 +213,7 @@ def test_without_the_guard_a_row_turns_red(off: Off, fault: str, row: str, monke
     ("off", "fault", "row"),
     [
         # Half of eight nodes, and one that was dead before, look like a rack that is dark.
-        pytest.param(no_brake, "power-strip", "mass", marks=pytest.mark.slow),
+        (no_brake, "power-strip", "mass"),
         # What is asked of eight nodes spends no budget.
         (nobody_is_asked_anew, "rack-back", "anew"),
     ],
@@ -225,7 +228,6 @@ def test_without_the_guard_a_row_turns_red_in_larger_racks(
     assert not red(row, seed, fault, hosts=32, racks=1)
 
 
-@pytest.mark.slow
 def test_where_nobody_is_asked_a_stalled_leader_must_listen_before_it_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     # Where somebody is, his answer makes up for it.
     no_hold(monkeypatch)
@@ -235,7 +237,6 @@ def test_where_nobody_is_asked_a_stalled_leader_must_listen_before_it_judges(mon
     assert not red("accuracy", seed, "observer-pause", doubt=False)
 
 
-@pytest.mark.slow
 def test_without_a_budget_a_storm_of_doubts_asks_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     # Thirty-two nodes make no storm for a thousand questions, so they get fifty.
     leader = LeaderConfig(name="", racks={}, ask_burst=50)
@@ -252,7 +253,6 @@ def test_without_a_budget_a_storm_of_doubts_asks_more_than_its_share(monkeypatch
     assert not asks(seed)
 
 
-@pytest.mark.slow
 def test_a_paused_leader_calls_the_living_dead_without_draining_and_its_own_lag(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -140,12 +140,13 @@ def forgetful_root(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(HealthRecord, "fill", lambda self, state: msgspec.structs.replace(state, health=Health.OK))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("off", "fault", "leaders"),
     [
         (deaf_leader, "quiet", 1),
         (twice, "quiet", 2),
-        pytest.param(no_order, "leader-frozen", 2, marks=pytest.mark.slow),
+        (no_order, "leader-frozen", 2),
         (impatient, "quiet", 1),
         (forgetful_root, "root-restart", 2),
     ],
