@@ -642,6 +642,17 @@ def test_lost_connections_are_counted_for_each_leader_in_that_time() -> None:
     assert account(agent, T(11), 11).links_lost == LINKS_LOST_MAX
 
 
+def test_a_connection_that_is_called_elsewhere_meanwhile_was_not_lost_and_is_greeted() -> None:
+    agent = agent_core(leaders=BOTH)
+    agent.receive("", Linked(LEADER, True), T(1))
+    agent.receive(LEADER, Admission(accepted=True, epoch=1), T(2))
+    agent.wake(T(2))
+    agent.receive("", Linked(LEADER, True, moved=True), T(3))
+    assert account(agent, T(10), 10).links_lost == 0
+    greeted = [effect.peer for effect in agent.wake(T(3)) if isinstance(effect, Send) and effect.peer == LEADER]
+    assert greeted == [LEADER], "the new connection is one that its leader knows nothing of"
+
+
 def test_a_life_that_began_within_the_silence_covers_no_more_than_itself() -> None:
     agent = agent_core(now=T(100))
     assert account(agent, T(102), 30).covered_ns == T(2)
