@@ -1,0 +1,49 @@
+"""hbagent goes as it came: from one host without an alarm, and from all without a trace."""
+
+from __future__ import annotations
+
+from tests.hosts.deployment import Deployment
+from tests.hosts.lab import Host
+
+#: Not hbagent's: the journal is the host's, and Ansible keeps its own files.
+KEPT = "/var/log/journal|/run/log/journal|/root/.ansible|/proc|/sys|/dev"
+
+
+def _traces(host: Host) -> str:
+    """Whatever has hbagent in its name: files, units, groups, users, processes."""
+    return host.shell(
+        f"find / -xdev -name '*hbagent*' 2>/dev/null | grep -Ev '^({KEPT})' || true;"
+        f"find /run /tmp /var/tmp -name '*hbagent*' 2>/dev/null | grep -Ev '^({KEPT})' || true;"
+        "systemctl list-units --all --plain --no-legend 'hbagent*';"
+        "systemctl list-unit-files --plain --no-legend 'hbagent*';"
+        "getent group | grep hbagent || true; getent passwd | grep hbagent || true; pgrep -af hbagent || true"
+    )
+
+
+def test_nothing_is_removed_without_being_confirmed(fleet: Deployment) -> None:
+    refused = fleet.play("remove", hbagent_remove="all")
+    assert refused.code != 0
+    assert "hbagent_remove_confirmed=true" in refused.output
+    assert fleet.all_alive()
+
+
+def test_one_host_goes_and_the_others_forget_it_without_an_alarm(fleet: Deployment) -> None:
+    gone = fleet.host(4)
+    with fleet.quiet() as seen:
+        play = fleet.play("remove", hbagent_remove=gone.name, hbagent_remove_confirmed=True)
+    assert play.code == 0, play.output[-5000:]
+    assert _traces(gone) == ""
+    assert fleet.node(gone) not in fleet.states()
+    assert {state for state, _ in fleet.states().values()} == {"ALIVE"}
+    assert seen.alarms == []
+    for number in (1, 2, 3):
+        assert gone.name not in fleet.host(number).shell("cat /etc/hbagent/*.toml")
+    assert not list((fleet.directory / "keys").glob(f"*{gone.name}*"))
+    print(f"removal of one host: {play.seconds:.0f} s")
+
+
+def test_a_whole_fleet_goes_and_leaves_nothing_behind(fleet: Deployment) -> None:
+    play = fleet.play("remove", hbagent_remove="all", hbagent_remove_confirmed=True)
+    assert play.code == 0, play.output[-5000:]
+    assert {host.name: _traces(host) for host in fleet.lab.hosts} == dict.fromkeys(fleet.hosts, "")
+    print(f"removal of six hosts: {play.seconds:.0f} s")

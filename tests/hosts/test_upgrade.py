@@ -1,0 +1,88 @@
+"""A fleet comes to the next version and back while it runs, and nobody is told of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.hosts.deployment import BIN, ROOT, Deployment
+
+NEXT = "0.2.0.dev1"
+
+
+@pytest.fixture(scope="module")
+def both(wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheelhouse with this version and one that calls itself the next."""
+    house = tmp_path_factory.mktemp("both")
+    shutil.copytree(wheelhouse, house, dirs_exist_ok=True)
+    tree = tmp_path_factory.mktemp("next")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if not name.startswith("tests/") and (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    init = tree / "hbagent/__init__.py"
+    before = init.read_text()
+    init.write_text(before.replace(f'__version__ = "{_version()}"', f'__version__ = "{NEXT}"'))
+    assert init.read_text() != before
+    command = [str(BIN / "python"), "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*command, "-w", str(house), "."], cwd=tree, check=True)
+    return house
+
+
+def _version() -> str:
+    from hbagent import __version__
+
+    return __version__
+
+
+def _running(fleet: Deployment) -> dict[str, str]:
+    """The release of each daemon that runs, by host and daemon."""
+    found = {}
+    for host in fleet.lab.hosts:
+        for unit in host.shell("systemctl list-units --plain --no-legend 'hbagent-*.service' | cut -d' ' -f1").split():
+            pid = host.run("systemctl", "show", "--property=MainPID", "--value", unit).stdout.strip()
+            program = host.shell(f"tr '\\0' '\\n' </proc/{pid}/cmdline | head -n1")
+            found[f"{host.name} {unit}"] = program.split("/")[4]
+    return found
+
+
+def test_an_upgrade_is_told_nobody_and_a_second_run_changes_nothing(fleet: Deployment, both: Path) -> None:
+    house = str(both)
+    with fleet.quiet() as seen:
+        play = fleet.play("upgrade", hbagent_version=NEXT, hbagent_wheelhouse=house)
+        fleet.wait_alive()
+    assert play.code == 0, play.output[-5000:]
+    assert set(_running(fleet).values()) == {NEXT}
+    assert seen.alarms == []
+    # Each agent left once, on purpose, and was announced.
+    assert sorted(seen.departures) == sorted(("node-left", node, "left") for node in fleet.nodes())
+    silences = fleet.ask("silences", "--all")["silences"]
+    assert silences and all(each["state"] == "ended" for each in silences), silences
+    print(f"upgrade of six hosts: {play.seconds:.0f} s")
+
+
+def test_a_canary_that_does_not_start_stops_the_way_back_before_anybody_else(fleet: Deployment, both: Path) -> None:
+    canary = fleet.host(4)
+    canary.shell("mkdir -p /etc/systemd/system/hbagent-agent.service.d; printf '[Service]\\nExecStartPre=/bin/false\\n'"
+                 " >/etc/systemd/system/hbagent-agent.service.d/broken.conf; systemctl daemon-reload")  # fmt: skip
+    try:
+        broken = fleet.play(
+            "upgrade", hbagent_version=_version(), hbagent_wheelhouse=str(both), hbagent_start_timeout=5
+        )
+        assert broken.code != 0
+        assert "run upgrade.yml with hbagent_version set to" in " ".join(broken.output.split())
+        agents = {name: release for name, release in _running(fleet).items() if "agent" in name}
+        assert {release for name, release in agents.items() if not name.startswith(canary.name)} == {NEXT}
+        silences = fleet.ask("silences", "--all")["silences"]
+        assert all(each["state"] == "ended" for each in silences), silences
+    finally:
+        canary.shell("rm /etc/systemd/system/hbagent-agent.service.d/broken.conf; systemctl daemon-reload")
+    back = fleet.play("upgrade", hbagent_version=_version(), hbagent_wheelhouse=str(both))
+    assert back.code == 0, back.output[-5000:]
+    fleet.wait_alive()
+    assert set(_running(fleet).values()) == {_version()}
+    print(f"stopped after {broken.seconds:.0f} s, back in {back.seconds:.0f} s")
