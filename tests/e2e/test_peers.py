@@ -83,6 +83,6 @@ def test_nobody_else_asks(fleet: Fleet) -> None:
         for _ in range(20):
             stranger.tell(QUESTION)
             time.sleep(0.05)
-        assert not agent.socket.poll(0)
+        assert not agent.socket.poll(0), codec.decode(agent.socket.recv())
         assert not stranger.socket.poll(0)
     assert fleet.refused("unexpected-type", LEADER1) == before + 1
