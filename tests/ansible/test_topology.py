@@ -6,7 +6,8 @@ import pytest
 
 from tests.ansible.plugins import addresses, inventory, plugin
 
-topology = plugin("filter", "topology").topology
+PLUGIN = plugin("filter", "topology")
+topology = PLUGIN.topology
 SMALL = inventory({"a": ["h1", "h2", "h3"], "b": ["h4"]}, ["h1", "h2", "h4"], ["h1"])
 
 
@@ -126,6 +127,12 @@ def test_a_datacenter_without_a_name_and_a_generation_that_is_none_are_refused()
         topology(SMALL, addresses(SMALL), "")
     with pytest.raises(ValueError, match="The generation of dc1/root: 'new' is no generation"):
         read(SMALL, {"dc1/root": "new"})
+
+
+def test_mistakes_can_be_asked_for_and_a_right_topology_has_none() -> None:
+    assert PLUGIN.topology_problems(SMALL, addresses(SMALL), "dc1") == []
+    (told,) = PLUGIN.topology_problems(SMALL, addresses(SMALL), "")
+    assert told.startswith("hbagent_datacenter is ''")
 
 
 def test_every_mistake_is_told_at_once() -> None:

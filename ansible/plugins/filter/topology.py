@@ -40,6 +40,15 @@ def topology(
     return found
 
 
+def topology_problems(*args: Any) -> list[str]:
+    """A sentence for each mistake of an inventory; takes what `topology` takes."""
+    try:
+        topology(*args)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
 def hosts_of(groups: Mapping[str, Any]) -> list[str]:
     """The hosts that are hbagent's: those of the group hbagent, or all when there is no such group."""
     return [str(host) for host in groups.get("hbagent", groups.get("all", ()))]
@@ -283,4 +292,4 @@ class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Any]:
-        return {"topology": topology}
+        return {"topology": topology, "topology_problems": topology_problems}
