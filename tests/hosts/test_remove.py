@@ -14,9 +14,9 @@ def _traces(host: Host) -> str:
     return host.shell(
         f"find / -xdev -name '*hbagent*' 2>/dev/null | grep -Ev '^({KEPT})' || true;"
         f"find /run /tmp /var/tmp -name '*hbagent*' 2>/dev/null | grep -Ev '^({KEPT})' || true;"
-        "systemctl list-units --all --plain --no-legend 'hbagent*';"
-        "systemctl list-unit-files --plain --no-legend 'hbagent*';"
-        "getent group | grep hbagent || true; getent passwd | grep hbagent || true; pgrep -af hbagent || true"
+        "systemctl list-units --all --plain --no-legend 'hbagent*' || true;"
+        "systemctl list-unit-files --plain --no-legend 'hbagent*' || true;"
+        "getent group hbagent hbagent-diagnose || true; getent passwd | grep hbagent || true; pgrep -af '/opt/[h]bagent' || true"
     )
 
 

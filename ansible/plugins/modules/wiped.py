@@ -12,7 +12,7 @@ short_description: Stop hbagent on this host, and take away everything that belo
 version_added: 0.1.0
 author: hbagent (@hbagent)
 description:
-  - Stops and disables every unit of hbagent, removes its files and directories, and its groups.
+  - Stops and disables every unit of hbagent, removes its files and directories, its user and its groups.
   - With O(stop) it only stops.
 options:
   stop:
@@ -30,6 +30,11 @@ options:
     type: list
     elements: str
     default: []
+  users:
+    description: Users that are removed.
+    type: list
+    elements: str
+    default: [hbagent-agent]
   groups:
     description: Groups that are removed.
     type: list
@@ -59,6 +64,7 @@ changes:
 import glob  # noqa: E402
 import grp  # noqa: E402
 import os  # noqa: E402
+import pwd  # noqa: E402
 import re  # noqa: E402
 import shutil  # noqa: E402
 import subprocess  # noqa: E402
@@ -120,19 +126,21 @@ class Host:
         except OSError:
             pass
 
-    def remove_group(self, name):
+    def remove_account(self, what, name):
+        """A user or a group of this host; a user's own group goes with it."""
+        known, command = {"user": (pwd.getpwnam, "userdel"), "group": (grp.getgrnam, "groupdel")}[what]
         try:
-            grp.getgrnam(name)
+            known(name)
         except KeyError:
             return
-        if self.change("removed the group " + name):
-            command = (self.module.get_bin_path("groupdel", required=True), name)
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if self.change(f"removed the {what} {name}"):
+            words = (self.module.get_bin_path(command, required=True), name)
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
             if done.returncode:
-                self.module.fail_json(msg=f"groupdel {name}: {done.stderr.strip()}", changes=self.changes)
+                self.module.fail_json(msg=f"{command} {name}: {done.stderr.strip()}", changes=self.changes)
 
 
-def wipe(host, files, directories, groups):
+def wipe(host, files, directories, users, groups):
     for unit in host.units():
         host.stop(unit)
     for path in files:
@@ -153,8 +161,10 @@ def wipe(host, files, directories, groups):
         host.remove_empty(directory)
         if os.path.basename(os.path.dirname(directory)) == "bash-completion":
             host.remove_empty(os.path.dirname(directory))
+    for name in users:
+        host.remove_account("user", name)
     for name in groups:
-        host.remove_group(name)
+        host.remove_account("group", name)
 
 
 def main():
@@ -164,6 +174,7 @@ def main():
             "stop": words,
             "files": words,
             "directories": words,
+            "users": {"type": "list", "elements": "str", "default": ["hbagent-agent"]},
             "groups": {"type": "list", "elements": "str", "default": ["hbagent", "hbagent-diagnose"]},
         },
         supports_check_mode=True,
@@ -174,7 +185,7 @@ def main():
         for unit in params["stop"]:
             host.stop(unit)
     else:
-        wipe(host, params["files"], params["directories"], params["groups"])
+        wipe(host, params["files"], params["directories"], params["users"], params["groups"])
     module.exit_json(changed=bool(host.changes), changes=host.changes)
 
 
