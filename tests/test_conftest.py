@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 #: Each runs a whole pytest.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.paired]
 
 HERE = Path(__file__).resolve().parent
 SUITE = """

@@ -269,6 +269,7 @@ sys.stdin.read()
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_cycle_of_locks_stops_marks_and_watchdog_and_the_stacks_name_both_functions(
     listener: Listener, start: Start
 ) -> None:
@@ -304,6 +305,7 @@ libc.sleep(600)
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_who_holds_the_interpreter_silences_the_sampler_and_lives_on(listener: Listener, start: Start) -> None:
     process = start(GIL_HOLDER, WATCHDOG_USEC="600000")
     assert listener.until(lambda: bool(listener.said("WATCHDOG")) and bool(listener.said("READY")))
@@ -332,6 +334,7 @@ sys.stdin.readline()
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_the_stacks_go_when_it_moves_again_and_come_when_it_is_stuck_again(listener: Listener, start: Start) -> None:
     process = start(RECOVERS)
     assert listener.until(lambda: "in wait_for_a_word" in stacks(listener))
@@ -363,6 +366,7 @@ sys.stdin.readline()
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_forked_child_has_marks_of_its_own_and_ends_as_it_wants(listener: Listener, start: Start) -> None:
     process = start(FORKS.replace("sys.stdin.readline()", "os.read(0, 1)"))
     assert process.stdin is not None and process.stdout is not None
@@ -399,6 +403,7 @@ def test_an_end_by_exit_lets_the_marks_rest(listener: Listener, start: Start) ->
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_program_that_was_stopped_goes_on_telling(listener: Listener, start: Start) -> None:
     process = start(RECOVERS.replace("queued(1)", "queued(0)"))
     assert listener.until(lambda: "main" in marks(listener))
@@ -429,6 +434,7 @@ sys.stdin.read()
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_nothing_reads_the_frames_of_running_threads_when_a_stopped_program_goes_on(
     listener: Listener, start: Start
 ) -> None:

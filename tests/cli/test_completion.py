@@ -144,6 +144,7 @@ def zsh(home: Path) -> Iterator[Terminal]:
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.needs("zsh")
 def test_zsh_completes_commands_options_choices_and_nodes(zsh: Terminal) -> None:
     assert zsh.shows("ready")

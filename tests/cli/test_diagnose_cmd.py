@@ -49,6 +49,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_sleeping_process_is_idle(sleeper: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", str(sleeper.pid), "-o", "json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -125,6 +125,7 @@ def test_a_password_is_not_told_when_the_server_is_away(tmp_path: Path, capsys: 
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_hundred_thousand_events_go_through_a_few_megabytes(config: Path, history: SqliteHistory) -> None:
     for begin in range(10, 100_000, 5_000):
         history.commit(Batch(events=tuple(event(n, notices=0) for n in range(begin, begin + 5_000))))

@@ -159,6 +159,7 @@ def here(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.parametrize(("status", "code"), [(0, 0), (3, FAILED)])
 def test_without_a_root_a_hook_is_tried_from_here(tmp_path: Path, status: int, code: int) -> None:
     script = tmp_path / "hook"
@@ -174,6 +175,7 @@ def test_without_a_root_a_hook_is_tried_from_here(tmp_path: Path, status: int, c
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_from_here_a_hook_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path) -> None:
     done = here("pager", "--config", str(root_file(tmp_path)))
     assert (done.returncode, "no hook 'pager'; there are: none" in done.stderr) == (64, True)

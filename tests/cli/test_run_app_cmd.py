@@ -129,6 +129,7 @@ def test_without_an_agent_the_program_runs_all_the_same_and_it_is_said_once(run_
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_an_agent_that_comes_later_is_told(socket_dir: Path) -> None:
     code = (
         "import sys; from hbagent.cli import main, run_app_cmd as it; it.LOOK_AGAIN_S, it.RESULT_S = 0.2, 0.5;"
@@ -154,6 +155,7 @@ def test_an_agent_that_comes_later_is_told(socket_dir: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_one_that_was_stopped_for_long_hands_each_signal_on_once(socket_dir: Path, listener: Listener) -> None:
     program = "trap 'echo usr1' USR1; trap 'echo hup' HUP; trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     code = (

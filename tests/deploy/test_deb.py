@@ -16,7 +16,12 @@ import pytest
 from hbagent import __version__
 from tests.deploy.tree import ROOT, copy_of_the_tree, tool
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("dpkg-deb", "/usr/bin/python3"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.paired,
+    pytest.mark.needs("dpkg-deb", "/usr/bin/python3"),
+    pytest.mark.timeout(300),
+]
 
 
 def run(*command: str | Path) -> str:

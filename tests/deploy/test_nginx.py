@@ -25,7 +25,7 @@ NAME = "status.example.org"
 #: What a browser sends for somebody who knows the password.
 ALICE = "Basic " + base64.b64encode(b"alice:open sesame").decode()
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("nginx", "openssl"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.needs("nginx", "openssl"), pytest.mark.timeout(120)]
 
 
 class Site(NamedTuple):

@@ -13,7 +13,7 @@ import pytest
 from hbagent import __version__
 from tests.deploy.tree import DIRECTORIES, ROOT, copy_of_the_tree
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.paired, pytest.mark.timeout(120)]
 
 
 def run(*command: str | Path, cwd: Path) -> str:

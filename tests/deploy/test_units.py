@@ -27,7 +27,7 @@ TARGETS = (
     "initrd-switch-root",
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("systemd-analyze")]
+pytestmark = [pytest.mark.slow, pytest.mark.paired, pytest.mark.needs("systemd-analyze")]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.deploy.tree import ROOT, copy_of_the_tree, tool
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.paired, pytest.mark.timeout(120)]
 
 
 def make(tree: Path) -> Path:

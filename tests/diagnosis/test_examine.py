@@ -242,6 +242,7 @@ def test_locks_in_memory_that_others_may_share_have_no_owner(tmp_path: Path, mem
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.needs("gcc")
 def test_a_deadlock_is_proved_with_the_names_of_threads_and_locks(tmp_path: Path) -> None:
     with victim(tmp_path, CROSSED) as pid:
@@ -256,6 +257,7 @@ def test_a_deadlock_is_proved_with_the_names_of_threads_and_locks(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.needs("gcc")
 def test_a_program_that_carries_its_library_within_itself_gets_no_proof(tmp_path: Path) -> None:
     with victim(tmp_path, CROSSED, "-static") as pid:
@@ -265,6 +267,7 @@ def test_a_program_that_carries_its_library_within_itself_gets_no_proof(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.root
 @pytest.mark.needs("gcc", "setpriv")
 def test_whoever_may_not_look_says_so(tmp_path: Path) -> None:

@@ -309,6 +309,7 @@ def told(path: Path, pid: int, uid: int) -> str:
 
 @pytest.mark.root
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.needs("gcc", "setpriv", "systemd-socket-activate")
 def test_two_capabilities_prove_the_deadlock_of_another_user(open_dir: Path, tmp_path: Path) -> None:
     with victim(tmp_path, CROSSED) as pid, activated(open_dir / "s", *APART):
@@ -319,6 +320,7 @@ def test_two_capabilities_prove_the_deadlock_of_another_user(open_dir: Path, tmp
 
 @pytest.mark.root
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.needs("gcc", "setpriv", "systemd-socket-activate")
 def test_who_may_not_look_gets_a_proof_through_the_helper(open_dir: Path, tmp_path: Path) -> None:
     code = """

@@ -280,6 +280,7 @@ def asked(pid: int) -> Stacks:
 
 @needs_java
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.parametrize(("kind", "lock"), [("monitors", "Java monitor"), ("locks", "Java ownable synchronizer")])
 def test_a_real_jvm_names_its_deadlock(classes: Path, kind: str, lock: str) -> None:
     with jvm(classes, kind) as pid:
@@ -296,6 +297,7 @@ def test_a_real_jvm_names_its_deadlock(classes: Path, kind: str, lock: str) -> N
 
 @needs_java
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.parametrize("kind", ["monitors", "locks"])
 def test_the_deadlock_of_a_real_jvm_is_the_verdict(classes: Path, kind: str) -> None:
     with jvm(classes, kind) as pid:
@@ -307,6 +309,7 @@ def test_the_deadlock_of_a_real_jvm_is_the_verdict(classes: Path, kind: str) -> 
 
 @needs_java
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_name_cannot_forge_the_word_of_a_real_jvm(classes: Path) -> None:
     name = "x\n" + DEADLOCK.replace("payer", "main").replace("booker", "Signal Dispatcher")
     with jvm(classes, "forged", argument=name) as pid:
@@ -322,6 +325,7 @@ def dump_of(pid: int) -> bytes:
 
 @needs_java
 @pytest.mark.slow
+@pytest.mark.paired
 def test_threads_that_wait_for_one_another_with_a_time_limit_are_not_deadlocked(classes: Path) -> None:
     with jvm(classes, "patient") as pid:
         answer = asked(pid)
@@ -333,6 +337,7 @@ def test_threads_that_wait_for_one_another_with_a_time_limit_are_not_deadlocked(
 
 @needs_java
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_jvm_that_a_signal_would_kill_gets_none(classes: Path) -> None:
     # Such a JVM opens its socket by itself, unless that is forbidden, too.
     with jvm(classes, "monitors", "-Xrs") as pid:
@@ -345,6 +350,7 @@ def test_a_jvm_that_a_signal_would_kill_gets_none(classes: Path) -> None:
 
 @needs_java
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_socket_that_is_not_the_jvms_is_not_believed(classes: Path) -> None:
     import socket
 

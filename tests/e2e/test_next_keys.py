@@ -27,7 +27,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(180)]
 
 ONE, OTHER = "rack1-leader1", "rack1-leader2"
 LEADERS = (ONE, OTHER)

@@ -19,7 +19,7 @@ from tests.e2e import nextversion
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, node_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(180)]
 
 ROOT, LEADERS, AGENTS = "root", ("rack1-leader1", "rack1-leader2"), ("rack1-node1", "rack1-node2", "rack1-node3")
 PLAN = Plan(

@@ -281,6 +281,7 @@ def test_a_url_that_is_a_secret_stands_in_a_file_and_in_no_error(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.parametrize("name", ["webhook", "heartbeat", "chat", "alertmanager"])
 def test_an_answer_that_drips_without_end_is_given_up_in_time(name: str, tmp_path: Path) -> None:
     event = {**EVENT, "kind": "watchdog"} if name == "heartbeat" else {**EVENT, "at": now()}

@@ -115,6 +115,7 @@ def test_a_process_that_is_gone_is_examined_without_an_exception(hands: Hands, t
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_evidence_that_cannot_be_kept_is_told_with_what_was_found(hands: Hands, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     place = Place(state_dir=str(tmp_path / "file"))
@@ -156,6 +157,7 @@ def examined(hands: Hands, **fields: Any) -> Examined:
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_the_process_of_an_application_is_found_by_its_pidfile(hands: Hands, tmp_path: Path) -> None:
     child = subprocess.Popen(["sleep", "60"])
     try:
@@ -171,6 +173,7 @@ def test_the_process_of_an_application_is_found_by_its_pidfile(hands: Hands, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_the_process_of_an_application_is_found_by_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child = subprocess.Popen(["sleep", "60"])
     program = tmp_path / "systemctl"

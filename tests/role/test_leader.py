@@ -20,7 +20,7 @@ from tests.role.conftest import Build
 from tests.role.parts import Systemd, until
 from tests.role.test_start import replace
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.paired]
 
 LEADER, NODE, OTHER = "rack1-leader1", "rack1-node1", "rack1-node2"
 END_SECONDS = 2.0

@@ -23,7 +23,7 @@ from tests.role.parts import Systemd, until
 from tests.role.test_leader import full_disk
 from tests.role.test_start import replace, start
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.paired]
 
 LEADER, NODE, OTHER = "rack1-leader1", "rack1-node1", "rack1-node2"
 END_SECONDS = 2.0
