@@ -367,6 +367,7 @@ def programs() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in programs()])
 def test_every_program_tells_the_agent_of_its_marks(text: str, socket_dir: Path, tmp_path: Path) -> None:
     # A queue of two jobs, as the reader has one; the last job takes until the mark was sent.
