@@ -239,11 +239,15 @@ class Lab:
             host.kill()
             with contextlib.suppress(OSError, ValueError):
                 nspawn = int((host.directory / "pid").read_text())
-                wait_until(lambda nspawn=nspawn: not self._running(nspawn), END_SECONDS)  # type: ignore[misc]
+                if not wait_until(lambda nspawn=nspawn: not self._running(nspawn), END_SECONDS):  # type: ignore[misc]
+                    os.kill(nspawn, signal.SIGKILL)
             _unmount(host.root)
             subprocess.run(["ip", "netns", "del", host.namespace], check=False, stderr=subprocess.DEVNULL)
             for hierarchy in _hierarchies():
                 _remove_groups(hierarchy / f"hblab-{host.name}")
+        for process in self.started.values():
+            process.wait(END_SECONDS)
+        self.started.clear()
         subprocess.run(["ip", "netns", "del", self.switch], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(self.directory, ignore_errors=True)
 
