@@ -120,7 +120,10 @@ class Deployment:
             "hbagent_hook_files": [str(self.directory / "tell")],
             "hbagent_hooks": [{"name": "tell", "command": ["hooks.d/tell"], "on": list(KINDS)}],
             # Every event is told by itself: the tests hurt the same host again and again.
-            "hbagent_root_settings": {"flap": {"start": 1000, "stop": 1}},
+            "hbagent_root_settings": {
+                "flap": {"start": 1000, "stop": 1},
+                "brake": {"node_max": 1000, "rack_max": 1000, "all_max": 10_000},
+            },
             **self.variables,
         }
         children = {"hbagent_root": hosts((1,)), "hbagent_leaders": hosts(LEADERS), **racks}

@@ -16,7 +16,8 @@ def _traces(host: Host) -> str:
         f"find /run /tmp /var/tmp -name '*hbagent*' 2>/dev/null | grep -Ev '^({KEPT})' || true;"
         "systemctl list-units --all --plain --no-legend 'hbagent*' || true;"
         "systemctl list-unit-files --plain --no-legend 'hbagent*' || true;"
-        "getent group hbagent hbagent-diagnose || true; getent passwd | grep hbagent || true; pgrep -af '/opt/[h]bagent' || true"
+        "getent group hbagent hbagent-diagnose || true; getent passwd | grep hbagent || true;"
+        "pgrep -af '/opt/[h]bagent' || true"
     )
 
 
