@@ -428,7 +428,7 @@ def test_what_is_no_regular_file_may_not(hook: Path, tmp_path: Path) -> None:
     assert "not a regular file" in check([str(tmp_path)])
     assert "not a regular file" in check(["/dev/null"])
     assert "No such file" in check([str(tmp_path / "absent")])
-    assert "null byte" in check([f"{hook}\0"])
+    assert " null " in check([f"{hook}\0"])
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     assert check([str(loop)]) != ""

@@ -213,7 +213,7 @@ def test_what_anybody_could_replace_is_not_run(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     assert refusal([str(path)]) == ""
     assert "not a regular file" in refusal([str(tmp_path)])
-    assert "null byte" in refusal([f"{path}\0"])
+    assert " null " in refusal([f"{path}\0"])
     assert refusal([]) == "the program must be an absolute path"
 
 
