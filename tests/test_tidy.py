@@ -449,7 +449,7 @@ def test_the_constraints_pin_each_package_by_hash_and_name_no_source() -> None:
         assert pins
         for pin in pins:
             assert re.fullmatch(
-                r"[a-z0-9-]+==[\w.]+( ; python_version [<>]=? \"3\.\d+\")?( +--hash=sha256:[0-9a-f]{64})+", pin
+                r"[a-z0-9-]+==[\w.]+( (;|and) python_version [<>]=? \"3\.\d+\"){,2}( +--hash=sha256:[0-9a-f]{64})+", pin
             )
 
 
