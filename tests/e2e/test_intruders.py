@@ -35,7 +35,7 @@ from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids, node_of
 from tests.e2e.intruder import UNKNOWN_TYPE, Intruder, beat, stranger
 
-pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 INTERVAL = 0.2
 LEADER = "rack1-leader1"
