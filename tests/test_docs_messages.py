@@ -30,9 +30,14 @@ TEXTS = (*sorted((ROOT / "ansible").rglob("*.yml")), *sorted((ROOT / "packaging"
 _PUT_IN = re.compile(r"\{\{.*?\}\}|\$\{[^}]*\}|\$\w+", re.DOTALL)
 
 
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text())))
+
+
 def sayings(file: Path) -> Iterator[str]:
     """Every text of a Python file, with "…" for what is put in."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
         elif isinstance(node, ast.JoinedStr):
@@ -59,7 +64,7 @@ def warnings() -> set[str]:
     """The words of all warnings and errors that a daemon logs."""
     found = set()
     for file in PYTHON:
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes(file):
             if isinstance(node, ast.Call) and len(node.args) > 2:
                 level, word = node.args[:2]
                 if isinstance(level, ast.Constant) and level.value in ("warning", "error"):
