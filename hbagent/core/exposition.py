@@ -34,6 +34,8 @@ class ProcessFacts(msgspec.Struct, frozen=True, kw_only=True):
     started_s: float | None = None
     #: How long the newest transaction of the store took.
     commit_s: float | None = None
+    #: Questions about history that the store's worker answered, and those that the reader beside it did.
+    reads: tuple[int, int] | None = None
     #: Exceptions that nobody expected.
     defects: int = 0
     #: While the own key is changed: peers that use the present one, and those that use the next one alone.

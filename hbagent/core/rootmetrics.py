@@ -439,6 +439,12 @@ class RootMetrics:
             "hbagent_store_degraded", "1 while what is told may not be on disk.", [("", bool(root.ledger.degraded))]
         )
         out.gauge("hbagent_store_commit_seconds", "How long the newest transaction took.", [("", facts.commit_s)])
+        reads = zip(("worker", "reader"), facts.reads or (), strict=False)
+        out.counter(
+            "hbagent_store_reads",
+            "Questions about history answered: by the store's worker, or beside a long transaction.",
+            [(labels(by=by), count) for by, count in reads],
+        )
         out.counter("hbagent_store_events_lost", "Events that no disk will ever have.", [("", root.ledger.lost)])
         out.gauge(
             "hbagent_loop_lag_max_seconds",

@@ -1,4 +1,4 @@
-"""What the store's worker reads to answer a question, put together with what the core knew when it was asked."""
+"""What is read in the store to answer a question, put together with what the core knew when it was asked."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hbagent.core.records import Incident
 from hbagent.core.states import IncidentState
 from hbagent.core.views import SCHEMA, IncidentView, events_view, seconds_of
 from hbagent.core.wallclock import rfc3339
-from hbagent.store.history import History
+from hbagent.store.history import Reading
 
 
 class UnknownError(Exception):
     """Of what was asked about nothing is known; a sentence for people."""
 
 
-def answer_of(history: History, fetch: Fetch) -> object:
+def answer_of(history: Reading, fetch: Fetch) -> object:
     """The view that answers a fetch. Raises HistoryError, UnknownError."""
     if fetch.what == "unsent":
         found = history.unsent(fetch.node, fetch.incident, fetch.limit)

@@ -1,6 +1,7 @@
 """The root as a process: two bound sockets for its leaders, a store, hooks, a query socket.
 
-The store has one worker, because SQLite wants one writer and the order of transactions is the order of promises.
+The store has one worker, because SQLite wants one writer and the order of transactions is the order of promises; who
+asks about history does not wait for a long transaction (`readingroom`).
 Hooks run below a process of their own (`hookhalf`), which nothing here depends on; the core says how many at once.
 
 A store that cannot be opened when the root starts does not keep it from watching: it starts without an earlier life,
@@ -44,7 +45,6 @@ from hbagent.transport.monitor import LinkEvent, Monitor
 from hbagent.transport.poster import Poster
 from hbagent.transport.zap import ZapServer
 
-from . import reads
 from .allowed import LOOK_EVERY_NS, Allowed
 from .asking import Asking
 from .control import ControlRouter, Losses
@@ -57,6 +57,7 @@ from .keeper import Keeper
 from .logs import Log
 from .numbering import Numbering
 from .questions import Desks, Questions
+from .readingroom import ReadingRoom
 from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .selfstat import process_facts
@@ -72,9 +73,6 @@ OPERATORS_EXPECTED = 100
 PUBLISHED = (RackSummary, RackReports)
 #: A leader's first summaries come here too: they take its lease before its transitions are told.
 CONTROL = (Transitions, RackSummary, Pong, EvidencePage, DrillBegun)
-#: Questions about history that the store's worker has before it. Commits queue behind them, and alarms behind those:
-#: a reading of 10,000 events is a tenth of a second.
-READS_MAX = 4
 
 
 class Root:
@@ -95,7 +93,6 @@ class Root:
         self._restored = not failure
         #: Added to the core's numbers: what the store already had when it could be opened only later.
         self._numbering = Numbering(Restored())
-        self._reads = 0
         #: How long the newest transaction took.
         self._commit_s: float | None = None
         self.core = RootCore(_core_config(settings), self._rng, time.monotonic_ns(), restored)
@@ -106,7 +103,7 @@ class Root:
                 Persist: self._persist,
                 RunHook: lambda effect: self._hooks.run(effect),
                 Answer: self._answer,
-                Fetch: self._fetch,
+                Fetch: lambda effect: self._room.fetch(effect),
                 Revive: self._revive,
                 Note: self._log.note,
                 Happened: self._happened,
@@ -125,6 +122,7 @@ class Root:
         self._worker = Worker("store", self._failed)
         # The core itself has patience with a store that hangs: it sends one batch at a time.
         self._keeper = Keeper(self._driver, self._worker, HistoryError, None)
+        self._room = ReadingRoom(self._driver, self._worker, self._history, self._answer, self._failed)
         self._files = Worker("files", self._failed)
         self._reload = Reload(path, self._load, self._apply, self._driver, self._log.write)
         self._allowed.on_change = self._use_allowed
@@ -225,6 +223,7 @@ class Root:
         self._zap.stop()
         self._hooks.close()
         self._worker.stop(1.0)
+        self._room.stop(1.0)
         self._history.close()
         self._context.term()
         self._driver.close()
@@ -274,23 +273,6 @@ class Root:
             self._log.write("error", "store-damaged", {"problem": problem})
         return restored, ""
 
-    def _fetch(self, effect: Fetch) -> None:
-        if self._reads >= READS_MAX or not self._worker.submit(functools.partial(self._read, effect)):
-            self._desks.answer(Answer(effect.asker, effect.id, None, "the store is busy; ask again in a moment"))
-        else:
-            self._reads += 1
-
-    def _read(self, effect: Fetch) -> None:
-        """In the store's thread."""
-        try:
-            answer = Answer(effect.asker, effect.id, reads.answer_of(self._history, effect))
-        except (HistoryError, reads.UnknownError) as error:
-            answer = Answer(effect.asker, effect.id, None, str(error))
-        except Exception as error:
-            self._failed(error)
-            answer = Answer(effect.asker, effect.id, None, f"a defect: {error!r}")
-        self._driver.mailbox.post(functools.partial(self._have_read, answer), owed=True)
-
     def _revive(self, effect: Revive) -> None:
         if not self._worker.submit(functools.partial(self._find_given_up, effect)):
             self._driver.post(Revived(effect.asker, effect.id, error="the store is busy; ask again in a moment"))
@@ -302,10 +284,6 @@ class Root:
         except HistoryError as error:
             found = Revived(effect.asker, effect.id, error=str(error))
         self._driver.post(found)
-
-    def _have_read(self, answer: Answer) -> None:
-        self._reads -= 1
-        self._desks.answer(answer)
 
     def _prepare_hooks(self) -> None:
         if self._settings.core.hooks:
@@ -331,7 +309,10 @@ class Root:
     def _measure(self, openmetrics: bool) -> bytes:
         """What Prometheus is told."""
         facts = process_facts(
-            commit_s=self._commit_s, defects=self._driver.defects.count, rotation=self._doors.counts()
+            commit_s=self._commit_s,
+            reads=(self._room.by_worker, self._room.by_reader),
+            defects=self._driver.defects.count,
+            rotation=self._doors.counts(),
         )
         return self._metrics.render(time.monotonic_ns(), facts, openmetrics)
 

@@ -14,7 +14,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def process_facts(
-    *, commit_s: float | None = None, defects: int = 0, rotation: tuple[int, int] | None = None, proc: Path = _PROC
+    *,
+    commit_s: float | None = None,
+    reads: tuple[int, int] | None = None,
+    defects: int = 0,
+    rotation: tuple[int, int] | None = None,
+    proc: Path = _PROC,
 ) -> ProcessFacts:
     """The facts of now; what cannot be read is None."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -31,6 +36,7 @@ def process_facts(
         threads=int(stat[17]) if len(stat) > 19 else None,
         started_s=_started(stat, proc),
         commit_s=commit_s,
+        reads=reads,
         defects=defects,
         rotation=rotation,
     )

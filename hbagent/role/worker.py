@@ -21,6 +21,7 @@ class Worker:
     def __init__(self, name: str, failed: Callable[[BaseException], None], jobs_max: int = JOBS_MAX) -> None:
         self._jobs: queue.Queue[Callable[[], object] | None] = queue.Queue(jobs_max)
         self._failed = failed
+        self._since: int | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -31,6 +32,11 @@ class Worker:
         except queue.Full:
             return False
         return True
+
+    @property
+    def since(self) -> int | None:
+        """When the job under way was begun, on the monotonic clock; None while there is none."""
+        return self._since
 
     def stop(self, timeout_s: float) -> bool:
         """Finish what waits and end; False when that took longer than `timeout_s`, and the thread is left behind."""
@@ -44,7 +50,9 @@ class Worker:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
+            self._since = time.monotonic_ns()
             try:
                 job()
             except Exception as error:
                 self._failed(error)
+            self._since = None

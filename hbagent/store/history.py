@@ -7,7 +7,8 @@ The ledger of notifications balances: an event says how many it has (`Event.noti
 `unsent` that name it are so many, at any time, for a batch is written as one. `store.retention` keeps it so.
 
 One worker thread owns a `History`. Writing the same batch again is harmless, so after a `HistoryError` the owner just
-tries again later. A damage found while running is healed by that next try.
+tries again later. A damage found while running is healed by that next try. Another thread may own its `reader`, which
+sees what was committed while the owner still writes.
 """
 
 from __future__ import annotations
@@ -89,80 +90,12 @@ class DamagedError(Exception):
         self.readable = readable
 
 
-class History(abc.ABC):
-    """A store. Nothing is touched before `restore`."""
-
-    def __init__(self, events_max: int, runs_over_max: int, retention_ns: int) -> None:
-        #: What the last opening found wrong, one sentence for people each. Every method opens the store anew after a
-        #: damage or a lost connection, so this may change under the owner's hands.
-        self.problems: list[str] = []
-        self._retention = Retention(events_max, runs_over_max, retention_ns)
-
-    @abc.abstractmethod
-    def restore(self) -> Restored:
-        """Open the store and return what is kept. Content never makes it raise; see `Restored.problems`.
-
-        Raises HistoryError when the store cannot be read or written, or when another process uses it; the cause is
-        then a ClaimedError.
-        """
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Close the store and let another process use it."""
+class Reading(abc.ABC):
+    """What may be asked of a store."""
 
     @abc.abstractmethod
     def _database(self) -> contextlib.AbstractContextManager[Database]:
         """The open store, which is opened when it is not. What fails within is raised as HistoryError."""
-
-    # ---- writing -----------------------------------------------------------------------------------------
-
-    def commit(self, batch: Batch, now_wall_ns: int = 0) -> None:
-        """Write a batch in one transaction; when it returns, all of it is on disk.
-
-        `now_wall_ns` is what the age limit goes by; 0 when nobody knows the time. Raises HistoryError; then none of
-        the batch is kept, or, when only the last sync failed, perhaps all of it.
-        """
-        with self._database() as database:
-            failpoint.hit("history-commit-begin")
-            with database.transaction():
-                self._write(database, batch)
-                self._retention.prune(database, batch, now_wall_ns)
-                failpoint.hit("history-commit-filled")
-            failpoint.hit("history-commit-done")
-            self._retention.wrote(batch)
-
-    def _write(self, database: Database, batch: Batch) -> None:
-        put(database, EVENTS, batch.events)
-        put(database, NODES, batch.nodes)
-        put(database, MARKS, batch.marks)
-        self._write_runs(database, batch.runs)
-        database.remove(NODES, ("node",), [(node,) for node in batch.forgotten])
-        put(database, CONVICTIONS, batch.convictions)
-        database.remove(CONVICTIONS, ("event_id",), [(gone,) for gone in batch.folded])
-        if batch.tally is not None:
-            put(database, TALLIES, (batch.tally,))
-            replaced = [(life,) for life in batch.tally.replaces if life != batch.tally.life]
-            database.remove(TALLIES, ("life",), replaced)
-        put(database, TROUBLES, batch.troubles)
-        database.remove(TROUBLES, ("subject", "axis"), [(subject, axis.value) for subject, axis in batch.ended])
-        put(database, INCIDENTS, batch.incidents)
-        put(database, SILENCES, batch.silences)
-        keep_verdicts(database, batch.events)
-
-    @staticmethod
-    def _write_runs(database: Database, runs: Iterable[HookRun]) -> None:
-        """Write notifications, each into the table of its state, and nowhere else."""
-        parted: dict[bool, list[HookRun]] = {True: [], False: []}
-        for run in {run.run_id: run for run in runs}.values():
-            # Nobody needs the words again that were told, and they are most of the row.
-            kept = msgspec.structs.replace(run, input=b"") if run.state is RunState.DONE else run
-            parted[is_unsent(run)].append(kept)
-        for table, other, unsent in ((RUNS, UNSENT, False), (UNSENT, RUNS, True)):
-            moved = [(run.run_id,) for run in parted[unsent]]
-            database.remove(other, ("run_id",), moved)
-            put(database, table, parted[unsent])
-
-    # ---- reading: for the console ------------------------------------------------------------------------
 
     def events(self, limit: int, after: int = 0, node: str = "") -> list[dict[str, Any]]:
         """Events with a sequence above `after`, newest first, at most `limit`; of one node when `node` is given.
@@ -276,6 +209,92 @@ class History(abc.ABC):
         with self._database() as database:
             rows = database.rows(f"SELECT {table.columns_sql} FROM {table.name} WHERE {condition}", values)
         return [record for row in rows if (record := record_of(table, row)) is not None]
+
+
+class Reader(Reading):
+    """A connection that cannot write. It repairs nothing: whoever gets a HistoryError asks the history itself."""
+
+    @abc.abstractmethod
+    def moment(self) -> contextlib.AbstractContextManager[None]:
+        """All that is asked within is answered as of one moment, after all that was committed before it.
+
+        A notification that moves from one table to another is otherwise in neither. Nothing may be asked outside of
+        it. Raises HistoryError, also when the history is not open, or not open to others.
+        """
+
+
+class History(Reading):
+    """A store. Nothing is touched before `restore`."""
+
+    def __init__(self, events_max: int, runs_over_max: int, retention_ns: int) -> None:
+        #: What the last opening found wrong, one sentence for people each. Every method opens the store anew after a
+        #: damage or a lost connection, so this may change under the owner's hands.
+        self.problems: list[str] = []
+        self._retention = Retention(events_max, runs_over_max, retention_ns)
+
+    @abc.abstractmethod
+    def restore(self) -> Restored:
+        """Open the store and return what is kept. Content never makes it raise; see `Restored.problems`.
+
+        Raises HistoryError when the store cannot be read or written, or when another process uses it; the cause is
+        then a ClaimedError.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the store and let another process use it."""
+
+    @abc.abstractmethod
+    def reader(self) -> Reader:
+        """A second way to what is committed, for one other thread; the same one each time. It ends with `close`."""
+
+    # ---- writing -----------------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch, now_wall_ns: int = 0) -> None:
+        """Write a batch in one transaction; when it returns, all of it is on disk.
+
+        `now_wall_ns` is what the age limit goes by; 0 when nobody knows the time. Raises HistoryError; then none of
+        the batch is kept, or, when only the last sync failed, perhaps all of it.
+        """
+        with self._database() as database:
+            failpoint.hit("history-commit-begin")
+            with database.transaction():
+                self._write(database, batch)
+                self._retention.prune(database, batch, now_wall_ns)
+                failpoint.hit("history-commit-filled")
+            failpoint.hit("history-commit-done")
+            self._retention.wrote(batch)
+
+    def _write(self, database: Database, batch: Batch) -> None:
+        put(database, EVENTS, batch.events)
+        put(database, NODES, batch.nodes)
+        put(database, MARKS, batch.marks)
+        self._write_runs(database, batch.runs)
+        database.remove(NODES, ("node",), [(node,) for node in batch.forgotten])
+        put(database, CONVICTIONS, batch.convictions)
+        database.remove(CONVICTIONS, ("event_id",), [(gone,) for gone in batch.folded])
+        if batch.tally is not None:
+            put(database, TALLIES, (batch.tally,))
+            replaced = [(life,) for life in batch.tally.replaces if life != batch.tally.life]
+            database.remove(TALLIES, ("life",), replaced)
+        put(database, TROUBLES, batch.troubles)
+        database.remove(TROUBLES, ("subject", "axis"), [(subject, axis.value) for subject, axis in batch.ended])
+        put(database, INCIDENTS, batch.incidents)
+        put(database, SILENCES, batch.silences)
+        keep_verdicts(database, batch.events)
+
+    @staticmethod
+    def _write_runs(database: Database, runs: Iterable[HookRun]) -> None:
+        """Write notifications, each into the table of its state, and nowhere else."""
+        parted: dict[bool, list[HookRun]] = {True: [], False: []}
+        for run in {run.run_id: run for run in runs}.values():
+            # Nobody needs the words again that were told, and they are most of the row.
+            kept = msgspec.structs.replace(run, input=b"") if run.state is RunState.DONE else run
+            parted[is_unsent(run)].append(kept)
+        for table, other, unsent in ((RUNS, UNSENT, False), (UNSENT, RUNS, True)):
+            moved = [(run.run_id,) for run in parted[unsent]]
+            database.remove(other, ("run_id",), moved)
+            put(database, table, parted[unsent])
 
     # ---- reading: for whoever checks ---------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ and it writes by that very connection, so a root that has lost its right cannot 
 A server may hang where a file fails. Nothing here waits for longer than `PATIENCE_S`: the server is asked to give up a
 statement that takes long, and when it does not even do that, the connection is cut from this side. A lost connection
 is a `HistoryError`, as a full disk is; the next call opens another one.
+
+Questions may come by a second connection, which has no such lock and cannot write.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from psycopg import conninfo, sql
 from hbagent.core.records import Restored
 
 from .claim import ClaimedError
-from .history import DamagedError, History, HistoryError
+from .history import DamagedError, History, HistoryError, Reader
 from .retention import EVENTS_MAX, RUNS_OVER_MAX
 from .tables import TABLES, Table, is_sound
 from .versions import APPLICATION_ID, VERSION
@@ -36,6 +38,8 @@ CONNECT_S = 5
 STATEMENT_S = 10
 #: For another root's lock, which a killed one's connection holds until the server has noticed.
 LOCK_S = 3
+#: The same for a reader, which has somebody else to ask.
+READER_LOCK_MS = 100
 #: A call that has taken this long is cut off from this side.
 PATIENCE_S = 15.0
 #: Damaged rows that are kept apart for whoever wants to see them.
@@ -117,52 +121,19 @@ class PostgresDatabase:
             yield
 
 
-class PostgresHistory(History):
-    """The store at the address `url`. Nothing is touched before `restore`. Raises ValueError for what is no address."""
+class Line:
+    """A connection that is made when it is needed, lost, and cut off when a call takes too long."""
 
-    def __init__(
-        self,
-        url: str,
-        events_max: int = EVENTS_MAX,
-        runs_over_max: int = RUNS_OVER_MAX,
-        retention_ns: int = 0,
-    ) -> None:
-        super().__init__(events_max, runs_over_max, retention_ns)
-        self._parameters = parameters(url)
+    def __init__(self, parameters: dict[str, Any]) -> None:
+        self._parameters = parameters
         #: For people: where it is, and no secret.
-        self.name = name_of(self._parameters)
+        self.name = name_of(parameters)
         self._open_database: PostgresDatabase | None = None
         #: The connection's socket once more, to cut it while a call waits.
         self._wire: socket.socket | None = None
 
-    def restore(self) -> Restored:
-        with self._reported():
-            self._disconnect()
-            self.problems = []
-            self._open_database = database = self._connected()
-            try:
-                restored = self._read(database)
-            except DamagedError as damage:
-                count = _set_aside(database)
-                self.problems.append(f"{self.name} was damaged: {damage}; {count} rows set aside in {SCHEMA}.damaged")
-                restored = self._read(database)
-            return msgspec.structs.replace(restored, problems=tuple(self.problems))
-
-    def close(self) -> None:
-        self._disconnect()
-
-    @contextlib.contextmanager
-    def _database(self) -> Iterator[PostgresDatabase]:
-        if self._open_database is None:
-            self.restore()
-        with self._reported():
-            assert self._open_database is not None
-            yield self._open_database
-
-    # ---- opening -----------------------------------------------------------------------------------------
-
-    def _connected(self) -> PostgresDatabase:
-        """A connection of its own that holds the claim, with the tables made. Raises psycopg.Error, ClaimedError."""
+    def _dial(self) -> PostgresDatabase:
+        """A connection with our settings, to our schema. Raises psycopg.Error."""
         connection = connect(self._parameters)
         try:
             # While a call waits it can be cut only by its socket, and only by a copy that nobody else closes.
@@ -170,36 +141,12 @@ class PostgresHistory(History):
             database = PostgresDatabase(connection)
             for setting, value in _SETTINGS.items():
                 database.rows("SELECT set_config(?, ?, false)", (setting, value))
-            if database.rows("SHOW synchronous_commit") == [("off",)]:
-                database.run("SET synchronous_commit = on")
-            if database.rows("SHOW fsync") == [("off",)]:
-                self.problems.append(f"{self.name}: fsync is off, so a power loss may damage what is kept")
             if "search_path" not in str(self._parameters.get("options", "")):
-                if not database.rows("SELECT 1 FROM pg_namespace WHERE nspname = ?", (SCHEMA,)):
-                    database.run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
                 database.run(f"SET search_path = {SCHEMA}")
-            _claim(database)
-            self._prepare(database)
         except BaseException:
             connection.close()
             raise
         return database
-
-    def _prepare(self, database: PostgresDatabase) -> None:
-        """Make the tables of an empty schema. Raises DamagedError for those of another version."""
-        with database.transaction():
-            if database.rows("SELECT to_regclass('store_version')") == [(None,)]:
-                for table in TABLES:
-                    for statement in table.ddl(_TYPES):
-                        database.run(statement)
-                database.run("CREATE TABLE damaged(seen TIMESTAMPTZ DEFAULT now(), place TEXT, content TEXT)")
-                database.run("CREATE TABLE store_version(version BIGINT)")
-                database.run("INSERT INTO store_version VALUES (?)", (VERSION,))
-        found = database.rows("SELECT version FROM store_version")
-        if found != [(VERSION,)]:
-            raise DamagedError(f"it has version {', '.join(str(row[0]) for row in found)}, not {VERSION}")
-
-    # ---- failures ----------------------------------------------------------------------------------------
 
     def _disconnect(self) -> None:
         database, self._open_database = self._open_database, None
@@ -238,6 +185,125 @@ class PostgresHistory(History):
             raise HistoryError(f"{self.name}: {sentence(error, self._parameters)}") from None
         finally:
             timer.cancel()
+
+
+class PostgresHistory(Line, History):
+    """The store at the address `url`. Nothing is touched before `restore`. Raises ValueError for what is no address."""
+
+    def __init__(
+        self,
+        url: str,
+        events_max: int = EVENTS_MAX,
+        runs_over_max: int = RUNS_OVER_MAX,
+        retention_ns: int = 0,
+    ) -> None:
+        Line.__init__(self, parameters(url))
+        History.__init__(self, events_max, runs_over_max, retention_ns)
+        self._reader = PostgresReader(self._parameters)
+
+    def restore(self) -> Restored:
+        with self._reported():
+            self._disconnect()
+            self._reader.away()
+            self.problems = []
+            self._open_database = database = self._connected()
+            try:
+                restored = self._read(database)
+            except DamagedError as damage:
+                count = _set_aside(database)
+                self.problems.append(f"{self.name} was damaged: {damage}; {count} rows set aside in {SCHEMA}.damaged")
+                restored = self._read(database)
+            self._reader.let()
+            return msgspec.structs.replace(restored, problems=tuple(self.problems))
+
+    def close(self) -> None:
+        self._reader.away()
+        self._disconnect()
+
+    def reader(self) -> PostgresReader:
+        return self._reader
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[PostgresDatabase]:
+        if self._open_database is None:
+            self.restore()
+        with self._reported():
+            assert self._open_database is not None
+            yield self._open_database
+
+    # ---- opening -----------------------------------------------------------------------------------------
+
+    def _connected(self) -> PostgresDatabase:
+        """A connection of its own that holds the claim, with the tables made. Raises psycopg.Error, ClaimedError."""
+        database = self._dial()
+        try:
+            if database.rows("SHOW synchronous_commit") == [("off",)]:
+                database.run("SET synchronous_commit = on")
+            if database.rows("SHOW fsync") == [("off",)]:
+                self.problems.append(f"{self.name}: fsync is off, so a power loss may damage what is kept")
+            ours = "search_path" not in str(self._parameters.get("options", ""))
+            if ours and not database.rows("SELECT 1 FROM pg_namespace WHERE nspname = ?", (SCHEMA,)):
+                database.run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            _claim(database)
+            self._prepare(database)
+        except BaseException:
+            database.connection.close()
+            raise
+        return database
+
+    def _prepare(self, database: PostgresDatabase) -> None:
+        """Make the tables of an empty schema. Raises DamagedError for those of another version."""
+        with database.transaction():
+            if database.rows("SELECT to_regclass('store_version')") == [(None,)]:
+                for table in TABLES:
+                    for statement in table.ddl(_TYPES):
+                        database.run(statement)
+                database.run("CREATE TABLE damaged(seen TIMESTAMPTZ DEFAULT now(), place TEXT, content TEXT)")
+                database.run("CREATE TABLE store_version(version BIGINT)")
+                database.run("INSERT INTO store_version VALUES (?)", (VERSION,))
+        found = database.rows("SELECT version FROM store_version")
+        if found != [(VERSION,)]:
+            raise DamagedError(f"it has version {', '.join(str(row[0]) for row in found)}, not {VERSION}")
+
+
+class PostgresReader(Line, Reader):
+    """A connection beside that of a `PostgresHistory`, which says when there is something to read."""
+
+    def __init__(self, parameters: dict[str, Any]) -> None:
+        super().__init__({**parameters, "application_name": "hbagent root reader"})
+        self._allowed = False
+        #: Held by whoever asks.
+        self._turn = threading.Lock()
+
+    @contextlib.contextmanager
+    def moment(self) -> Iterator[None]:
+        with self._turn, self._reported():
+            if not self._allowed:
+                self._disconnect()
+                raise HistoryError(f"{self.name}: it is not open")
+            if self._open_database is None:
+                self._open_database = database = self._dial()
+                database.rows("SELECT set_config('lock_timeout', ?, false)", (f"{READER_LOCK_MS}ms",))
+                database.connection.read_only = True
+                database.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            with self._open_database.transaction():
+                yield
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[PostgresDatabase]:
+        assert self._open_database is not None
+        yield self._open_database
+
+    def away(self) -> None:
+        """In another thread: what is asked from now on is refused until `let`. What is being asked goes on."""
+        self._allowed = False
+        if self._turn.acquire(blocking=False):
+            self._disconnect()
+            self._turn.release()
+
+    def let(self) -> None:
+        """In another thread: what is asked from now on is answered."""
+        self._allowed = True
 
 
 @contextlib.contextmanager

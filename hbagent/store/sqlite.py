@@ -5,6 +5,9 @@ leaders were already told of). When anything in the file is damaged, the whole f
 of it is moved into a new one: one way for all kinds of damage, and the evidence is kept (`store.salvage`).
 
 A file of an older version is brought up when it is opened (`store.versions`); one of a newer version is set aside.
+
+Two connections of one process share their locks, which the kernel drops when any descriptor of the file is closed. So
+a file is looked at by its descriptor only while neither the history nor its reader has it open.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,7 @@ from hbagent.core.records import Restored
 from . import failpoint
 from .claim import Claim, ClaimedError
 from .durable import sync_directory
-from .history import DamagedError, History, HistoryError
+from .history import DamagedError, History, HistoryError, Reader
 from .quarantine import is_usable, set_aside
 from .retention import EVENTS_MAX, RUNS_OVER_MAX
 from .salvage import NOT_DAMAGE, SQLITE_ERRORS, Salvage
@@ -32,6 +36,10 @@ from .versions import APPLICATION_ID, SCHEMAS, VERSION, bring_up, create
 
 #: How long a lock of somebody else (an operator with the sqlite3 shell) is waited for.
 BUSY_S = 2.0
+#: The same for a reader, which has somebody else to ask.
+READER_BUSY_S = 0.1
+#: Of the file, what a reader keeps in memory. It is asked seldom.
+READER_CACHE = 512 << 10
 #: Files that SQLite keeps beside its own.
 COMPANIONS = ("-wal", "-shm", "-journal")
 
@@ -96,12 +104,15 @@ class SqliteHistory(History):
         self.path = path
         self._claim = Claim(path)
         self._open_database: SqliteDatabase | None = None
+        #: Other connections are kept out.
+        self._alone = False
         self._salvage = Salvage(path, COMPANIONS)
+        self._reader = SqliteReader(path)
 
     def restore(self) -> Restored:
         self._disconnect()
         self.problems = []
-        with self._reported():
+        with self._reported(), self._reader.away():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._claim.take()
             self._salvage.finish()
@@ -112,11 +123,19 @@ class SqliteHistory(History):
                 self._disconnect()
                 self.problems.append(self._repaired(damage))
                 restored = self._start()
+            if not self._alone:
+                self._reader.let(_identity(self.path))
             return msgspec.structs.replace(restored, problems=tuple(self.problems))
 
     def close(self) -> None:
+        # The last one to close puts the log away, so that is the one that may write.
+        with contextlib.suppress(HistoryError), self._reader.away():
+            pass
         self._disconnect()
         self._claim.release()
+
+    def reader(self) -> SqliteReader:
+        return self._reader
 
     @contextlib.contextmanager
     def _database(self) -> Iterator[SqliteDatabase]:
@@ -129,6 +148,7 @@ class SqliteHistory(History):
     # ---- opening -----------------------------------------------------------------------------------------
 
     def _start(self) -> Restored:
+        self._alone = False
         with judged():
             try:
                 self._open_database = _open(self.path)
@@ -137,6 +157,7 @@ class SqliteHistory(History):
                     raise
                 # A full disk has no room for the index of the log, which other programs would need to read along.
                 self._open_database = _open(self.path, alone=True)
+                self._alone = True
             return self._read(self._open_database)
 
     def _clear_place(self) -> None:
@@ -191,15 +212,96 @@ class SqliteHistory(History):
             raise HistoryError(f"{self.path}: {error}") from error
 
 
+class SqliteReader(Reader):
+    """A connection beside that of a `SqliteHistory`, to the very file that it has open.
+
+    The history says when that may be read. It keeps the reader away while it opens or exchanges the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: Held by whoever asks, and while the reader is kept away.
+        self._turn = threading.Lock()
+        self._file: tuple[int, int] | None = None
+        self._open_database: SqliteDatabase | None = None
+
+    @contextlib.contextmanager
+    def moment(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=READER_BUSY_S):
+            raise HistoryError(f"{self.path}: it is being opened")
+        try:
+            database = self._opened()
+            database.connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                database.connection.execute("ROLLBACK")
+        except (*SQLITE_ERRORS, OSError) as error:
+            self._disconnect()
+            raise HistoryError(f"{self.path}: {error}") from error
+        finally:
+            self._turn.release()
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[SqliteDatabase]:
+        assert self._open_database is not None
+        yield self._open_database
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """In another thread: nobody reads, and nobody will before `let`. Raises HistoryError when one does too long."""
+        if not self._turn.acquire(timeout=BUSY_S):
+            raise HistoryError(f"{self.path}: somebody is still reading it")
+        try:
+            self._file = None
+            self._disconnect()
+            yield
+        finally:
+            self._turn.release()
+
+    def let(self, file: tuple[int, int]) -> None:
+        """While it is kept away: it may read this file from now on."""
+        self._file = file
+
+    def _opened(self) -> SqliteDatabase:
+        """The connection, which is made when there is none. Raises HistoryError, sqlite3.Error, OSError."""
+        if self._file is None:
+            raise HistoryError(f"{self.path}: it is not open to others")
+        if self._open_database is None:
+            connection = connect(self.path, reading=True)
+            self._open_database = SqliteDatabase(connection)
+            connection.execute("PRAGMA query_only=1")
+            connection.execute(f"PRAGMA cache_size=-{READER_CACHE >> 10}")
+            # An operator may have put another file there, which the history does not write.
+            if _identity(self.path) != self._file:
+                self._disconnect()
+                raise HistoryError(f"{self.path}: it is another file than the one in use")
+        return self._open_database
+
+    def _disconnect(self) -> None:
+        database, self._open_database = self._open_database, None
+        if database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                database.connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a file from another one of the same name. Raises OSError."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
 def plain_text(text: bytes) -> str:
     """A text of the file: a flipped bit in it must not hide the sound rows behind it."""
     return text.decode(errors="replace")
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection to whatever is at `path`."""
+def connect(path: Path, *, reading: bool = False) -> sqlite3.Connection:
+    """A connection to whatever is at `path`; when it is for reading, it cannot write and gives up soon."""
+    place = f"{path.absolute().as_uri()}?mode=ro" if reading else path
+    busy_s = READER_BUSY_S if reading else BUSY_S
     # The owner is one thread at a time, not always the same one: a driver closes what its worker opened.
-    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(place, uri=reading, timeout=busy_s, isolation_level=None, check_same_thread=False)
     connection.text_factory = plain_text
     return connection
 

@@ -35,7 +35,7 @@ from tests.build import (
 )
 from tests.scraped import Scraped
 
-FACTS = ProcessFacts(commit_s=0.002)
+FACTS = ProcessFacts(commit_s=0.002, reads=(5, 2))
 HOST = {"host": NODE, "rack": RACK}
 HOST2 = {"host": NODE2, "rack": RACK}
 
@@ -216,6 +216,8 @@ def test_the_root_tells_of_itself() -> None:
     found = scrape(core, T(3))
     assert found.value("hbagent_store_degraded") == 1
     assert found.value("hbagent_store_commit_seconds") == 0.002
+    assert found.value("hbagent_store_reads_total", by="worker") == 5
+    assert found.value("hbagent_store_reads_total", by="reader") == 2
     assert found.value("hbagent_refused_total", reason="forged-rack") >= 1
     assert found.value("hbagent_leader_last_heard_timestamp_seconds", leader=LEADER) == (WALL_NS + T(1)) / 1e9
 

@@ -56,6 +56,7 @@ _FACTS = ProcessFacts(
     threads=1,
     started_s=1.0,
     commit_s=0.1,
+    reads=(2, 1),
     rotation=(2, 1),
 )
 #: What node_exporter tells of the file that an agent writes.

@@ -14,7 +14,7 @@ from hbagent import __version__
 from hbagent.cli import EXIT_UNAVAILABLE
 from hbagent.core.messages import Query
 from hbagent.demo.datacenter import Plan
-from hbagent.role.root import READS_MAX
+from hbagent.role.readingroom import READS_MAX
 from hbagent.transport.sockets import Context, query_dealer
 from hbagent.wire import codec
 from tests.e2e.fleet import Fleet

@@ -11,13 +11,13 @@ from hbagent.role.selfstat import process_facts
 
 
 def test_the_facts_are_those_of_this_process() -> None:
-    facts = process_facts(commit_s=0.5, defects=3)
+    facts = process_facts(commit_s=0.5, reads=(5, 2), defects=3)
     assert facts.cpu_s is not None and abs(facts.cpu_s - sum(os.times()[:2])) < 1
     assert facts.resident_bytes and facts.virtual_bytes and facts.resident_bytes < facts.virtual_bytes
     assert facts.threads == threading.active_count() or (facts.threads or 0) >= 1
     assert facts.started_s is not None and 0 < time.time() - facts.started_s < 24 * 3600
     assert facts.open_fds and facts.fds_max and facts.open_fds < facts.fds_max
-    assert (facts.commit_s, facts.defects) == (0.5, 3)
+    assert (facts.commit_s, facts.reads, facts.defects) == (0.5, (5, 2), 3)
 
 
 def test_one_more_descriptor_is_one_more() -> None:

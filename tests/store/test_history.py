@@ -10,6 +10,7 @@ from hbagent.core.states import Axis, IncidentState, Liveness
 from hbagent.core.units import SECOND
 from hbagent.store.history import EVENTS_READ_MAX, VERDICTS_PER_RACK_MAX, HistoryError
 from tests.store.conftest import Open
+from tests.store.holding import held_up
 from tests.store.samples import (
     balanced,
     batch,
@@ -266,6 +267,64 @@ def test_no_reading_is_unbounded(open_store: Open) -> None:
     history = open_store()
     history.commit(Batch(events=tuple(event(number, evidence=None) for number in range(1, EVENTS_READ_MAX + 11))))
     assert len(history.events(10**9)) == len(history.page(0, 10**9)) == EVENTS_READ_MAX
+
+
+# ---- a reader beside it ----------------------------------------------------------------------------------------
+
+
+def test_a_reader_finds_what_is_committed_while_the_next_commit_is_under_way(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = open_store()
+    history.commit(batch(1))
+    reader = history.reader()
+    # More than a database keeps in memory.
+    storm = Batch(events=tuple(event(number) for number in range(2, 3_000)), marks=(mark(2),))
+    with held_up(history, storm, monkeypatch) as commit:
+        for _ in range(2):
+            with reader.moment():
+                assert sequences(reader.events(10)) == [1]
+                assert [row["run_id"] for row in reader.runs_of("event-1")] == ["event-1-mail", "event-1-page"]
+        assert commit.is_alive()
+    with reader.moment():
+        assert sequences(reader.events(2)) == [2_999, 2_998], "what is committed is found at once"
+
+
+def test_a_reader_answers_as_of_one_moment(open_store: Open) -> None:
+    history = open_store()
+    history.commit(batch(1))
+    reader = history.reader()
+    with reader.moment():
+        assert sequences(reader.events(10)) == [1]
+        # The notification that waits moves to another table.
+        history.commit(Batch(events=(event(2, notices=0),), runs=(run(1, hook="mail", state=RunState.DONE),)))
+        assert sequences(reader.events(10)) == [1]
+        assert [row["state"] for row in reader.runs_of("event-1")] == ["held", "pending"]
+    with reader.moment():
+        assert sequences(reader.events(10)) == [2, 1]
+        assert [row["state"] for row in reader.runs_of("event-1")] == ["done", "pending"]
+
+
+def test_a_reader_reads_only_while_the_history_is_open(open_store: Open) -> None:
+    history = open_store()
+    reader = history.reader()
+    for _ in range(2):
+        history.close()
+        with pytest.raises(HistoryError, match="it is not open"), reader.moment():
+            pass
+        history.commit(batch(1))
+        with reader.moment():
+            assert sequences(reader.events(10)) == [1]
+
+
+def test_a_reader_cannot_write(open_store: Open) -> None:
+    history = open_store()
+    history.commit(batch(1))
+    reader = history.reader()
+    with pytest.raises(HistoryError, match=r"read-?only"), reader.moment(), reader._database() as database:
+        database.run("DELETE FROM events WHERE sequence = ?", (1,))
+    with reader.moment():
+        assert sequences(reader.events(10)) == [1], "and goes on"
 
 
 # ---- verdicts --------------------------------------------------------------------------------------------------

@@ -250,3 +250,55 @@ def test_a_password_that_a_server_repeats_is_taken_out() -> None:
 def test_a_store_is_named_by_its_place_alone() -> None:
     assert name_of(parameters("postgresql://u:hidden@one:1,two:2/db")) == "postgresql://one,two:1,2/db"
     assert name_of(parameters("postgresql://?service=hb")) == "postgresql:///?service=hb"
+
+
+# ---- the reader ------------------------------------------------------------------------------------------------
+
+
+def read(history: PostgresHistory) -> list[int]:
+    with history.reader().moment():
+        return sequences(history.reader().events(10))
+
+
+def test_a_reader_holds_no_claim(server: Server, schema: str, history: PostgresHistory) -> None:
+    history.commit(batch(1))
+    second = PostgresHistory(server.address(schema))
+    with history.reader().moment():
+        assert sequences(history.reader().events(10)) == [1]
+        history.close()
+        assert second.restore() == restored_of([1])
+    second.close()
+    with pytest.raises(HistoryError, match="it is not open"):
+        read(history)
+
+
+def test_a_reader_that_was_cut_off_is_an_error_that_passes(server: Server, history: PostgresHistory) -> None:
+    history.commit(batch(1))
+    assert read(history) == [1]
+    server.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hbagent root reader'")
+    with pytest.raises(HistoryError, match="postgresql://"):
+        read(history)
+    assert read(history) == [1]
+    history.commit(batch(2))
+    assert read(history) == [2, 1]
+
+
+def test_a_reader_waits_for_no_lock_of_somebody_else(server: Server, schema: str, history: PostgresHistory) -> None:
+    history.commit(batch(1))
+    with postgres_module.connect(parameters(server.address(schema))) as operator, operator.transaction():
+        operator.execute("LOCK TABLE events")
+        begun = time.monotonic()
+        with pytest.raises(HistoryError, match="lock timeout"):
+            read(history)
+        assert time.monotonic() - begun < postgres_module.LOCK_S
+    assert read(history) == [1]
+
+
+def test_a_reader_asks_in_the_schema_of_its_history(server: Server) -> None:
+    address = f"postgresql://root@/postgres?host={server.directory}"
+    history = PostgresHistory(address)
+    history.restore()
+    history.commit(batch(1))
+    assert read(history) == [1]
+    history.close()
+    server.ask("DROP SCHEMA hbagent CASCADE")

@@ -476,3 +476,95 @@ def test_a_full_disk_at_the_start_is_an_error_and_no_damage(path: Path) -> None:
     assert not list(path.parent.glob("*.corrupt-*"))
     assert history.restore().runs == TRUE.runs
     history.close()
+
+
+# ---- the reader ------------------------------------------------------------------------------------------------
+
+
+def read(history: SqliteHistory) -> list[int]:
+    with history.reader().moment():
+        return sequences(history.reader().events(10))
+
+
+def other_process(path: Path, statement: str) -> str:
+    """What SQLite answers to somebody else, without patience."""
+    program = (
+        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], timeout=0)\n"
+        "try: print(connection.execute(sys.argv[2]).fetchall())\n"
+        "except sqlite3.Error as error: print(error)"
+    )
+    return subprocess.run([sys.executable, "-c", program, path, statement], capture_output=True, text=True).stdout
+
+
+def test_a_reader_that_comes_and_goes_leaves_the_locks_of_the_history_alone(path: Path) -> None:
+    """Without them the last other program to leave would take the log for its own, and delete it."""
+    history = SqliteHistory(path)
+    history.commit(batch(1))
+    assert read(history) == [1]
+    with history._reader.away():
+        history._reader.let((path.stat().st_dev, path.stat().st_ino))
+    for _ in range(2):
+        assert "locked" in other_process(path, "PRAGMA journal_mode=DELETE")
+        assert read(history) == [1]
+        # It opens the file anew, which it first looks at.
+        history.restore()
+    history.commit(batch(2))
+    assert read(history) == [2, 1]
+    history.close()
+    assert not path.with_name(path.name + "-wal").exists(), "the history is the last to leave"
+
+
+def test_a_reader_follows_to_the_file_that_replaces_a_damaged_one(path: Path) -> None:
+    history = SqliteHistory(path)
+    history.commit(batch(1))
+    assert read(history) == [1]
+    history.close()
+    change(path, "UPDATE nodes SET body = 'spoiled'")
+    history.restore()
+    assert history.problems
+    assert path.with_name(path.name + ".corrupt-1").exists()
+    history.commit(batch(2))
+    assert read(history) == [2, 1]
+    history.close()
+
+
+def test_a_reader_does_not_read_another_file_that_was_put_there(path: Path) -> None:
+    fill(path.with_name("other.db"), [7])
+    history = SqliteHistory(path)
+    history.commit(batch(1))
+    path.rename(path.with_name("moved.db"))
+    path.with_name("other.db").rename(path)
+    with pytest.raises(HistoryError, match="another file"):
+        read(history)
+    history.close()
+
+
+def test_a_file_is_not_opened_anew_while_somebody_reads_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_module, "BUSY_S", 0.01)
+    history = SqliteHistory(path)
+    history.commit(batch(1))
+    with history.reader().moment(), pytest.raises(HistoryError, match="still reading"):
+        history.restore()
+    assert history.restore() == restored_of([1])
+    assert read(history) == [1]
+    history.close()
+
+
+@pytest.mark.root
+def test_nobody_reads_beside_a_store_on_a_full_disk(small_disk: Path) -> None:
+    path = small_disk / "root.db"
+    fill(path, [1])
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    history = SqliteHistory(path)
+    history.restore()
+    assert sequences(history.events(10)) == [1]
+    with pytest.raises(HistoryError, match="not open to others"):
+        read(history)
+    ballast.unlink()
+    history.commit(batch(2))
+    history.restore()
+    assert read(history) == [2, 1]
+    history.close()
