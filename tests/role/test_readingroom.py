@@ -223,10 +223,18 @@ def test_that_nothing_is_known_is_for_the_worker_to_say(
 # ---- between busy threads --------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def usual_s() -> Iterator[float]:
+    """How soon threads change otherwise."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.004)
+    yield sys.getswitchinterval()
+    sys.setswitchinterval(before)
+
+
 def test_threads_change_quickly_while_a_question_is_answered_and_only_then(
-    counter: Counter, worker: Worker, history: SqliteHistory, monkeypatch: pytest.MonkeyPatch
+    usual_s: float, counter: Counter, worker: Worker, history: SqliteHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual_s = sys.getswitchinterval()
     seen: list[float] = []
     answer_of = reads.answer_of
 
