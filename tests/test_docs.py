@@ -412,8 +412,10 @@ def masked(text: str) -> list[str]:
     """The words of a picture, without what differs from run to run: times, ages, ids and figures."""
     # Whether a host's facts have come by then differs too.
     text = re.sub(r"(?m)^ *host: .*\n", "", text)
-    # And how far an ending process has come when it is asked, and whether its beat was due just then.
+    # And how far an ending process has come when it is asked, whether its beat was due just then, and whether it took
+    # so long that neighbours were asked.
     passing = "was expected|closed without an answer|/udp: nobody listens there|about it|has not acknowledged .*"
+    passing += r"|got nothing from it: \w+"
     text = re.sub(rf"(?m)^ *[\d.]+ ms  .*(?:{passing})\n", "", text)
     # Who runs the tests, and the number of an incident, which is that of an event.
     text = re.sub(r"\S+ \(uid \d+\)", "somebody", re.sub(r"\bi\d+\b", "i#", text))

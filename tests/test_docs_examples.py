@@ -252,6 +252,7 @@ def test_the_signs_of_the_console_are_those_of_its_help() -> None:
 
 #: The document that has a node forgotten comes last.
 LAST = "alerts.md"
+_BUNDLE = "$(hbagent explain demo/rack1/node1 -o json | grep -o '[0-9]*-shop-[0-9a-f]*' | head -1)"
 #: What they name, and what that is in the demo.
 IN_THE_DEMO = {
     "dc1/rack07/host12": "demo/rack1/node2",
@@ -268,7 +269,7 @@ IN_THE_DEMO = {
     "/usr/bin/shop": "true",
     "/usr/local/bin/backup": "true",
     "4711": "$(cat demo/run/shop.pid)",
-    "000017-shop-1f3a9c02d4e5b678": "$(hbagent explain demo/rack1/node1 -o json | grep -o '[0-9]*-shop-[0-9a-f]*')",
+    "000017-shop-1f3a9c02d4e5b678": _BUNDLE,
     "hbagent console": "(sleep 2; printf q) | timeout 20 script -qec 'hbagent console' /dev/null",
 }
 #: What is examined must live.
