@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.hosts.deployment import Deployment
+from tests.conftest import Figures
+from tests.hosts.deployment import Deployment, Play
 from tests.hosts.lab import Host
 
 #: Not hbagent's: the journal is the host's, and Ansible keeps its own files.
@@ -40,11 +41,12 @@ def test_one_host_goes_and_the_others_forget_it_without_an_alarm(fleet: Deployme
     for number in (1, 2, 3):
         assert gone.name not in fleet.host(number).shell("cat /etc/hbagent/*.toml")
     assert not list((fleet.directory / "keys").glob(f"*{gone.name}*"))
-    print(f"removal of one host: {play.seconds:.0f} s")
 
 
-def test_a_whole_fleet_goes_and_leaves_nothing_behind(fleet: Deployment) -> None:
-    play = fleet.play("remove", hbagent_remove="all", hbagent_remove_confirmed=True)
+def test_a_whole_fleet_goes_and_leaves_nothing_behind(
+    bare: Deployment, first_plays: tuple[Play, Play], figures: Figures
+) -> None:
+    play = bare.play("remove", hbagent_remove="all", hbagent_remove_confirmed=True)
     assert play.code == 0, play.output[-5000:]
-    assert {host.name: _traces(host) for host in fleet.lab.hosts} == dict.fromkeys(fleet.hosts, "")
-    print(f"removal of six hosts: {play.seconds:.0f} s")
+    assert {host.name: _traces(host) for host in bare.lab.hosts} == dict.fromkeys(bare.hosts, "")
+    figures("hosts", f"removed from six hosts in {play.seconds:.0f} s")

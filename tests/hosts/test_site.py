@@ -16,7 +16,7 @@ def test_six_bare_hosts_become_a_datacenter(
     first_plays: tuple[Play, Play], fleet: Deployment, figures: Figures
 ) -> None:
     deployed = first_plays[1]
-    figures("site", f"six bare hosts in {deployed.seconds:.0f} s (within 120 s), all ALIVE at the root")
+    figures("hosts", f"six bare hosts in {deployed.seconds:.0f} s (within 120 s), all ALIVE at the root")
     assert fleet.all_alive()
 
 
