@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Figures
 from tests.hosts.deployment import DATACENTER, Deployment
 from tests.hosts.lab import Host, wait_until
 
@@ -120,7 +121,7 @@ def test_who_is_in_the_group_may_ask_and_others_are_told_so(fleet: Deployment) -
 # ---- what they weigh -----------------------------------------------------------------------------------------
 
 
-def test_an_agent_is_small_after_a_minute(fleet: Deployment) -> None:
+def test_an_agent_is_small_after_a_minute(fleet: Deployment, figures: Figures) -> None:
     hosts = list(fleet.nodes().values())
 
     def age(host: Host) -> float:
@@ -128,6 +129,7 @@ def test_an_agent_is_small_after_a_minute(fleet: Deployment) -> None:
 
     assert wait_until(lambda: all(age(host) >= SETTLED_S for host in hosts), 2 * SETTLED_S)
     weights = {host.name: int(status_of(host, "agent")["VmRSS"].split()[0]) * 1024 for host in hosts}
+    figures("hosts", f"agents in their units after a minute: at most {max(weights.values()) / 1e6:.1f} MB (28 MB)")
     assert max(weights.values()) <= AGENT_RSS_MAX, weights
 
 
@@ -135,7 +137,9 @@ def test_an_agent_is_small_after_a_minute(fleet: Deployment) -> None:
 
 
 @pytest.mark.parametrize("role", HOSTS)
-def test_a_loop_that_hangs_is_killed_and_back_within_ten_seconds(fleet: Deployment, role: str) -> None:
+def test_a_loop_that_hangs_is_killed_and_back_within_ten_seconds(
+    fleet: Deployment, role: str, figures: Figures
+) -> None:
     host = of_role(fleet, role)
     restarts = int(shown(host, role, "NRestarts"))
     pid = shown(host, role, "MainPID")
@@ -148,6 +152,7 @@ def test_a_loop_that_hangs_is_killed_and_back_within_ten_seconds(fleet: Deployme
         return "ActiveState=active" in lines and f"MainPID={pid}" not in lines
 
     assert wait_until(back, BACK_S), f"{role} was not back within {time.monotonic() - began:.1f} s"
+    figures("hosts", f"{role} whose loop hangs: killed and ready again after {time.monotonic() - began:.1f} s (10 s)")
     assert int(shown(host, role, "NRestarts")) == restarts + 1
     assert "Watchdog timeout" in host.journal(unit(role))
     fleet.wait_alive(SOON_S)
