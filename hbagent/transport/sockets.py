@@ -388,7 +388,9 @@ def _ipc_path(endpoint: str) -> Path:
     path = endpoint[len("ipc://") :]
     if not endpoint.startswith("ipc:///"):
         # An abstract name (ipc://@name) has no owner and no mode, so any user could take it or ask there.
-        raise EndpointError(f"{endpoint}: should be ipc:// and an absolute path, as in ipc:///run/hbagent-root/root.sock")
+        raise EndpointError(
+            f"{endpoint}: should be ipc:// and an absolute path, as in ipc:///run/hbagent-root/root.sock"
+        )
     if len(os.fsencode(path)) > _IPC_PATH_MAX:
         raise EndpointError(f"{endpoint}: the path of a unix socket may have {_IPC_PATH_MAX} bytes at most")
     return Path(path)
