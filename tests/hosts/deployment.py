@@ -115,9 +115,9 @@ class Deployment:
             "ansible_ssh_common_args": self.lab.ssh_options(),
             "ansible_python_interpreter": "/usr/bin/python3",
             "hbagent_datacenter": DATACENTER,
-            "hbagent_wheelhouse": str(ROOT / "dist/wheelhouse"),
+            "hbagent_wheelhouse": os.path.relpath(ROOT / "dist/wheelhouse", self.directory),
             "hbagent_controller_command": str(BIN / "hbagent"),
-            "hbagent_hook_files": [str(self.directory / "tell")],
+            "hbagent_hook_files": ["tell"],
             "hbagent_hooks": [{"name": "tell", "command": ["hooks.d/tell"], "on": list(KINDS)}],
             # Every event is told by itself: the tests hurt the same host again and again.
             "hbagent_root_settings": {
