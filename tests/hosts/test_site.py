@@ -28,3 +28,16 @@ def test_the_second_run_changes_nothing(fleet: Deployment) -> None:
 def test_a_check_with_differences_shows_none(fleet: Deployment) -> None:
     checked = fleet.play("site", "--check", "--diff")
     assert (checked.code, checked.changed) == (0, 0), checked.tasks_changed() or checked.output[-5000:]
+
+
+def test_an_install_that_broke_off_is_made_good_by_the_next_run(fleet: Deployment) -> None:
+    host = fleet.host(6)
+    host.shell("rm /opt/hbagent/current/complete.json /opt/hbagent/current/bin/hbagent")
+    again = fleet.play("site")
+    assert again.code == 0, again.output[-5000:]
+    assert {name for name, counts in again.recap.items() if counts["changed"]} == {host.name}
+    assert host.shell("ls -A /opt/hbagent/releases").split() == [
+        host.shell("basename $(readlink /opt/hbagent/current)").strip()
+    ]
+    assert host.run("hbagent", "--version").returncode == 0
+    fleet.wait_alive()

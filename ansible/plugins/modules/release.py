@@ -1,7 +1,8 @@
 """A release on this host: a virtual environment of its own, and the link that says which one is in use.
 
-A release is done when its mark is there, which is written last; anything else is an interrupted install and is made
-anew. Nothing here needs a network, or anything beside Python itself.
+A release is made aside, with a mark that is written last, and takes its place by a rename; anything else is an
+interrupted install and is made anew. So a daemon that runs never misses its files. Nothing here needs a network, or
+anything beside Python itself.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ class Host:
         self.current = os.path.join(self.prefix, "current")
         self.version = module.params["version"]
         self.directory = os.path.join(self.releases, self.version)
+        self.draft = os.path.join(self.releases, f".{self.version}.draft")
+        self.old = os.path.join(self.releases, f".{self.version}.old")
         self.changes = []
 
     def chosen(self):
@@ -151,7 +154,7 @@ class Host:
             names = os.listdir(self.releases)
         except OSError:
             return []
-        marked = [name for name in names if self.mark(name) is not None]
+        marked = [name for name in names if not name.startswith(".") and self.mark(name) is not None]
         return sorted(marked, key=lambda name: os.path.getmtime(os.path.join(self.releases, name, MARK)), reverse=True)
 
     def needs_wheels(self):
@@ -160,16 +163,14 @@ class Host:
         return mark is None or bool(digest and mark.get("digest") != digest)
 
     def install(self, archive):
-        """Make the release anew from an archive of wheels."""
+        """Make the release anew from an archive of wheels, aside, and put it in its place."""
         self.changes.append(f"installed {self.version}")
         os.makedirs(self.releases, mode=0o755, exist_ok=True)
         for directory in (self.prefix, self.releases):
             os.chmod(directory, 0o755)
-        mark = os.path.join(self.directory, MARK)
-        if os.path.exists(mark):
-            os.unlink(mark)
-        if os.path.lexists(self.directory):
-            shutil.rmtree(self.directory)
+        for aside in (self.draft, self.old):
+            if os.path.lexists(aside):
+                shutil.rmtree(aside)
         wheels = tempfile.mkdtemp(dir=self.module.tmpdir)
         with tarfile.open(archive) as tar:
             for member in tar.getmembers():
@@ -179,27 +180,34 @@ class Host:
                     shutil.copyfileobj(source, target)
         digest = self.check(wheels)
         # Without pip: nothing but Python is needed on the host, and nothing else can be installed in a release.
-        self.run(self.module.params["python"], "-m", "venv", "--without-pip", self.directory)
-        python = os.path.join(self.directory, "bin", "python")
+        self.run(self.module.params["python"], "-m", "venv", "--without-pip", self.draft)
+        # Scripts for shells, with the path where it is made.
+        for name in os.listdir(os.path.join(self.draft, "bin")):
+            if name.lower().startswith("activate"):
+                os.unlink(os.path.join(self.draft, "bin", name))
+        python = os.path.join(self.draft, "bin", "python")
         site = self.run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
         for name in sorted(os.listdir(wheels)):
             if name.endswith(".whl"):
                 self.unpack(os.path.join(wheels, name), site)
         # A daemon without compiled bytecode takes 5 MiB more, and could never write it.
-        self.run(python, "-m", "compileall", "-q", site)
-        hbagent = os.path.join(self.directory, "bin", "hbagent")
+        self.run(python, "-m", "compileall", "-q", "-s", self.draft, "-p", self.directory, site)
+        hbagent = os.path.join(self.draft, "bin", "hbagent")
         for shell, name in COMPLETIONS.items():
-            path = os.path.join(self.directory, name)
+            path = os.path.join(self.draft, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
-                file.write(self.run(hbagent, "completion", shell))
-        draft = mark + ".new"
-        with open(draft, "w", encoding="utf-8") as file:
-            json.dump({"version": self.version, "digest": digest}, file)
+                file.write(self.run(python, hbagent, "completion", shell))
         # Files first, and the mark after them: power that goes in between leaves an install that is not complete.
         os.sync()
-        os.rename(draft, mark)
+        with open(os.path.join(self.draft, MARK), "w", encoding="utf-8") as file:
+            json.dump({"version": self.version, "digest": digest}, file)
+        if os.path.lexists(self.directory):
+            os.rename(self.directory, self.old)
+        os.rename(self.draft, self.directory)
         os.sync()
+        if os.path.lexists(self.old):
+            shutil.rmtree(self.old)
 
     def check(self, wheels):
         """Refuse what is not pinned by its hash; the hash of hbagent's own wheel."""
@@ -217,8 +225,8 @@ class Host:
 
     def unpack(self, wheel, site):
         """Put the files of a wheel where they belong, with its commands."""
-        places = {"purelib": site, "platlib": site, "data": self.directory}
-        places["scripts"] = os.path.join(self.directory, "bin")
+        places = {"purelib": site, "platlib": site, "data": self.draft}
+        places["scripts"] = os.path.join(self.draft, "bin")
         with zipfile.ZipFile(wheel) as archive:
             for entry in archive.infolist():
                 parts = entry.filename.split("/")
@@ -249,7 +257,7 @@ class Host:
             return
         for name, target in parser.items("console_scripts"):
             module, _, function = target.partition(":")
-            path = os.path.join(self.directory, "bin", name)
+            path = os.path.join(self.draft, "bin", name)
             with open(path, "w", encoding="utf-8") as file:
                 file.write(COMMAND % (self.directory, module, function, function))
             os.chmod(path, 0o755)
