@@ -5,7 +5,7 @@
 #   make test-slow   the slow tests and those with real processes (ARGS=tests/FILE: those of a file)
 #   make test-hosts  the playbooks and units on real hosts, booted here (as root; ARGS as above)
 #   make test-pythons  the fast tests on each Python from 3.10 to 3.13 that is here (PYTHONS="..." for others)
-#   make lint        ruff and mypy alone
+#   make lint        ruff and mypy alone; lint-ansible: the playbooks and the role
 #   make bench       the figures; bench-full: the long ones
 #   make deps        system packages that some tests need (apt, as root); without them those tests are skipped
 #   make pins        move the pinned dependencies to the newest versions
@@ -74,6 +74,13 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A collection is found by its place below ansible_collections, and by nothing else.
+lint-ansible: $(CONTROLLER)/installed
+	@mkdir -p $(CONTROLLER)/collections/ansible_collections/hbagent
+	@ln -sfn $(CURDIR)/ansible $(CONTROLLER)/collections/ansible_collections/hbagent/hbagent
+	cd ansible && PATH=$(CURDIR)/$(CONTROLLER)/bin:$$PATH \
+		ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(CONTROLLER)/collections ansible-lint --strict --nocolor
+
 test-fast: $(VENV)/installed
 	$(PYTEST) $(AT_ONCE) $(ARGS)
 
@@ -90,10 +97,11 @@ test-pythons:
 		$(MAKE) --no-print-directory VENV=$(VENV)/$$(basename $$python) PYTHON=$$python test-fast || exit; done
 
 # One datacenter for all of them: about as long as everything that Ansible does to six hosts.
-test-hosts: $(VENV)/installed $(CONTROLLER)/installed
+# What is missing fails there: nothing of it is worth a pass without hosts.
+test-hosts: lint-ansible $(VENV)/installed
 	@missing=; for p in $(HOST_TOOLS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
 	test -z "$$missing" || { echo "Installing what is missing:$$missing"; $(MAKE) deps; }
-	$(PYTEST) -m hosts $(ARGS) tests/hosts
+	CI=true $(PYTEST) -m hosts $(ARGS) tests/hosts
 
 bench: $(VENV)/installed
 	@for name in intake agent root sim; do $(BIN)/hbagent bench $$name $(ARGS) || exit; done

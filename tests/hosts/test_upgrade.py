@@ -53,6 +53,18 @@ def _running(fleet: Deployment) -> dict[str, str]:
     return found
 
 
+def _started(fleet: Deployment, *numbers: int) -> dict[str, list[float]]:
+    """When the daemons of these hosts, or of all, were started, in seconds of the clock that all hosts here share."""
+    found: dict[str, list[float]] = {"root": [], "leader": [], "agent": []}
+    for host in (fleet.host(number) for number in numbers or range(1, len(fleet.lab.hosts) + 1)):
+        for role, moments in found.items():
+            unit = f"hbagent-{role}.service"
+            shown = host.shell(f"systemctl show -p ExecMainStartTimestampMonotonic --value {unit}").strip()
+            if shown not in ("", "0"):
+                moments.append(int(shown) / 1e6)
+    return found
+
+
 def test_an_upgrade_is_told_nobody(fleet: Deployment, both: Path, figures: Figures) -> None:
     house = str(both)
     with fleet.quiet() as seen:
@@ -60,6 +72,11 @@ def test_an_upgrade_is_told_nobody(fleet: Deployment, both: Path, figures: Figur
         fleet.wait_alive()
     assert play.code == 0, play.output[-5000:]
     assert set(_running(fleet).values()) == {NEXT}
+    # Receivers first; and of a rack one leader after the other.
+    started = _started(fleet)
+    assert started["root"][0] < min(started["leader"]) and max(started["leader"]) < min(started["agent"])
+    one, other = (_started(fleet, number)["leader"][0] for number in (2, 3))
+    assert abs(one - other) > 1.0
     assert seen.alarms == []
     # Each agent left once, on purpose, and was announced.
     assert sorted(seen.departures) == sorted(("node-left", node, "left") for node in fleet.nodes())
