@@ -211,7 +211,9 @@ def clear(grace_ns: int = GRACE_NS, patience_ns: int = PATIENCE_NS) -> list[int]
         left = [pid for pid in found if reap(pid) is None]
         gone += len(found) - len(left)
         # Nobody is given up who was not killed yet, however long it took to look.
-        if not left or (family and patience.is_over(gone, time.monotonic_ns(), family)):
+        if not found or (left and family and patience.is_over(gone, time.monotonic_ns(), family)):
             return left
-        family = fell(left)
-        time.sleep(_LOOK_NS / SECOND)
+        # Who ended between the two looks has left its own children here.
+        if left:
+            family = fell(left)
+            time.sleep(_LOOK_NS / SECOND)

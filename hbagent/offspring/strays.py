@@ -90,7 +90,9 @@ class Strays:
         if self._strays and not dying:
             # Somebody below one of them may have been missed, and nobody else comes to him while his parent is stuck.
             reaper.fell(self._strays)
-        self._due = now + SOON_NS if dying else now + AGAIN_NS if self._strays else None
+        # Who ended between the two looks has left its own children here.
+        again = dying or len(alive) < len(present)
+        self._due = now + SOON_NS if again else now + AGAIN_NS if self._strays else None
         if not self._strays:
             self._keys.clear()
 

@@ -358,3 +358,27 @@ def test_patience_lasts_while_somebody_has_turns_however_short() -> None:
         for pid in (idle, napping):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def test_a_child_that_comes_to_light_as_another_ends_is_killed_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run() -> list[int]:
+        reaper.become_subreaper()
+        ended = _forked(lambda: os._exit(0))
+        _forked(signal.pause)
+        os.waitid(os.P_PID, ended, os.WEXITED | os.WNOWAIT)
+        lists = iter([[ended]])
+        # The list as it was read just before the first of them ended.
+        monkeypatch.setattr(reaper, "children", lambda pid: next(lists, None) or listed(pid))
+        return [*reaper.clear(), *listed(os.getpid())]
+
+    listed = reaper.children
+    assert apart(run) == []
+
+
+def _forked(life: Callable[[], object]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(BOMB_SECONDS)
+        life()
+        os._exit(0)
+    return pid

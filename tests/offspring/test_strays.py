@@ -38,6 +38,20 @@ def test_every_child_but_the_hands_is_ended_and_reaped() -> None:
     assert apart(run) == [True, 0, 0, True, []]
 
 
+def test_who_was_reaped_may_have_left_a_child_here_so_it_looks_again() -> None:
+    def run() -> list[object]:
+        ended = child(lambda: os._exit(0))
+        os.waitid(os.P_PID, ended, os.WEXITED | os.WNOWAIT)
+        strays = Strays()
+        now = time.monotonic_ns()
+        strays.tidy([], now)
+        again = strays.deadline() == now + SOON_NS
+        tidy_until_gone(strays, [])
+        return [again]
+
+    assert apart(run) == [True]
+
+
 def test_where_nobody_can_come_to_it_the_children_of_others_are_left_alone() -> None:
     pid = child()
     try:
