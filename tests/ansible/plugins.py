@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 COLLECTION = Path(__file__).resolve().parents[2] / "ansible"
 
@@ -17,6 +24,31 @@ def plugin(kind: str, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def host_module(name: str) -> ModuleType:
+    """A module that runs on hosts, without what Ansible gives it there."""
+    basic = ModuleType("ansible.module_utils.basic")
+    basic.AnsibleModule = None  # type: ignore[attr-defined]
+    names = {"ansible": ModuleType("ansible"), "ansible.module_utils": ModuleType("ansible.module_utils")}
+    with mock.patch.dict(sys.modules, {**names, "ansible.module_utils.basic": basic}):
+        return plugin("modules", name)
+
+
+@contextlib.contextmanager
+def running_from(directory: Path) -> Iterator[int]:
+    """A process whose program lies in a directory; its pid."""
+    program = directory / "daemon"
+    program.symlink_to(str(shutil.which("sleep")))
+    with subprocess.Popen([str(program), "60"]) as process:
+        try:
+            # The kernel lets us go on before it shows what it runs.
+            until = time.monotonic() + 10
+            while str(program).encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                assert time.monotonic() < until
+            yield process.pid
+        finally:
+            process.kill()
 
 
 def inventory(

@@ -2,7 +2,8 @@
 
 What is to be done is read from the host each time, never remembered from an earlier task: a daemon that runs another
 release than the chosen one, or that started before its unit or key was written, is restarted; one whose config is newer
-than what it last read is reloaded. So a play that broke off is made good by the next one.
+than what it last read is reloaded, and one that refused it, or that said that it takes a restart, is known by its
+journal. So a play that broke off is made good by the next one, and so is what somebody did by hand.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ running_s:
 
 import glob  # noqa: E402
 import os  # noqa: E402
+import re  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
 
@@ -116,6 +118,9 @@ SHOWN = (
 #: Written last into a release that is complete.
 MARK = "complete.json"
 JOURNAL_LINES = 20
+#: What a daemon says of reading its config, and how many such lines of it are looked at.
+SAID = ("needs-restart", "config-refused", "reload-failed", "reloaded")
+SAID_MAX = 1000
 #: For a daemon to read its config again.
 RELOAD_SECONDS = 10.0
 
@@ -152,6 +157,12 @@ class Host:
         text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         return "The last lines of {}:\n{}".format(unit, text.strip() or "(none)")
 
+    def settle_times(self, paths):
+        """What was written by a clock that was ahead counts as written now: once, and not until that time has come."""
+        for path in paths:
+            if newer([path], time.time()) and not self.module.check_mode:
+                os.utime(path)
+
     def change(self, sentence):
         self.changes.append(sentence)
         return not self.module.check_mode
@@ -166,9 +177,17 @@ class Daemon:
         self.unit = f"hbagent-{name}.service"
         self.etc = host.module.params["etc"]
         self.prefix = host.module.params["prefix"]
+        names = [os.path.join(UNITS, self.unit), os.path.join(UNITS, self.unit + ".d")]
+        self.units = [*names, *glob.glob(os.path.join(names[1], "*.conf"))]
+        self.keys = [os.path.join(self.etc, "keys", name + suffix) for suffix in (".key", "-next.key")]
+        self.config = os.path.join(self.etc, name + ".toml")
+        self.release = os.path.realpath(os.path.join(self.prefix, "current"))
+        # A release that was installed anew under the same name is another one, too.
+        self.mark = os.path.join(self.release, MARK)
 
     def bring(self, forced):
         """Started, restarted or reloaded, whichever is needed."""
+        self.host.settle_times([*self.units, *self.keys, self.config, self.mark])
         shown = self.host.show(self.unit)
         if shown.get("UnitFileState") != "enabled" and self.host.change("enabled " + self.unit):
             self.host.told("enable", self.unit)
@@ -177,27 +196,27 @@ class Daemon:
                 self.host.told("reset-failed", self.unit, check=False)
                 self.told("start")
             return
-        why = "asked to" if forced else self.behind(shown)
+        said = self.said("_SYSTEMD_INVOCATION_ID=" + shown.get("InvocationID", ""), f"-n{SAID_MAX}")
+        why = "asked to" if forced else self.behind(shown, said)
         if why:
             self.restart(why)
-        elif newer([self.config()], since(shown, "StateChangeTimestampMonotonic")):
+        elif refused(said) or newer([self.config], since(shown, "StateChangeTimestampMonotonic")):
             self.reload()
 
-    def behind(self, shown):
+    def behind(self, shown, said):
         """Why it has to be restarted, "" when it has not."""
         started = since(shown, "ExecMainStartTimestampMonotonic")
-        chosen = os.path.realpath(os.path.join(self.prefix, "current"))
-        # A release that was installed anew under the same name is another one, too.
-        if not runs_from(shown.get("MainPID", "0"), chosen) or newer([os.path.join(chosen, MARK)], started):
+        if not runs_from(shown.get("MainPID", "0"), self.release) or newer([self.mark], started):
             return "another release"
-        unit = [os.path.join(UNITS, self.unit), *glob.glob(os.path.join(UNITS, self.unit + ".d", "*.conf"))]
-        if newer([*unit, os.path.join(UNITS, self.unit + ".d")], started):
+        if newer(self.units, started):
             return "its unit"
-        keys = [os.path.join(self.etc, "keys", self.name + suffix) for suffix in (".key", "-next.key")]
-        return "its key" if newer(keys, started) else ""
+        if newer(self.keys, started):
+            return "its key"
+        return "a setting that is read at its start" if "needs-restart" in said else ""
 
-    def config(self):
-        return os.path.join(self.etc, self.name + ".toml")
+    def said(self, *which):
+        """What it said of its config, word by word, the last at the end."""
+        return words(self.name, self.host.journal(self.unit, "--grep=" + "|".join(SAID), *which))
 
     def restart(self, why):
         if self.host.change(f"restarted {self.unit} ({why})"):
@@ -210,11 +229,12 @@ class Daemon:
         self.told("reload")
         until = time.monotonic() + RELOAD_SECONDS
         while time.monotonic() < until:
-            text = self.host.journal(self.unit, *position)
-            if "config-refused" in text or "reload-failed" in text:
+            said = self.said(*position)
+            if refused(said):
+                text = self.host.journal(self.unit, *position)
                 raise Failed(f"{self.unit} keeps its old config:\n{text.strip()}")
-            if " reloaded " in text or '"reloaded"' in text:
-                if "needs-restart" in text:
+            if "reloaded" in said:
+                if "needs-restart" in said:
                     self.restart("a setting that is read at its start")
                 return
             time.sleep(0.1)
@@ -268,6 +288,18 @@ def running_s(shown):
     return max(0.0, time.monotonic() - moment) if moment else 0.0
 
 
+def words(name, text):
+    """The words of SAID that lines of a daemon begin with, as text or as JSON. No value of a field passes for one."""
+    as_json = r'\{"at": "[^"]*", "level": "[a-z]*", "role": "' + name + '", "what": "'
+    said = "({})".format("|".join(SAID))
+    return re.findall(rf'^(?:{name} |{as_json}){said}(?![^\s"])', text, re.MULTILINE)
+
+
+def refused(said):
+    """Whether the last word was that it keeps its old config."""
+    return bool(said) and said[-1] in ("config-refused", "reload-failed")
+
+
 def newer(paths, moment):
     for path in paths:
         try:
@@ -285,7 +317,8 @@ def runs_from(pid, release):
             program = os.fsdecode(file.read().split(b"\0")[0])
     except OSError:
         return False
-    return program.startswith(release + "/")
+    # The directory alone: the interpreter in it is a link to one that all share.
+    return os.path.realpath(os.path.dirname(program)).startswith(release + "/")
 
 
 def main():
@@ -358,6 +391,7 @@ def remove(host, paths):
 
 
 def bring_helper(host, shown, wanted):
+    host.settle_times([os.path.join(UNITS, HELPER)])
     active = shown.get("ActiveState") == "active"
     enabled = shown.get("UnitFileState") == "enabled"
     if wanted and not (active and enabled):

@@ -1,8 +1,9 @@
 """A release on this host: a virtual environment of its own, and the link that says which one is in use.
 
 A release is made aside, with a mark that is written last, and takes its place by a rename; anything else is an
-interrupted install and is made anew. So a daemon that runs never misses its files. Nothing here needs a network, or
-anything beside Python itself.
+interrupted install and is made anew, and so is one whose Python became another. A daemon that runs never misses its
+files: what it was started from stays until nothing runs from it. Nothing here needs a network, or anything beside
+Python itself.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ options:
     type: path
     default: /opt/hbagent
   python:
-    description: Python that the virtual environment is made with, 3.10 or newer.
+    description: Python that the virtual environment is made with, 3.10 or newer. Another one makes the release anew.
     type: path
     default: /usr/bin/python3
   keep:
-    description: Old releases that are kept beside the one in use.
+    description:
+      - Old releases that are kept beside the one in use, those that were in use last.
+      - The one that was in use before, and what daemons still run from, are kept in any case.
     type: int
     default: 2
   copies:
@@ -85,6 +88,7 @@ releases:
 """
 
 import configparser  # noqa: E402
+import contextlib  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
@@ -99,6 +103,10 @@ import zipfile  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 MARK = "complete.json"
+#: Of a Debian package, which has its own way of choosing a release.
+PACKAGE = "package"
+#: Where an interpreter has the packages of a virtual environment, below it.
+SITE = "import sysconfig; print(sysconfig.get_path('purelib', 'posix_prefix', {'base': ''}).strip('/'))"
 PINS = "constraints.txt"
 COMMAND = """\
 #!%s/bin/python
@@ -128,7 +136,9 @@ class Host:
         self.directory = os.path.join(self.releases, self.version)
         self.draft = os.path.join(self.releases, f".{self.version}.draft")
         self.old = os.path.join(self.releases, f".{self.version}.old")
+        self.before = self.chosen()
         self.changes = []
+        self._sites = {}
 
     def chosen(self):
         """The release in use."""
@@ -137,40 +147,107 @@ class Host:
         except OSError:
             return ""
 
-    def mark(self, version):
+    def mark(self, name):
         """What is known of a release that is complete, or None."""
+        release = os.path.join(self.releases, name)
         try:
-            with open(os.path.join(self.releases, version, MARK), encoding="utf-8") as file:
+            with open(os.path.join(release, MARK), encoding="utf-8") as file:
                 mark = json.load(file)
         except (OSError, ValueError):
             return None
-        python = os.path.join(self.releases, version, "bin", "python")
-        # The Python that it was made with may be gone after an upgrade of the host.
-        return mark if isinstance(mark, dict) and os.path.exists(python) else None
+        if not isinstance(mark, dict) or mark.get("machine", platform.machine()) != platform.machine():
+            return None
+        # The Python that it was made with may be gone after an upgrade of the host, or look elsewhere for packages.
+        site = self.site(os.path.join(release, "bin", "python"))
+        return mark if site and os.path.isdir(os.path.join(release, site, "hbagent")) else None
+
+    def site(self, python):
+        """Where an interpreter looks for packages, below a virtual environment; "" when it does not run."""
+        python = os.path.realpath(python)
+        if python not in self._sites:
+            command = (python, "-I", "-S", "-c", SITE)
+            try:
+                done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            except OSError:
+                done = None
+            self._sites[python] = done.stdout.strip() if done and done.returncode == 0 else ""
+        return self._sites[python]
 
     def complete(self):
-        """Releases that are complete, the newest first."""
+        """Releases that are complete, the one that was in use last first."""
         try:
             names = os.listdir(self.releases)
         except OSError:
             return []
         marked = [name for name in names if not name.startswith(".") and self.mark(name) is not None]
-        return sorted(marked, key=lambda name: os.path.getmtime(os.path.join(self.releases, name, MARK)), reverse=True)
+        return sorted(marked, key=lambda name: os.path.getmtime(os.path.join(self.releases, name)), reverse=True)
 
-    def needs_wheels(self):
-        mark = self.mark(self.version)
+    def wanted(self, path):
+        """Whether what lies there is the release that is asked for."""
+        mark = self.mark(os.path.basename(path))
         digest = self.module.params["digest"]
-        return mark is None or bool(digest and mark.get("digest") != digest)
+        # Without wheels it could not be made anew: what is there has to do.
+        if mark is None or not digest:
+            return mark is not None
+        asked = self.module.params["python"]
+        same = os.path.realpath(os.path.join(path, "bin", "python")) == os.path.realpath(asked)
+        return mark.get("digest") == digest and (same or mark.get("python") == asked)
+
+    def in_use(self):
+        """Releases that a process was started from: its interpreter's path names it."""
+        releases = os.path.realpath(self.releases) + "/"
+        found = set()
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    program = os.fsdecode(file.read().split(b"\0")[0])
+            except OSError:
+                continue
+            # The directory alone: the interpreter in it is a link to one that all share.
+            directory = os.path.realpath(os.path.dirname(program)) if program.startswith("/") else ""
+            if directory.startswith(releases):
+                found.add(directory[len(releases) :].partition("/")[0])
+        return found
+
+    def serves(self):
+        """Whether something lives by the files that are there."""
+        return os.path.isdir(self.directory) and self.version in {self.before, *self.in_use()}
+
+    def refuse(self, links):
+        """Stop before the first change where something else is in the way."""
+        if os.path.isdir(os.path.join(self.prefix, PACKAGE)):
+            self.module.fail_json(
+                msg="this host has hbagent by a Debian package: take it away first (dpkg --remove hbagent; its "
+                "configuration stays)"
+            )
+        for destination in sorted(links):
+            if os.path.lexists(destination) and not os.path.islink(destination):
+                self.module.fail_json(msg=f"{destination} is there and is no link: take it away")
+
+    def recover(self):
+        """Put back a release that lost its place to one that never took it."""
+        if os.path.lexists(self.old) and not os.path.lexists(self.directory):
+            self.changes.append(f"put {self.version} back")
+            if not self.module.check_mode:
+                os.rename(self.old, self.directory)
 
     def install(self, archive):
-        """Make the release anew from an archive of wheels, aside, and put it in its place."""
-        self.changes.append(f"installed {self.version}")
+        """Make the release aside, from an archive of wheels."""
+        try:
+            self.make(archive)
+        except BaseException as error:
+            shutil.rmtree(self.draft, ignore_errors=True)
+            if isinstance(error, OSError):
+                self.module.fail_json(msg=f"release {self.version} could not be made: {error}")
+            raise
+
+    def make(self, archive):
+        self.changes.append(f"made {self.version}")
         os.makedirs(self.releases, mode=0o755, exist_ok=True)
         for directory in (self.prefix, self.releases):
             os.chmod(directory, 0o755)
-        for aside in (self.draft, self.old):
-            if os.path.lexists(aside):
-                shutil.rmtree(aside)
+        if os.path.lexists(self.draft):
+            shutil.rmtree(self.draft)
         wheels = tempfile.mkdtemp(dir=self.module.tmpdir)
         with tarfile.open(archive) as tar:
             for member in tar.getmembers():
@@ -179,6 +256,7 @@ class Host:
                 with tar.extractfile(member) as source, open(os.path.join(wheels, member.name), "wb") as target:
                     shutil.copyfileobj(source, target)
         digest = self.check(wheels)
+        self.see_room(wheels)
         # Without pip: nothing but Python is needed on the host, and nothing else can be installed in a release.
         self.run(self.module.params["python"], "-m", "venv", "--without-pip", self.draft)
         # Scripts for shells, with the path where it is made.
@@ -201,7 +279,17 @@ class Host:
         # Files first, and the mark after them: power that goes in between leaves an install that is not complete.
         os.sync()
         with open(os.path.join(self.draft, MARK), "w", encoding="utf-8") as file:
-            json.dump({"version": self.version, "digest": digest}, file)
+            mark = {"version": self.version, "digest": digest, "machine": platform.machine()}
+            json.dump({**mark, "python": self.module.params["python"]}, file)
+        os.sync()
+
+    def place(self):
+        """What was made aside takes its place."""
+        self.changes.append(f"installed {self.version}")
+        if self.module.check_mode:
+            return
+        if os.path.lexists(self.old):
+            shutil.rmtree(self.old)
         if os.path.lexists(self.directory):
             os.rename(self.directory, self.old)
         os.rename(self.draft, self.directory)
@@ -222,6 +310,19 @@ class Host:
         if digest != self.module.params["digest"]:
             self.module.fail_json(msg=f"{own} changed on its way")
         return digest
+
+    def see_room(self, wheels):
+        """Refuse a disk that it would fill: all files, and as much again as bytecode."""
+        needed = 0
+        for name in os.listdir(wheels):
+            if name.endswith(".whl"):
+                with zipfile.ZipFile(os.path.join(wheels, name)) as archive:
+                    needed += 2 * sum(entry.file_size for entry in archive.infolist())
+        free = shutil.disk_usage(self.releases).free
+        if free < needed:
+            self.module.fail_json(
+                msg=f"{self.releases} has {free >> 20} MiB left, and release {self.version} takes {(needed >> 20) + 1}"
+            )
 
     def unpack(self, wheel, site):
         """Put the files of a wheel where they belong, with its commands."""
@@ -284,6 +385,9 @@ class Host:
             return
         self.changes.append(f"chose {self.version}")
         if not self.module.check_mode:
+            # Its time says until when it was in use.
+            with contextlib.suppress(OSError):
+                os.utime(os.path.join(self.releases, self.before))
             replace_link(self.current, target)
 
     def bring(self, copies, links):
@@ -307,23 +411,23 @@ class Host:
             wanted = os.path.join(self.current, target)
             if os.path.islink(destination) and os.readlink(destination) == wanted:
                 continue
-            if os.path.lexists(destination) and not os.path.islink(destination):
-                self.module.fail_json(msg=f"{destination} is there and is no link: take it away")
             self.changes.append(f"linked {destination}")
             if not self.module.check_mode:
                 os.makedirs(os.path.dirname(destination), mode=0o755, exist_ok=True)
                 replace_link(destination, wanted)
 
     def prune(self, keep):
-        """Take away all but the release in use and the newest of the others."""
+        """Take away all but the releases in use, the one before, and those of the others that were in use last."""
         try:
             names = os.listdir(self.releases)
         except OSError:
             return
         here = {self.chosen(), self.version}
-        kept = [name for name in self.complete() if name not in here][:keep]
+        here.update([name for name in self.complete() if name not in here][:keep])
+        # A host whose daemons go over one by one comes here for each: the others still run from what is old now.
+        here.update({self.before}, self.in_use())
         for name in sorted(names):
-            if name not in here and name not in kept:
+            if name not in here:
                 self.changes.append(f"removed {name}")
                 if not self.module.check_mode:
                     shutil.rmtree(os.path.join(self.releases, name))
@@ -371,18 +475,24 @@ def main():
     )
     os.umask(0o022)
     host = Host(module)
-    before = host.chosen()
-    needs = host.needs_wheels()
-    answer = {"before": before, "releases": host.complete(), "needs_wheels": False}
-    if needs and not module.params["archive"]:
+    choose = module.params["choose"]
+    host.refuse(module.params["links"] if choose else {})
+    host.recover()
+    there = host.wanted(host.directory)
+    ready = there or host.wanted(host.draft)
+    answer = {"before": host.before, "releases": host.complete(), "needs_wheels": False}
+    if not ready and not module.params["archive"]:
         asked = "import sys; print('%d.%d' % sys.version_info[:2])"
         answer["python"] = host.run(module.params["python"], "-c", asked).strip()
         host.run(module.params["python"], "-c", "import venv")
         answer.update(needs_wheels=True, machine=platform.machine(), glibc=glibc(), changed=True)
         module.exit_json(**answer)
-    if needs:
+    if not ready:
         host.install(module.params["archive"])
-    if module.params["choose"]:
+    # The same version with other files waits aside until it is its turn.
+    if not there and (choose or not host.serves()):
+        host.place()
+    if choose:
         host.choose()
         host.bring(module.params["copies"], module.params["links"])
         host.prune(module.params["keep"])
