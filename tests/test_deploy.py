@@ -79,7 +79,9 @@ def test_the_groups_that_units_name_are_made_and_the_agent_alone_may_ask_the_hel
     lines = [line.split() for line in (DEPLOY / "hbagent.sysusers").read_text().splitlines() if line[0] != "#"]
     made = [words[1] for words in lines]
     assert made == ["hbagent", DEFAULT_GROUP, "hbagent-agent"]
-    assert values("agent", "SupplementaryGroups") == [f"hbagent {DEFAULT_GROUP}"]
+    # Not hbagent: its members may give orders at the root, and an agent runs probes.
+    assert values("agent", "SupplementaryGroups") == [DEFAULT_GROUP]
+    assert values("agent", "Group") == []
     assert values_of(HELPER_SOCKET, "SocketGroup") == [DEFAULT_GROUP]
     assert not any(DEFAULT_GROUP in unit(role).read_text() for role in ("leader", "root"))
 

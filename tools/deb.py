@@ -164,7 +164,7 @@ def changelog(version: str) -> str:
 
 def modes(tree: Path) -> None:
     """What not everybody may read; the group of /etc/hbagent is made when it is installed."""
-    (tree / "etc/hbagent").chmod(0o750)
+    (tree / "etc/hbagent").chmod(0o751)
     (tree / "etc/hbagent/keys").chmod(0o700)
 
 

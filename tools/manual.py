@@ -114,7 +114,7 @@ UNIT_LINES = {
     "ExecStart": "what is run",
     "User": "as whom",
     "DynamicUser": "a user of its own, which is there while it runs",
-    "SupplementaryGroups": "to read the configs, and to ask the helper where that is among them",
+    "SupplementaryGroups": "to ask the diagnosis helper",
     "LoadCredential": "the secret key: root's file, which this daemon alone sees",
     "RuntimeDirectory": "below /run: its sockets",
     "StateDirectory": "below /var/lib: what it must not forget",

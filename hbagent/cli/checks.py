@@ -136,7 +136,7 @@ def key(settings: Settings) -> Iterator[Finding]:
         text = f"{security.key}: systemd gives it to the unit, which does not run or whose files this user may not read"
         yield Finding(WARN, "key", f"{text}; as root: {BY_HAND} hbagent doctor")
         return
-    if _is_others(file):
+    if out_of_sight(file):
         yield Finding(WARN, "key", f"{file}: not readable by this user; run the doctor as the daemon's user")
         return
     try:
@@ -158,7 +158,7 @@ def _lent_by_the_unit(role: str) -> dict[str, str]:
     return {keys.CREDENTIALS_VARIABLE: directory} if os.access(directory, os.X_OK, effective_ids=True) else {}
 
 
-def _is_others(path: Path) -> bool:
+def out_of_sight(path: Path) -> bool:
     """True when a file is there, or may be, but out of this user's sight."""
     try:
         return not os.access(path, os.R_OK, effective_ids=True) and path.stat().st_uid != os.geteuid()
@@ -231,7 +231,14 @@ def state_directory(path: Path) -> Iterator[Finding]:
     while not os.path.lexists(at) and at != at.parent:
         at = at.parent
     made = "" if at == path else f" (it will be made in {at})"
-    if not at.is_dir():
+    try:
+        is_directory = stat.S_ISDIR(at.stat().st_mode)
+    except OSError as error:
+        # systemd has it be a link into a place that root alone gets to.
+        text = f"{path}: cannot be looked at ({error.strerror}): as root: {BY_HAND} hbagent doctor"
+        yield Finding(WARN, "state", text)
+        return
+    if not is_directory:
         yield Finding(FAIL, "state", f"{at} is not a directory: move it away, or name another state_dir")
         return
     if not os.access(at, os.W_OK | os.X_OK, effective_ids=True):

@@ -16,7 +16,18 @@ import msgspec
 from hbagent.role.settings import ConfigError, OperatorSettings, RootSettings, load_any
 
 from . import terminal
-from .checks import FAIL, OK, WARN, Finding, daemon_findings, host_findings, name_of, role_of
+from .checks import (
+    BY_HAND,
+    FAIL,
+    OK,
+    WARN,
+    Finding,
+    daemon_findings,
+    host_findings,
+    name_of,
+    out_of_sight,
+    role_of,
+)
 from .grid import Screen, clean, paint
 from .operator_checks import operator_findings, port_findings
 from .query import CONFIG_VARIABLE
@@ -70,6 +81,10 @@ def examine(files: Iterable[Path]) -> Iterator[Finding]:
         places = DEFAULT_CONFIGS[0].parent
         yield Finding(WARN, "config", f"no config file in {places}: name one with --config FILE to have it looked at")
     for file in files:
+        if out_of_sight(file):
+            text = f"{file}: not readable by this user, nor is its daemon looked at; as root: {BY_HAND} hbagent doctor"
+            yield Finding(WARN, "config", text)
+            continue
         try:
             settings = load_any(file)
         except ConfigError as error:

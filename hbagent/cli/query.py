@@ -169,13 +169,14 @@ def find_target(config: Path | None, endpoint: str | None, environment: Mapping[
         config = Path(environment[CONFIG_VARIABLE])
     if config is None:
         config = next((path for path in (*_own_configs(environment), *DEFAULT_CONFIGS) if os.path.lexists(path)), None)
+        # A file in a directory that is closed is not even seen.
+        place, right = (DEFAULT_CONFIGS[0].parent, os.X_OK) if config is None else (config, os.R_OK)
+        if place.exists() and not os.access(place, right, effective_ids=True):
+            who = audience(str(place))
+            text = f"whom to ask? {place} is open to {who} alone: become a member, or use --connect with a key"
+            raise NoTarget(text)
     if config is None:
         places = " nor ".join(map(str, DEFAULT_CONFIGS))
-        directory = DEFAULT_CONFIGS[0].parent
-        if directory.is_dir() and not os.access(directory, os.X_OK, effective_ids=True):
-            who = audience(str(directory))
-            text = f"whom to ask? {directory} is open to {who} alone: become a member, or use --connect with a key"
-            raise NoTarget(text)
         raise NoTarget(f"whom to ask? There is neither {places}; name the root's or leader's file with --config FILE")
     return _from_config(config)
 

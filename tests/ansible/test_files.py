@@ -30,6 +30,10 @@ def test_a_host_has_the_units_and_keys_of_what_it_runs() -> None:
     assert list(found["absent"]) == ["root"] and f"{KEYS}/root.key" in found["absent"]["root"]
 
 
+def test_the_agents_file_is_not_for_the_group_that_may_give_orders() -> None:
+    assert of("h1")["readers"] == {"agent": "hbagent-agent", "root": "hbagent"}
+
+
 def test_without_the_helper_its_units_are_not_copied() -> None:
     assert not [path for path in of("h3", diagnose=False)["copies"] if "diagnose" in path]
 

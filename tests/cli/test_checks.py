@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -245,6 +246,19 @@ def test_a_state_directory_that_is_there_or_can_be_made_is_ok(tmp_path: Path) ->
     assert graded(checks.state_directory(tmp_path)) == [OK]
     finding = only(checks.state_directory(tmp_path / "a" / "b"))
     assert (finding.grade, f"it will be made in {tmp_path}" in finding.text) == (OK, True)
+
+
+@pytest.mark.root
+def test_a_state_directory_behind_a_closed_door_is_no_fault() -> None:
+    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        closed, state = Path(name, "private"), Path(name, "state")
+        (closed / "state").mkdir(parents=True)
+        closed.chmod(0o700)
+        state.symlink_to(closed / "state")
+        with without_rights():
+            finding = only(checks.state_directory(state))
+    assert (finding.grade, "cannot be looked at" in finding.text) == (WARN, True)
 
 
 def test_a_file_in_the_place_of_the_state_directory_fails(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hbagent.cli.checks import FAIL, OK, WARN, Finding
 from hbagent.cli.doctor_cmd import configs, finding_lines
 from hbagent.cli.grid import Screen
 from hbagent.core.units import SECOND
-from tests.cli.answering import Daemon, calm_root
+from tests.cli.answering import Daemon, calm_root, without_rights
 from tests.cli.test_checks import free_ports, listening, root_settings
 
 
@@ -79,3 +81,17 @@ def test_a_finding_is_wrapped_to_its_screen_and_cleaned() -> None:
         "                  do",
     ]
     assert finding_lines(Finding(OK, "key", "fine"), Screen(colour=True)) == ["\x1b[32mok  \x1b[0m  key         fine"]
+
+
+@pytest.mark.root
+def test_a_file_that_is_for_others_is_no_fault() -> None:
+    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as name:
+        os.chmod(name, 0o751)
+        file = Path(name, "agent.toml")
+        file.write_text("")
+        file.chmod(0o640)
+        os.chown(file, 0, 7)
+        with without_rights():
+            found = [finding for finding in doctor_cmd.examine([file]) if finding.what == "config"]
+    assert [finding.grade for finding in found] == [WARN]
+    assert f"{file}: not readable by this user" in found[0].text

@@ -102,6 +102,14 @@ def test_who_may_not_look_into_the_default_place_is_told_who_may(monkeypatch: py
             find_target(None, None, {})
         with without_rights(), pytest.raises(NoTarget, match=f"{name} is open to its owner and the group"):
             find_target(None, None, {})
+        # Whoever may pass through it still may not read what others may.
+        os.chmod(name, 0o751)
+        file = Path(name, "root.toml")
+        file.write_text("")
+        file.chmod(0o640)
+        os.chown(file, 0, 7)
+        with without_rights(), pytest.raises(NoTarget, match=f"{file} is open to its owner and the group"):
+            find_target(None, None, {})
 
 
 def test_an_agent_cannot_be_asked(tmp_path: Path) -> None:

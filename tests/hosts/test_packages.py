@@ -65,7 +65,7 @@ control = "tcp://127.0.0.1:5702"
 public_key = "dc1.a-leader.pub"
 """,
 }
-#: As an administrator would: keys stay root's, allow-lists and configs are for the group.
+#: As an administrator would: keys stay root's, allow-lists and configs are for a group, public keys for all.
 KEYS = """
 cd /etc/hbagent/keys
 hbagent keys init dc1/root --dir .
@@ -74,7 +74,7 @@ hbagent keys init dc1/a/host1 --dir . --allow ../leader-allow.toml
 mv dc1.root.key root.key; mv dc1.a-leader.key leader.key; mv dc1.a.host1.key agent.key
 chmod 0400 *.key
 mv *.pub ..
-chgrp hbagent ../*-allow.toml ../*.pub; chmod 0640 ../*-allow.toml ../*.pub
+chgrp hbagent ../*-allow.toml; chmod 0640 ../*-allow.toml; chmod 0644 ../*.pub
 """
 
 
@@ -149,7 +149,7 @@ def test_it_is_installed_without_a_network_and_starts_nothing(
         state = host.run("systemctl", "is-enabled", f"hbagent-{role}", check=False).stdout.strip()
         assert (state, host.run("systemctl", "is-active", f"hbagent-{role}", check=False).returncode) == ("disabled", 3)
     assert host.shell("stat -c '%U:%G %a' /etc/hbagent /etc/hbagent/keys /etc/hbagent/hooks.d").splitlines() == [
-        "root:hbagent 750",
+        "root:hbagent 751",
         "root:root 700",
         "root:root 755",
     ]
@@ -161,7 +161,8 @@ def test_its_daemons_run_once_they_are_configured(host: Host) -> None:
     host.shell(KEYS)
     for role, text in CONFIGS.items():
         (host.root / "etc/hbagent" / f"{role}.toml").write_text(text)
-        host.shell(f"chgrp hbagent /etc/hbagent/{role}.toml; chmod 0640 /etc/hbagent/{role}.toml")
+        group = "hbagent-agent" if role == "agent" else "hbagent"
+        host.shell(f"chgrp {group} /etc/hbagent/{role}.toml; chmod 0640 /etc/hbagent/{role}.toml")
         host.shell(f"CREDENTIALS_DIRECTORY=/etc/hbagent/keys hbagent check-config /etc/hbagent/{role}.toml")
     host.run("systemctl", "enable", "--now", *(f"hbagent-{role}" for role in ROLES), "hbagent-diagnose.socket")
     assert wait_until(lambda: alive(host), BOUND_S), host.journal("hbagent-*")

@@ -118,6 +118,35 @@ def test_who_is_in_the_group_may_ask_and_others_are_told_so(fleet: Deployment) -
     assert code not in (0, 1, 2)
 
 
+def test_an_agent_and_what_it_runs_can_give_no_orders_and_read_no_other_file(fleet: Deployment) -> None:
+    host = fleet.root
+    status = status_of(host, "agent")
+    groups = ",".join(status["Groups"].split())
+    who = [
+        "setpriv",
+        f"--reuid={status['Uid'].split()[0]}",
+        f"--regid={status['Gid'].split()[0]}",
+        f"--groups={groups}",
+    ]
+    socket = "ipc:///run/hbagent-root/root.sock"
+    order = ["hbagent", "maintenance", "--socket", socket, "--rack", "*", "--for", "1m", "--reason", "a test"]
+    refused = host.run(*who, *order, check=False)
+    assert refused.returncode not in (0, 1, 2)
+    assert "permission denied" in refused.stderr
+    for file in ("root.toml", "root-allow.toml", ""):
+        reads = host.run(*who, "cat" if file else "ls", f"/etc/hbagent/{file}", check=False)
+        assert "Permission denied" in reads.stderr
+    host.run(*who, "cat", CONFIG)
+    assert host.shell(f"stat -c '%a %G' /etc/hbagent {CONFIG}").split() == ["751", "hbagent", "640", "hbagent-agent"]
+    # Whoever operates may not read it either, and is told.
+    member = ["setpriv", "--reuid=4321", "--regid=4321", "--groups=hbagent", "env", "HOME=/nonexistent"]
+    assert (
+        f"{CONFIG}: not readable by this user"
+        in host.run(*member, "hbagent", "doctor", "-o", "json", check=False).stdout
+    )
+    assert f"{CONFIG}: cannot be read" in host.run(*member, "hbagent", "probe", "list", check=False).stderr
+
+
 # ---- what they weigh -----------------------------------------------------------------------------------------
 
 

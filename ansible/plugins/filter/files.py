@@ -15,6 +15,8 @@ SYSUSERS = "/usr/lib/sysusers.d/hbagent.conf"
 HELPER_UNITS = ("hbagent-diagnose.socket", "hbagent-diagnose@.service")
 SERVERS = ("leader", "root")
 DAEMONS = ("agent", *SERVERS)
+#: Who reads the settings of a daemon. The agent is apart: with the other group it could give orders at the root.
+READERS = {"agent": "hbagent-agent", "leader": "hbagent", "root": "hbagent"}
 #: Links through /opt/hbagent/current, by destination.
 LINKS = {
     "/usr/local/bin/hbagent": "bin/hbagent",
@@ -60,7 +62,8 @@ def host_files(
             written[site] = text if text.endswith("\n") else f"{text}\n"
         else:
             gone.append(site)
-    directories = [(ETC, "hbagent", "0750"), (f"{ETC}/keys", "root", "0700")]
+    # Daemons of two groups go through it to their files; what lies in it, nobody else is told.
+    directories = [(ETC, "hbagent", "0751"), (f"{ETC}/keys", "root", "0700")]
     if "root" in names:
         directories.append((f"{ETC}/hooks.d", "root", "0755"))
     directories += [(path, "root", "0755") for path in dict.fromkeys(path.rpartition("/")[0] for path in written)]
@@ -71,6 +74,7 @@ def host_files(
             SYSUSERS: "share/hbagent/hbagent.sysusers",
         },
         "links": LINKS,
+        "readers": {daemon: READERS[daemon] for daemon in names},
         "keys": keys,
         "drop_ins": [{"path": path, "content": content} for path, content in written.items()],
         "gone": gone,
