@@ -111,6 +111,54 @@ def test_the_old_version_is_not_taken_for_the_new_one() -> None:
     assert rolling.not_yet(status(version="1"), FLEET, ["a"], "leader", "2") == ["dc/a says that it runs 1."]
 
 
+def test_a_leader_that_was_away_before_holds_up_nobody() -> None:
+    answer = status(hears=("dc/a",))
+    answer["racks"][0]["leaders"][1]["state"] = "LOST"
+    before = rolling.alive(answer)
+    assert before == ["dc/a", "dc/r/x"]
+    assert rolling.not_yet(answer, FLEET, ["x"], "root", "2", before) == []
+    assert rolling.not_yet(answer, FLEET, ["x"], "agent", "2", before) == []
+    assert rolling.not_yet(answer, FLEET, ["x"], "root", "2", [*before, "dc/b"]) == [
+        "The root does not hear the leader dc/b."
+    ]
+
+
+@pytest.mark.parametrize(("hosts", "length"), [(1, "600s"), (20, "600s"), (21, "660s"), (5000, "15540s")])
+def test_a_maintenance_of_many_hosts_is_longer(hosts: int, length: str) -> None:
+    assert rolling.maintenance_seconds("10m", hosts, 20) == length
+
+
+def test_a_length_that_is_none_is_refused_by_the_name_of_its_variable() -> None:
+    with pytest.raises(ValueError, match="hbagent_maintenance_for is 'soon'"):
+        rolling.maintenance_seconds("soon", 1, 20)
+
+
+def test_racks_of_leaders_that_the_inventory_has_no_more_are_announced() -> None:
+    assert rolling.dropped(status(), {"servers": {"dc/a": {}, "dc/b": {}}}) == []
+    assert rolling.dropped(status(), {"servers": {"dc/a": {}}}) == [["--rack", "dc/r"]]
+    assert rolling.dropped("", {"servers": {}}) == []
+
+
+def test_hosts_that_a_task_did_not_reach_are_named() -> None:
+    hostvars = {"a": {"_staged": {"unreachable": True}}, "b": {"_staged": {"before": "1"}}, "c": {}}
+    assert rolling.unreached(hostvars, ["a", "b", "c"], "_staged") == ["a"]
+
+
+def test_who_holds_up_a_rotation_is_named_and_may_be_left_behind() -> None:
+    def answer(peers: int, *names: str) -> dict[str, Any]:
+        return {"rc": 1, "stdout": json.dumps({"rotating": True, "old": {"peers": peers, "names": names}})}
+
+    assert rolling.in_use(answer(2, "dc/a", "dc/r/x"), FLEET) == ["dc/a", "dc/r/x"]
+    assert rolling.in_use(answer(2, "dc/a", "dc/r/x"), FLEET, ["x"]) == ["dc/a"]
+    assert rolling.in_use(answer(1, "dc/r/x"), FLEET, ["x"]) == []
+    # Of more than ten it is not known who they are.
+    assert rolling.in_use(answer(12, "dc/r/x"), FLEET, ["x"]) == ["11 more"]
+    assert rolling.in_use({"rc": 0, "stdout": '{"rotating": false}'}, FLEET) == []
+    assert rolling.in_use({"skipped": True}, FLEET) == []
+    assert rolling.in_use({"rc": 3, "stdout": "", "stderr": "no socket"}, FLEET) == ["(it does not answer: no socket)"]
+    assert rolling.hosts_of(FLEET, ["dc/a", "dc/r/x", "11 more"]) == ["a", "x"]
+
+
 def test_hosts_are_due_on_which_something_would_change() -> None:
     hostvars = {
         "a": {"_hbagent_behind": {"changes": ["restarted"]}},

@@ -66,6 +66,8 @@ class Deployment:
         self.six = six
         #: Further variables of all hosts.
         self.variables: dict[str, Any] = {}
+        #: The numbers of the hosts that lead.
+        self.leaders: Sequence[int] = LEADERS
         self.hosts = {host.name: host for host in lab.hosts}
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "vault-password").write_text("of a datacenter that is gone in ten minutes\n")
@@ -126,7 +128,7 @@ class Deployment:
             },
             **self.variables,
         }
-        children = {"hbagent_root": hosts((1,)), "hbagent_leaders": hosts(LEADERS), **racks}
+        children = {"hbagent_root": hosts((1,)), "hbagent_leaders": hosts(self.leaders), **racks}
         return {"all": {"hosts": addresses, "vars": common, "children": children}}
 
     def play(self, playbook: str, *arguments: str, **variables: Any) -> Play:
@@ -146,7 +148,9 @@ class Deployment:
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_DEPRECATION_WARNINGS": "false",
             "ANSIBLE_LOCAL_TEMP": str(self.directory / "tmp"),
-            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
+            # A host that is gone is noticed, as with the ansible.cfg of the example.
+            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o ConnectTimeout=10"
+            " -o ServerAliveInterval=5 -o ServerAliveCountMax=3",
             "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/hblab-{self.lab.name}",
         }
         began = time.monotonic()

@@ -8,6 +8,7 @@ root: the first of them is the canary.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,9 +61,32 @@ def covered(topology: Mapping[str, Any], hosts: Iterable[str], daemon: str, most
     return [[word for name in row for word in (option, name)] for row in rows]
 
 
+def maintenance_seconds(base: str, hosts: int, forks: int) -> str:
+    """How long a maintenance of a batch is: `base`, and a minute more for each `forks` hosts beyond the first."""
+    found = _LENGTH.fullmatch(str(base).strip())
+    if found is None:
+        raise ValueError(f"hbagent_maintenance_for is {base!r}: a number and s, m, h or d, such as 10m.")
+    more = max(0, -(-hosts // max(1, int(forks))) - 1) * 60
+    return f"{int(float(found[1]) * _SECONDS[found[2]]) + more}s"
+
+
+def dropped(status: Any, topology: Mapping[str, Any]) -> list[list[str]]:
+    """Arguments of `hbagent maintenance` for racks of which the root knows a leader that the inventory has no more."""
+    racks = {
+        rack["rack"]
+        for rack in _document(status).get("racks", ())
+        for row in rack["leaders"]
+        if row["leader"] not in topology["servers"]
+    }
+    return [[word for rack in sorted(racks) for word in ("--rack", rack)]] if racks else []
+
+
 def alive(status: Any) -> list[str]:
-    """The nodes that are ALIVE in an answer of `hbagent status -o json`."""
-    return [row["node"] for row in _document(status).get("nodes", ()) if row["liveness"] == "ALIVE"]
+    """The nodes and leaders that are ALIVE in an answer of `hbagent status -o json`."""
+    document = _document(status)
+    rows = [row for rack in document.get("racks", ()) for row in rack["leaders"]]
+    leaders = [row["leader"] for row in rows if row["state"] == "ALIVE"]
+    return leaders + [row["node"] for row in document.get("nodes", ()) if row["liveness"] == "ALIVE"]
 
 
 def not_yet(
@@ -75,18 +99,21 @@ def not_yet(
 ) -> list[str]:
     """What the root does not see yet of one daemon of `hosts`: a sentence each, none when all is well.
 
-    `before` are the nodes that were ALIVE before; whoever hears them must hear them again. `version` is that which the
-    root and leaders must say that they run.
+    `before` are the nodes and leaders that were ALIVE before; whoever hears them must hear them again, and who was
+    away then may be away still. `version` is that which the root and leaders must say that they run.
     """
     document = _document(status)
+    leaders = {row["leader"] for rack in document.get("racks", ()) for row in rack["leaders"]}
+    # A root that was not asked said of nobody that he was there.
+    expected = sorted(leaders & set(before)) or sorted(leaders)
     root = document.get("root", {})
     if not root.get("reachable"):
         return ["The root does not answer."]
     if daemon == "root":
         return [
             *_old("The root", root.get("version", ""), version),
-            *(f"The root does not hear the leader {name}." for name in _lost(document, None)),
-            *_away(document, before),
+            *(f"The root does not hear the leader {name}." for name in _lost(document, expected)),
+            *_away(document, [name for name in before if name not in leaders]),
         ]
     if daemon == "leader":
         names = names_of(topology, hosts, "leader")
@@ -100,13 +127,40 @@ def not_yet(
             *_unheard(document, theirs, names),
         ]
     nodes = names_of(topology, hosts, "agent")
-    return [*_away(document, nodes), *_unheard(document, nodes, None)]
+    return [*_away(document, nodes), *_unheard(document, nodes, expected)]
 
 
 def behind(hostvars: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
     """Those of `hosts` on which something would be restarted or reloaded, as a dry run of it said."""
     found = {host: hostvars[host].get("_hbagent_behind") or {} for host in hosts}
     return [host for host, answer in found.items() if answer.get("changes")]
+
+
+def unreached(hostvars: Mapping[str, Any], hosts: Iterable[str], register: str) -> list[str]:
+    """Those of `hosts` that could not be reached by the task that registered this."""
+    return [host for host in hosts if (hostvars[host].get(register) or {}).get("unreachable")]
+
+
+def in_use(result: Mapping[str, Any], topology: Mapping[str, Any], leave: Iterable[str] = ()) -> list[str]:
+    """Who still uses the old key, as `hbagent keys in-use -o json` says, but for what runs on the hosts in `leave`."""
+    if result.get("skipped"):
+        return []
+    document = _document(result.get("stdout"))
+    if not document:
+        return ["(it does not answer: {})".format(result.get("stderr") or result.get("msg") or "no reason given")]
+    old = document.get("old") if document.get("rotating", True) else None
+    old = old if isinstance(old, Mapping) else {}
+    left = {name for host in leave for name in topology["hosts"].get(host, {}).get("names", {}).values()}
+    names = list(old.get("names") or ())
+    # Of many not all are named.
+    more = int(old.get("peers") or 0) - len(names)
+    return [*(name for name in names if name not in left), *([f"{more} more"] if more > 0 else [])]
+
+
+def hosts_of(topology: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """The hosts on which these daemons run."""
+    wanted = set(names)
+    return [host for host, found in topology["hosts"].items() if wanted & set(found["names"].values())]
 
 
 def begun(announced: Mapping[str, Any]) -> list[str]:
@@ -152,6 +206,10 @@ def touched(topology: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
     ]
 
 
+_LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
 def _document(status: Any) -> Mapping[str, Any]:
     if isinstance(status, Mapping):
         return status
@@ -166,9 +224,9 @@ def _old(name: str, version: str, wanted: str) -> list[str]:
     return [f"{name} says that it runs {version}."] if wanted and version != wanted else []
 
 
-def _lost(document: Mapping[str, Any], names: Sequence[str] | None) -> list[str]:
+def _lost(document: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     rows = {row["leader"]: row["state"] for rack in document.get("racks", ()) for row in rack["leaders"]}
-    return [name for name in (rows if names is None else names) if rows.get(name) != "ALIVE"]
+    return [name for name in names if rows.get(name) != "ALIVE"]
 
 
 def _away(document: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
@@ -177,15 +235,15 @@ def _away(document: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
     return [f"{name} is {state} at the root." for name, state in states.items() if state != "ALIVE"]
 
 
-def _unheard(document: Mapping[str, Any], nodes: Sequence[str], leaders: Sequence[str] | None) -> list[str]:
-    """Nodes that not all of `leaders`, or of those of their rack, hear."""
+def _unheard(document: Mapping[str, Any], nodes: Sequence[str], leaders: Sequence[str]) -> list[str]:
+    """Nodes that not all of `leaders` that lead their rack hear."""
     racks = {rack["rack"]: [row["leader"] for row in rack["leaders"]] for rack in document.get("racks", ())}
     rows = {row["node"]: row for row in document.get("nodes", ())}
     problems = []
     for name in nodes:
         if name not in rows:
             continue
-        wanted = [each for each in racks.get(rows[name]["rack"], ()) if leaders is None or each in leaders]
+        wanted = [each for each in racks.get(rows[name]["rack"], ()) if each in leaders]
         hear = {each["leader"] for each in rows[name]["observers"] if each["liveness"] == "ALIVE" and each["speaks"]}
         problems += [f"The leader {each} does not hear {name}." for each in wanted if each not in hear]
     return problems
@@ -200,6 +258,11 @@ class FilterModule:
             "agents_in_order": agents_in_order,
             "names_of": names_of,
             "covered": covered,
+            "maintenance_seconds": maintenance_seconds,
+            "dropped": dropped,
+            "unreached": unreached,
+            "in_use": in_use,
+            "hosts_of": hosts_of,
             "alive": alive,
             "not_yet": not_yet,
             "behind": behind,
