@@ -144,6 +144,17 @@ def test_hosts_that_a_task_did_not_reach_are_named() -> None:
     assert rolling.unreached(hostvars, ["a", "b", "c"], "_staged") == ["a"]
 
 
+def test_hosts_that_run_another_release_are_named_with_it() -> None:
+    hostvars = {
+        "a": {"_found": {"stdout_lines": ["releases/1", "/etc/x"]}},
+        "b": {"_found": {"stdout_lines": ["releases/2"]}},
+        "bare": {"_found": {"stdout_lines": [""]}},
+        "away": {"_found": {"unreachable": True}},
+    }
+    assert rolling.of_another(hostvars, hostvars, "_found", "2") == ["a (1)"]
+    assert rolling.of_another(hostvars, hostvars, "_found", "3", 1) == ["a (1)", "1 more"]
+
+
 def test_who_holds_up_a_rotation_is_named_and_may_be_left_behind() -> None:
     def answer(peers: int, *names: str) -> dict[str, Any]:
         return {"rc": 1, "stdout": json.dumps({"rotating": True, "old": {"peers": peers, "names": names}})}

@@ -141,6 +141,16 @@ def unreached(hostvars: Mapping[str, Any], hosts: Iterable[str], register: str) 
     return [host for host in hosts if (hostvars[host].get(register) or {}).get("unreachable")]
 
 
+def of_another(
+    hostvars: Mapping[str, Any], hosts: Iterable[str], register: str, version: str, most: int = 10
+) -> list[str]:
+    """Those of `hosts` that run another release than `version`, and which: its path is the first line of an answer."""
+    lines = {host: (hostvars[host].get(register) or {}).get("stdout_lines") or [""] for host in hosts}
+    release = {host: str(found[0]).rpartition("/")[2] for host, found in lines.items()}
+    others = [f"{host} ({name})" for host, name in release.items() if name not in ("", version)]
+    return others[:most] + ([f"{len(others) - most} more"] if len(others) > most else [])
+
+
 def in_use(result: Mapping[str, Any], topology: Mapping[str, Any], leave: Iterable[str] = ()) -> list[str]:
     """Who still uses the old key, as `hbagent keys in-use -o json` says, but for what runs on the hosts in `leave`."""
     if result.get("skipped"):
@@ -261,6 +271,7 @@ class FilterModule:
             "maintenance_seconds": maintenance_seconds,
             "dropped": dropped,
             "unreached": unreached,
+            "of_another": of_another,
             "in_use": in_use,
             "hosts_of": hosts_of,
             "alive": alive,
