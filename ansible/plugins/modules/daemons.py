@@ -196,7 +196,9 @@ class Daemon:
                 self.host.told("reset-failed", self.unit, check=False)
                 self.told("start")
             return
-        said = self.said("_SYSTEMD_INVOCATION_ID=" + shown.get("InvocationID", ""), f"-n{SAID_MAX}")
+        run = "_SYSTEMD_INVOCATION_ID=" + shown.get("InvocationID", "")
+        # The newest so many of this run, which come newest first.
+        said = self.said(run, f"-n{SAID_MAX}", "--reverse")[::-1]
         why = "asked to" if forced else self.behind(shown, said)
         if why:
             self.restart(why)
@@ -215,7 +217,7 @@ class Daemon:
         return "a setting that is read at its start" if "needs-restart" in said else ""
 
     def said(self, *which):
-        """What it said of its config, word by word, the last at the end."""
+        """What it said of its config, word by word."""
         return words(self.name, self.host.journal(self.unit, "--grep=" + "|".join(SAID), *which))
 
     def restart(self, why):
