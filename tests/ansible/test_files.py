@@ -21,7 +21,7 @@ def test_a_host_has_the_units_and_keys_of_what_it_runs() -> None:
         "/etc/systemd/system/hbagent-leader.service",
         "/etc/systemd/system/hbagent-diagnose.socket",
         "/etc/systemd/system/hbagent-diagnose@.service",
-        "/usr/lib/sysusers.d/hbagent.conf",
+        "/etc/sysusers.d/hbagent.conf",
     }
     assert found["keys"] == [
         {"src": "dc1.a.h2.key", "dest": f"{KEYS}/agent.key"},

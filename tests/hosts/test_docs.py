@@ -21,14 +21,14 @@ from tests.hosts.deployment import CONTROLLER, Deployment
 #: What a reader of a document has by then, and what is taken away after.
 BEFORE = {
     # It installs over what is there, as it would on a host of its own.
-    "deploy/README.md": "tar -C / -cf /var/tmp/before.tar etc/hbagent etc/systemd/system usr/lib/sysusers.d",
+    "deploy/README.md": "tar -C / -cf /var/tmp/before.tar etc/hbagent etc/systemd/system etc/sysusers.d",
     "docs/operators.md": "groupadd --force oncall; id alice >/dev/null 2>&1 || useradd alice",
 }
 AFTER = {
     "docs/operators.md": "userdel alice; groupdel oncall",
     "docs/store.md": "rm -f /var/backups/hbagent.sqlite",
     "deploy/README.md": """
-        rm -rf /etc/hbagent /etc/systemd/system /usr/lib/sysusers.d/hbagent.conf ~/hbagent-keys
+        rm -rf /etc/hbagent /etc/systemd/system /etc/sysusers.d/hbagent.conf ~/hbagent-keys
         tar -C / -xf /var/tmp/before.tar
         rm /var/tmp/before.tar
         systemctl daemon-reload

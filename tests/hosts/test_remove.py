@@ -31,9 +31,13 @@ def test_nothing_is_removed_without_being_confirmed(fleet: Deployment) -> None:
 
 def test_one_host_goes_and_the_others_forget_it_without_an_alarm(fleet: Deployment) -> None:
     gone = fleet.host(4)
+    # The site's own, which begin with the same word.
+    others = "/etc/systemd/system/hbagent-report.service /var/lib/hbagent-exporter /var/log/hbagent-hooks"
+    gone.shell(f"touch {others}")
     with fleet.quiet() as seen:
         play = fleet.play("remove", hbagent_remove=gone.name, hbagent_remove_confirmed=True)
     assert play.code == 0, play.output[-5000:]
+    gone.shell(f"ls {others} && rm {others}; systemctl daemon-reload")
     assert _traces(gone) == ""
     assert fleet.node(gone) not in fleet.states()
     assert {state for state, _ in fleet.states().values()} == {"ALIVE"}

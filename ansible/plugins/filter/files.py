@@ -11,7 +11,8 @@ from typing import Any
 
 ETC = "/etc/hbagent"
 UNITS = "/etc/systemd/system"
-SYSUSERS = "/usr/lib/sysusers.d/hbagent.conf"
+#: The administrator's place, as that of the units: /usr may be read-only.
+SYSUSERS = "/etc/sysusers.d/hbagent.conf"
 HELPER_UNITS = ("hbagent-diagnose.socket", "hbagent-diagnose@.service")
 SERVERS = ("leader", "root")
 DAEMONS = ("agent", *SERVERS)
@@ -26,7 +27,7 @@ LINKS = {
     "/usr/local/share/man/man8/hbagent-agent.8": "share/man/man8/hbagent-agent.8",
     "/usr/local/share/man/man8/hbagent-leader.8": "share/man/man8/hbagent-leader.8",
     "/usr/local/share/man/man8/hbagent-root.8": "share/man/man8/hbagent-root.8",
-    "/usr/share/bash-completion/completions/hbagent": "share/bash-completion/completions/hbagent",
+    "/usr/local/share/bash-completion/completions/hbagent": "share/bash-completion/completions/hbagent",
 }
 
 
@@ -84,10 +85,11 @@ def host_files(
 
 def all_files() -> dict[str, list[str]]:
     """Everything outside of a release that a host may have, whatever it runs; directories after what is in them."""
-    drop_ins = [f"{UNITS}/hbagent-{daemon}.service.d" for daemon in DAEMONS]
+    drop_ins = [f"{UNITS}/{unit}.d" for unit in (*(f"hbagent-{daemon}.service" for daemon in DAEMONS), *HELPER_UNITS)]
     daemons = [path for daemon in DAEMONS for path in _of_daemon(daemon)]
     files = [*daemons, *(f"{UNITS}/{unit}" for unit in HELPER_UNITS), SYSUSERS, *LINKS]
-    state = ["/var/lib/hbagent", "/var/lib/private/hbagent", "/run/hbagent", "/run/hbagent-leader", "/run/hbagent-root"]
+    run = [f"/run{private}/hbagent{daemon}" for private in ("", "/private") for daemon in ("", "-leader", "-root")]
+    state = ["/var/lib/hbagent", "/var/lib/private/hbagent", *run, "/run/hbagent-diagnose.sock"]
     return {"files": files, "directories": [*drop_ins, ETC, *state, "/opt/hbagent"]}
 
 

@@ -1,7 +1,7 @@
 """A host as if hbagent had never been on it, but for the journal, which is the host's.
 
-What is stopped and removed is found by what is there, not by what this version would have written, so that leavings of
-older releases and of installs that broke off go, too.
+What is stopped and removed is all that hbagent may have, not only what this host is to have, so that leavings of
+installs that broke off go, too. What merely begins with the same word is somebody else's.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ import subprocess  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 UNITS = "/etc/systemd/system"
-#: Where systemd keeps directories of units.
-KEPT = ("/run", "/run/private", "/var/lib", "/var/lib/private", "/var/cache", "/var/log")
-OURS = re.compile(r"hbagent([-.].*)?")
+OURS = re.compile(r"hbagent-(agent|leader|root)\.service|hbagent-diagnose(\.socket|@\.service)")
+#: There while dpkg knows the package, also after a removal that keeps the settings.
+DEBIAN = "/var/lib/dpkg/info/hbagent.list"
 
 
 class Host:
@@ -109,7 +109,8 @@ class Host:
     def units(self):
         """Those that are there: sockets first, so that nothing is started by one."""
         paths = glob.glob(os.path.join(UNITS, "hbagent-*.socket")) + glob.glob(os.path.join(UNITS, "hbagent-*.service"))
-        return [os.path.basename(path) for path in paths if "@" not in path]
+        names = [os.path.basename(path) for path in paths]
+        return [name for name in names if OURS.fullmatch(name) and "@" not in name]
 
     def remove(self, path):
         if os.path.lexists(path) and self.change("removed " + path):
@@ -145,17 +146,11 @@ def wipe(host, files, directories, users, groups):
         host.stop(unit)
     for path in files:
         host.remove(path)
-    for path in sorted(glob.glob(os.path.join(UNITS, "hbagent-*"))):
+    for path in directories:
         host.remove(path)
     if host.changes and not host.module.check_mode:
         host.told("daemon-reload")
         host.told("reset-failed", "hbagent-*", check=False)
-    for path in directories:
-        host.remove(path)
-    for place in KEPT:
-        for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
-            if OURS.fullmatch(name):
-                host.remove(os.path.join(place, name))
     made = {os.path.dirname(path) for path in files if "/man/" in path or "completion" in path}
     for directory in sorted(made):
         host.remove_empty(directory)
@@ -181,6 +176,8 @@ def main():
     )
     host = Host(module)
     params = module.params
+    if os.path.exists(DEBIAN):
+        module.fail_json(msg="hbagent is on this host as a Debian package: dpkg --purge hbagent takes it away")
     if params["stop"]:
         for unit in params["stop"]:
             host.stop(unit)
