@@ -17,7 +17,7 @@ from tests.hosts.deployment import CONTROLLER, ROOT, Deployment, Play
 from tests.hosts.lab import PROGRAMS, Lab
 
 #: In the order of a fleet's life.
-ORDER = ("site", "units", "docs", "faults", "upgrade", "rotation", "remove", "six", "packages")
+ORDER = ("keys", "site", "units", "docs", "faults", "upgrade", "rotation", "remove", "six", "packages")
 HERE = Path(__file__).parent
 
 

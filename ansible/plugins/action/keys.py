@@ -62,17 +62,39 @@ class ActionModule(ActionBase):
         )
         try:
             with cabinet.alone():
-                for name, phase in args["phases"].items():
-                    cabinet.turn(str(name), str(phase))
+                cabinet.turn({str(name): str(phase) for name, phase in args["phases"].items()})
                 cabinet.make(args["names"])
-                for name in args["absent"]:
-                    cabinet.discard(name)
+                cabinet.discard(args["absent"])
                 keys = {name: cabinet.show(name) for name in args["names"]}
+                orphans = cabinet.orphans(args["names"])
         except OSError as error:
             raise AnsibleActionFail(f"{error.filename}: {error.strerror}") from error
         generations = cabinet.generations()
+        if orphans:
+            result.setdefault("warnings", []).append(
+                f"{args['directory']} has keys of {', '.join(orphans)}, whom the inventory does not name: they are let "
+                "in nowhere; take them away with remove.yml, or by hand when a host was renamed"
+            )
         result.update(changed=bool(cabinet.changes), changes=cabinet.changes, keys=keys, generations=generations)
         return result
+
+
+def _state(entry: Any) -> tuple[int, str]:
+    """How many rotations of a name have ended, and the phase of the one under way."""
+    return (entry["generation"], entry["phase"]) if isinstance(entry, dict) else (entry, "")
+
+
+def _turned(name: str, entry: Any, phase: str) -> Any:
+    """The entry of a name after its rotation came to a phase."""
+    generation, before = _state(entry)
+    if phase == "done" and not before:
+        return entry
+    steps = {"": ("offered",), "offered": ("used", ""), "used": ("done",)}
+    if phase not in steps[before]:
+        raise AnsibleActionFail(f"the rotation of {name} is {before or 'not begun'}: it cannot become {phase!r} now")
+    if phase in ("done", ""):
+        return generation + (phase == "done")
+    return {"generation": generation, "phase": phase}
 
 
 class Cabinet:
@@ -114,43 +136,36 @@ class Cabinet:
             raise AnsibleActionFail(f"{self._directory / GENERATIONS}: is not a mapping of names to generations")
         return {**content, **self._would}
 
-    def turn(self, name: str, phase: str) -> None:
-        """Bring the rotation of a name to a phase: offered, used, done; or "" to give it up while it is offered."""
+    def turn(self, phases: dict[str, str]) -> None:
+        """Bring the rotation of each name to a phase: offered, used, done; or "" to give it up while it is offered."""
         known = self.generations()
-        entry = known.get(name, 0)
-        generation, before = (entry["generation"], entry["phase"]) if isinstance(entry, dict) else (entry, "")
-        if phase == before or (phase == "done" and not before):
+        due = {name: phase for name, phase in phases.items() if phase != _state(known.get(name, 0))[1]}
+        after = {name: _turned(name, known.get(name, 0), phase) for name, phase in due.items()}
+        after = {name: entry for name, entry in after.items() if entry != known.get(name, 0)}
+        if not after:
             return
-        steps = {"": ("offered",), "offered": ("used", ""), "used": ("done",)}
-        if phase not in steps[before]:
-            raise AnsibleActionFail(
-                f"the rotation of {name} is {before or 'not begun'}: it cannot become {phase!r} now"
-            )
-        self.changes.append(f"rotation of {name}: {phase or 'given up'}")
-        if phase in ("done", ""):
-            after: Any = generation + 1 if phase == "done" else generation
-        else:
-            after = {"generation": generation, "phase": phase}
+        self.changes += [f"rotation of {name}: {due[name] or 'given up'}" for name in after]
         if self._dry:
-            self._would[name] = after
+            self._would.update(after)
             return
-        if phase == "offered":
-            self._generate([(name, ".next")])
-        elif phase == "done" and self._path(name, ".next.key").exists():
-            # The public half last: interrupted between the two, the next run finds it beside and goes on.
-            os.replace(self._path(name, ".next.key"), self._path(name, ".key"))
-        if phase == "done" and self._path(name, ".next.pub").exists():
-            os.replace(self._path(name, ".next.pub"), self._path(name, ".pub"))
-        self._write_generations({**known, name: after})
-        if phase == "":
-            for suffix in (".next.key", ".next.pub"):
+        self._generate([(name, ".next") for name in after if due[name] == "offered"])
+        # The public half last: interrupted between the two, the next run finds it beside and goes on.
+        for suffix in (".key", ".pub"):
+            for name in after:
+                if due[name] == "done" and self._path(name, f".next{suffix}").exists():
+                    os.replace(self._path(name, f".next{suffix}"), self._path(name, suffix))
+        self._write_generations({**known, **after})
+        for name in after:
+            for suffix in (".next.key", ".next.pub") if due[name] == "" else ():
                 self._path(name, suffix).unlink(missing_ok=True)
 
     def make(self, names: list[str]) -> None:
         """Keys for those names that have none; refuses secrets that lie in plain."""
         missing = []
         for name in names:
-            path = self._path(name, ".key")
+            path, following = self._path(name, ".key"), self._path(name, ".next.key")
+            if following.exists():
+                self._refuse_plain(following)
             if path.exists():
                 self._refuse_plain(path)
                 if not self._path(name, ".pub").exists():
@@ -162,18 +177,30 @@ class Cabinet:
             if not self._dry:
                 self._generate([(name, "") for name in missing])
 
-    def discard(self, name: str) -> None:
-        """Take away all keys of a name."""
+    def discard(self, names: list[str]) -> None:
+        """Take away all keys of these names."""
         suffixes = (".key", ".pub", ".next.key", ".next.pub")
-        there = [path for suffix in suffixes if (path := self._path(name, suffix)).exists()]
         known = self.generations()
-        if not there and name not in known:
+        there = {name: [path for suffix in suffixes if (path := self._path(name, suffix)).exists()] for name in names}
+        self.changes += [f"no key of {name}" for name in names if there[name] or name in known]
+        if self._dry:
             return
-        self.changes.append(f"no key of {name}")
-        if not self._dry:
-            for path in there:
-                path.unlink()
-            self._write_generations({other: entry for other, entry in known.items() if other != name})
+        for path in [path for paths in there.values() for path in paths]:
+            path.unlink()
+        if any(name in known for name in names):
+            self._write_generations({name: entry for name, entry in known.items() if name not in there})
+
+    def orphans(self, names: list[str]) -> list[str]:
+        """Names of the same datacenters that have a key here, and are not among these."""
+        places = {name.partition("/")[0] for name in names}
+        found = []
+        for path in self._directory.glob("*.pub"):
+            words = path.read_text(encoding="ascii", errors="replace").split()
+            name = words[-2] if words[-3:-2] == ["curve-public"] else ""
+            # Operators, who have one word, are in no inventory.
+            if "/" in name and name.partition("/")[0] in places:
+                found.append(name)
+        return sorted(set(found) - set(names))
 
     def show(self, name: str) -> dict[str, str]:
         """The public halves of a name, "" for what is not there."""
@@ -210,14 +237,15 @@ class Cabinet:
         wanted = [(name, stem) for name, stem in wanted if not self._path(name, f"{stem}.key").exists()]
         if not wanted:
             return
-        with tempfile.TemporaryDirectory(prefix="hbagent-keys-") as scratch:
+        # Where Ansible itself clears up when it ends, however its workers end; and not for as long as sealing takes.
+        with tempfile.TemporaryDirectory(prefix="hbagent-keys-", dir=constants.DEFAULT_LOCAL_TMP) as scratch:
             self._ask([name for name, _ in wanted], scratch)
-            for name, stem in wanted:
-                made = Path(scratch, f"{name.replace('/', '.')}.key")
-                public = made.with_suffix(".pub").read_bytes()
-                # The public half first: a secret that is here counts as made.
-                self._write(self._path(name, f"{stem}.pub"), public, 0o644)
-                self._write(self._path(name, f"{stem}.key"), self._sealed(made.read_bytes()), 0o600)
+            made = [Path(scratch, f"{name.replace('/', '.')}.key") for name, _ in wanted]
+            pairs = [(path.with_suffix(".pub").read_bytes(), path.read_bytes()) for path in made]
+        for (name, stem), (public, secret) in zip(wanted, pairs, strict=True):
+            # The public half first: a secret that is here counts as made.
+            self._write(self._path(name, f"{stem}.pub"), public, 0o644)
+            self._write(self._path(name, f"{stem}.key"), self._sealed(secret), 0o600)
 
     def _ask(self, names: list[str], scratch: str) -> None:
         command = [*self._command, "keys", "init", *names, "--dir", scratch]
