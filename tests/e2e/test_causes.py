@@ -22,7 +22,7 @@ from tests.e2e.conftest import BuildLab
 from tests.e2e.lab import FAULTS, NEEDS, Fault, Lab, Where
 
 #: Of each fault, over both racks.
-RUNS = int(os.environ.get("HBAGENT_RUNS", "3"))
+RUNS = int(os.environ.get("HBAGENT_RUNS", "2"))
 #: A verdict counts once it has stood for so long: longer than any that is only passed through.
 STANDS_SECONDS = 1.2
 #: Against hanging: a lease lapses after 2.5 s and everything else is sooner.

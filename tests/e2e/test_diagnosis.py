@@ -27,7 +27,7 @@ from tests.conftest import Figures
 from tests.e2e.victims.kinds import Kind, Ward, kinds
 
 #: Of each kind.
-RUNS = int(os.environ.get("HBAGENT_RUNS", "3"))
+RUNS = int(os.environ.get("HBAGENT_RUNS", "2"))
 SHARE = 0.95
 #: At a time, of those that wait; those that burn run one by one.
 ABREAST = 6
