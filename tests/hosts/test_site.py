@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.conftest import Figures
-from tests.hosts.deployment import Deployment, Play
+from tests.hosts.deployment import BOUND_S, Deployment, Play
+from tests.hosts.lab import Host, wait_until
 
 #: What is promised; half a minute when nothing else runs.
 SITE_SECONDS = 120.0
@@ -34,14 +37,54 @@ def test_a_check_with_differences_shows_none(fleet: Deployment) -> None:
     assert (checked.code, checked.changed) == (0, 0), checked.tasks_changed() or checked.output[-5000:]
 
 
-def test_an_install_that_broke_off_is_made_good_by_the_next_run(fleet: Deployment) -> None:
-    host = fleet.host(6)
-    host.shell("rm /opt/hbagent/current/complete.json /opt/hbagent/current/bin/hbagent")
+def test_what_broke_off_or_was_done_by_hand_is_made_good_by_the_next_run(fleet: Deployment) -> None:
+    broken, stale, behind, wrong = (fleet.host(number) for number in (6, 5, 4, 3))
+    broken.shell("rm /opt/hbagent/current/complete.json /opt/hbagent/current/bin/hbagent")
+    # As after an upgrade of the system: packages of a Python that nothing has any more.
+    stale.shell("cd /opt/hbagent/current/lib; mv python3.* python3.2")
+    # Files as they were, with their times: only the daemons know that they read others.
+    _edit(behind, "s/^port = .*/port = 5799/")
+    _edit(wrong, "1i nonsense")
+    _reload(behind)
+    assert _words(behind)[-2:] == ["needs-restart", "reloaded"]
+    assert _words(wrong)[-1] == "config-refused"
+    before = {host.name: _invocation(host) for host in (behind, wrong)}
     again = fleet.play("site")
     assert again.code == 0, again.output[-5000:]
-    assert {name for name, counts in again.recap.items() if counts["changed"]} == {host.name}
-    assert host.shell("ls -A /opt/hbagent/releases").split() == [
-        host.shell("basename $(readlink /opt/hbagent/current)").strip()
-    ]
-    assert host.run("hbagent", "--version").returncode == 0
+    hosts = {host.name for host in (broken, stale, behind, wrong)}
+    assert {name for name, counts in again.recap.items() if counts["changed"]} == hosts
+    for host in (broken, stale):
+        chosen = host.shell("basename $(readlink /opt/hbagent/current)").strip()
+        assert host.shell("ls -A /opt/hbagent/releases").split() == [chosen]
+        assert host.run("hbagent", "--version").returncode == 0
+    assert _invocation(behind) != before[behind.name]
+    assert (_invocation(wrong), _words(wrong)[-1]) == (before[wrong.name], "reloaded")
     fleet.wait_alive()
+
+
+def _edit(host: Host, script: str) -> None:
+    """Have an agent read its file with a change that is gone afterwards."""
+    file = "/etc/hbagent/agent.toml"
+    host.shell(f"cp -p {file} /root/kept.toml; sed -i '{script}' {file}")
+    _reload(host)
+    host.shell(f"mv /root/kept.toml {file}")
+
+
+def _reload(host: Host) -> None:
+    """Have an agent read its file again."""
+    said = len(_words(host))
+    host.shell("systemctl reload hbagent-agent")
+    assert wait_until(lambda: set(_words(host)[said:]) & {"reloaded", "config-refused"}, BOUND_S), _words(host)
+
+
+def _words(host: Host) -> list[str]:
+    """What the agent of a host said of its file since it started, the oldest first."""
+    run = f"_SYSTEMD_INVOCATION_ID={_invocation(host)}"
+    text = host.shell(f"journalctl --no-pager -o cat {run}")
+    found: list[str] = re.findall(r"^agent (reloaded|needs-restart|config-refused)\b", text, re.MULTILINE)
+    return found
+
+
+def _invocation(host: Host) -> str:
+    """systemd's id of the agent's run."""
+    return host.shell("systemctl show --property=InvocationID --value hbagent-agent").strip()
