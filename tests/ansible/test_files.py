@@ -43,7 +43,7 @@ def test_a_server_in_rotation_has_both_keys_and_a_credential_for_the_next() -> N
     found = of("h2", {"dc1/a-h2": {"generation": 0, "phase": "offered"}})
     assert {"src": "dc1.a-h2.next.key", "dest": f"{KEYS}/leader-next.key"} in found["keys"]
     content = f"[Service]\nLoadCredential=leader-next.key:{KEYS}/leader-next.key\n"
-    assert {"path": drop_in, "content": content} in found["drop_ins"] and drop_in not in found["gone"]
+    assert found["drop_ins"] == {drop_in: content} and drop_in not in found["gone"]
     ended = of("h2", {"dc1/a-h2": 1})
     assert drop_in in ended["gone"] and f"{KEYS}/leader-next.key" in ended["gone"]
 
@@ -51,13 +51,13 @@ def test_a_server_in_rotation_has_both_keys_and_a_credential_for_the_next() -> N
 def test_an_agent_has_one_key_at_a_time() -> None:
     for phase, source in (("offered", "dc1.a.h3.key"), ("used", "dc1.a.h3.next.key")):
         found = of("h3", {"dc1/a/h3": {"generation": 0, "phase": phase}})
-        assert found["keys"] == [{"src": source, "dest": f"{KEYS}/agent.key"}] and found["drop_ins"] == []
+        assert found["keys"] == [{"src": source, "dest": f"{KEYS}/agent.key"}] and found["drop_ins"] == {}
 
 
 def test_the_directory_of_the_text_file_becomes_writable() -> None:
     found = of("h3", drop_ins={"agent": "[Service]\nMemoryMax=1G"}, textfile="/var/lib/node/hbagent.prom")
     content = "[Service]\nMemoryMax=1G\n[Service]\nReadWritePaths=/var/lib/node\n"
-    assert found["drop_ins"] == [{"path": "/etc/systemd/system/hbagent-agent.service.d/site.conf", "content": content}]
+    assert found["drop_ins"] == {"/etc/systemd/system/hbagent-agent.service.d/site.conf": content}
     assert {"path": "/etc/systemd/system/hbagent-agent.service.d", "group": "root", "mode": "0755"} in found[
         "directories"
     ]
@@ -70,7 +70,7 @@ def test_whatever_a_host_may_have_is_in_the_list_of_all_files() -> None:
             generations = {name: {"generation": 0, "phase": phase} for name in WHO["names"]}
             found = of(host, generations, drop_ins={"agent": "[Service]", "leader": "[Service]", "root": "[Service]"})
             written = [*found["copies"], *found["links"], *(row["dest"] for row in found["keys"])]
-            written += [row["path"] for row in found["drop_ins"]]
+            written += found["drop_ins"]
             assert not set(written) - set(everything["files"])
             places = {row["path"] for row in found["directories"]} - {"/etc/hbagent/keys", "/etc/hbagent/hooks.d"}
             assert not places - set(everything["directories"])

@@ -37,3 +37,18 @@ def test_the_ports_are_those_that_the_topology_has_by_itself() -> None:
         ("hbagent_root_ports", topology.ROOT_PORTS),
     ):
         assert value(variable) == str([list(pair) for pair in ports])
+
+
+#: Whatever a site writes as it likes: passwords of databases, headers of probes, tokens of hooks.
+FREE = ("agent_settings", "alertmanagers", "drop_ins", "hooks", "leader_settings", "probes", "root_settings", "store")
+
+
+def test_what_may_hold_secrets_is_marked_and_shown_by_no_diff() -> None:
+    marked = re.findall(r"^ {6}hbagent_(\w+):\n(?: {8}.*\n)*? {8}no_log: true$", SPECS, re.MULTILINE)
+    assert tuple(sorted(marked)) == FREE
+    assert value("hbagent_show_diffs") == "false"
+    tasks = re.split(r"^- ", (ROLE / "tasks/configure.yml").read_text(), flags=re.MULTILINE)
+    for name in ("Copy the hooks", "Write the settings", "Write drop-ins"):
+        (task,) = (task for task in tasks if task.startswith(f"name: {name}\n"))
+        assert 'diff: "{{ ansible_diff_mode and hbagent_show_diffs }}"' in task
+        assert "{{ item.content" not in task

@@ -77,7 +77,7 @@ def host_files(
         "links": LINKS,
         "readers": {daemon: READERS[daemon] for daemon in names},
         "keys": keys,
-        "drop_ins": [{"path": path, "content": content} for path, content in written.items()],
+        "drop_ins": written,
         "gone": gone,
         "absent": {daemon: _of_daemon(daemon) for daemon in SERVERS if daemon not in names},
     }
