@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.conftest import Figures
 from tests.e2e import nextversion
 from tests.hosts.deployment import BIN, ROOT, Deployment
+from tests.hosts.lab import wait_until
 
 NEXT = nextversion.VERSION
 
@@ -90,6 +92,14 @@ def test_an_upgrade_is_told_nobody(fleet: Deployment, both: Path, figures: Figur
     figures("hosts", f"six hosts upgraded in {play.seconds:.0f} s, {len(seen.alarms)} alarms")
 
 
+def test_site_does_not_change_the_version_of_a_fleet(fleet: Deployment, both: Path) -> None:
+    refused = fleet.play("site", hbagent_version=_version(), hbagent_wheelhouse=str(both))
+    assert refused.code != 0
+    assert "run upgrade.yml" in " ".join(refused.output.split())
+    assert refused.changed == 0, refused.tasks_changed()
+    assert set(_running(fleet).values()) == {NEXT}
+
+
 def test_a_canary_that_does_not_start_stops_the_way_back_before_anybody_else(
     fleet: Deployment, both: Path, figures: Figures
 ) -> None:
@@ -113,3 +123,33 @@ def test_a_canary_that_does_not_start_stops_the_way_back_before_anybody_else(
     fleet.wait_alive()
     assert set(_running(fleet).values()) == {_version()}
     figures("hosts", f"stopped at a canary that did not start, then rolled back in {back.seconds:.0f} s")
+
+
+def test_a_host_that_loses_its_cable_in_an_upgrade_is_named_and_leaves_no_maintenance(
+    fleet: Deployment, figures: Figures
+) -> None:
+    lost = fleet.host(4)
+
+    def pull() -> None:
+        active = wait_until(lambda: fleet.ask("silences")["silences"], 60)
+        lost.pull_cable()
+        assert active
+
+    with ThreadPoolExecutor(1) as beside:
+        pulled = beside.submit(pull)
+        try:
+            # It restarts nothing but this agent, and waits for it to settle.
+            play = fleet.play("upgrade", "--limit", lost.name, hbagent_restart=["agent"], hbagent_settle=5)
+            pulled.result()
+            silences = fleet.ask("silences", "--all")["silences"]
+        finally:
+            pulled.result()
+            lost.plug_cable()
+    assert play.code != 0
+    text = " ".join(play.output.split())
+    assert f"{lost.name} cannot be reached any more" in text, play.output[-5000:]
+    assert f"--limit '{lost.name}:!{lost.name}'" in text
+    assert play.seconds < 75
+    assert all(each["state"] == "ended" for each in silences), silences
+    fleet.wait_alive()
+    figures("hosts", f"a host that lost its cable in an upgrade was named after {play.seconds:.0f} s")
