@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -141,31 +142,38 @@ def test_an_install_that_fails_leaves_the_release_in_use_as_it_is(
 ) -> None:
     directory = put(tmp_path, "4", digest="old")
     (tmp_path / "current").symlink_to("releases/4")
-    own = tmp_path / "hbagent-4-py3-none-any.whl"
-    with zipfile.ZipFile(own, "w") as wheel:
-        wheel.writestr("hbagent/__init__.py", "")
-    (tmp_path / "constraints.txt").write_text("")
-    with tarfile.open(tmp_path / "wheels.tar", "w") as archive:
-        archive.add(own, own.name)
-        archive.add(tmp_path / "constraints.txt", "constraints.txt")
-        if broken == "a wheel that is not pinned":
-            archive.add(own, "loguru-1-py3-none-any.whl")
+    others = ["loguru-1"] if broken == "a wheel that is not pinned" else []
+    there, archive = _wheels(tmp_path, ["hbagent/__init__.py"], *others)
     if broken == "a disk that is full":
-        monkeypatch.setattr(release.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, -1))
-    there = host(tmp_path, digest=hashlib.sha256(own.read_bytes()).hexdigest())
+        monkeypatch.setattr(release.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     before = sorted(directory.rglob("*"))
     with pytest.raises(Refused, match=r"not the file that constraints\.txt pins|MiB left"):
-        there.install(str(tmp_path / "wheels.tar"))
+        there.install(archive)
     assert sorted(directory.rglob("*")) == before
     assert os.listdir(tmp_path / "releases") == ["4"]
     assert host(tmp_path).chosen() == "4"
 
 
 def test_an_error_of_the_disk_is_told_in_a_sentence_and_leaves_nothing_half_made(tmp_path: Path) -> None:
-    put(tmp_path, ".4.draft")
-    with pytest.raises(Refused, match=r"release 4 could not be made: .*No such file"):
-        host(tmp_path).install(str(tmp_path / "gone.tar"))
+    # A file where a directory has to be, found when half of it is unpacked.
+    there, archive = _wheels(tmp_path, ["hbagent", "hbagent/__init__.py"])
+    with pytest.raises(Refused, match=r"release 4 could not be made: .*hbagent"):
+        there.install(archive)
     assert os.listdir(tmp_path / "releases") == []
+
+
+def _wheels(prefix: Path, files: Iterable[str], *others: str) -> tuple[Any, str]:
+    """A wheel of hbagent with these files, packed with others that nothing pins; who installs it, and from where."""
+    own = prefix / "hbagent-4-py3-none-any.whl"
+    with zipfile.ZipFile(own, "w") as wheel:
+        for name in files:
+            wheel.writestr(name, "#")
+    (prefix / "constraints.txt").write_text("")
+    with tarfile.open(prefix / "wheels.tar", "w") as archive:
+        archive.add(prefix / "constraints.txt", "constraints.txt")
+        for name in (own.name, *(f"{other}-py3-none-any.whl" for other in others)):
+            archive.add(own, name)
+    return host(prefix, digest=hashlib.sha256(own.read_bytes()).hexdigest()), str(prefix / "wheels.tar")
 
 
 def test_what_is_in_the_way_is_told_before_the_first_change(tmp_path: Path) -> None:

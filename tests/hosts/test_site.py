@@ -65,9 +65,9 @@ def test_what_broke_off_or_was_done_by_hand_is_made_good_by_the_next_run(fleet: 
 def _edit(host: Host, script: str) -> None:
     """Have an agent read its file with a change that is gone afterwards."""
     file = "/etc/hbagent/agent.toml"
-    host.shell(f"cp -p {file} /root/kept.toml; sed -i '{script}' {file}")
+    host.shell(f"cp -p {file} {file}.kept; sed -i '{script}' {file}")
     _reload(host)
-    host.shell(f"mv /root/kept.toml {file}")
+    host.shell(f"mv {file}.kept {file}")
 
 
 def _reload(host: Host) -> None:
