@@ -33,7 +33,7 @@ class Module:
 
     def __init__(self, **params: Any) -> None:
         self.check_mode = False
-        self.params = {"digest": "", "python": sys.executable, **params}
+        self.params = {"digest": "", "packages": [], "python": sys.executable, **params}
         self.tmpdir = str(params.get("prefix"))
 
     def fail_json(self, msg: str) -> NoReturn:
