@@ -249,6 +249,9 @@ class Daemon:
 
     def told(self, verb):
         try:
+            if verb != "reload":
+                # systemd does not see by itself that the first drop-in of a unit has come, with its directory.
+                self.host.told("daemon-reload")
             self.host.told(verb, self.unit)
         except Failed as failed:
             raise Failed(f"{failed}\n{self.host.last_lines(self.unit)}") from failed
