@@ -88,3 +88,25 @@ def _words(host: Host) -> list[str]:
 def _invocation(host: Host) -> str:
     """systemd's id of the agent's run."""
     return host.shell("systemctl show --property=InvocationID --value hbagent-agent").strip()
+
+
+def test_a_leader_is_taken_away_and_put_back_and_nobody_is_told(fleet: Deployment) -> None:
+    away, name = fleet.host(3), f"{fleet.rack_of(fleet.host(3))}-{fleet.host(3).name}"
+    everybody = fleet.leaders
+
+    def leaders() -> set[str]:
+        return {row["leader"] for rack in fleet.ask("status")["racks"] for row in rack["leaders"]}
+
+    with fleet.quiet() as seen:
+        for chosen in ([number for number in everybody if number != away.number], everybody):
+            fleet.leaders = chosen
+            play = fleet.play("site", "--limit", ":".join(fleet.host(number).name for number in (1, 2, 3, 4)))
+            assert play.code == 0, play.output[-5000:]
+            leads = away.number in chosen
+            assert (name in leaders()) == leads
+            assert (away.run("systemctl", "is-active", "hbagent-leader", check=False).returncode == 0) == leads
+            # Longer than a leader that is missing takes to be told.
+            assert not wait_until(lambda: not fleet.all_alive(), 6)
+    assert (seen.alarms, seen.departures) == ([], [])
+    silences = fleet.ask("silences", "--all")["silences"]
+    assert silences and all(each["state"] == "ended" for each in silences), silences
