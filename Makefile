@@ -9,7 +9,8 @@
 #   make bench       the figures; bench-full: the long ones
 #   make deps        system packages that some tests need (apt, as root); without them those tests are skipped
 #   make pins        move the pinned dependencies to the newest versions
-#   make wheelhouse  dist/wheelhouse: what hosts without a network install from (WHEELS_FOR="3.11 3.12": for those)
+#   make wheelhouse  dist/wheelhouse: what hosts without a network install from (WHEELS_FOR="3.11 3.12": for those;
+#                    EXTRAS=postgres: with what a root needs to keep its history in PostgreSQL)
 #   make zipapp      dist/hbagent.pyz: all of it in one file, for hosts with the Python of .venv
 #   make deb         dist/hbagent_*.deb: a package for Debian, for hosts with the Python of this one
 #   make clean       take away what this file made
@@ -139,12 +140,13 @@ pins: $(VENV)/installed
 MACHINE ?= $(shell uname -m)
 GLIBCS = manylinux_2_28 manylinux_2_26 manylinux_2_17 manylinux2014 manylinux_2_12 manylinux2010
 wheelhouse: WHEELS_FOR ?= $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+wheelhouse: PINNED = constraints.txt $(EXTRAS:%=constraints-%.txt)
 wheelhouse: $(VENV)/installed
 	rm -rf dist/wheelhouse && mkdir -p dist/wheelhouse
-	for python in $(WHEELS_FOR); do $(PIP) download --only-binary :all: --require-hashes -r constraints.txt \
+	for python in $(WHEELS_FOR); do $(PIP) download --only-binary :all: --require-hashes $(PINNED:%=-r %) \
 		-d dist/wheelhouse --python-version $$python $(GLIBCS:%=--platform %_$(MACHINE)) || exit; done
 	$(PIP) wheel --no-deps --no-index --no-build-isolation -w dist/wheelhouse .
-	cp constraints.txt dist/wheelhouse
+	sed '/^-r /d' $(PINNED) >dist/wheelhouse/constraints.txt
 
 zipapp: $(VENV)/installed
 	$(BIN)/python -m tools.pyz dist/hbagent.pyz

@@ -105,8 +105,9 @@ def write(file: Path, heading: str, pins: Pins, names: Iterable[str]) -> None:
 
 
 def main() -> None:
-    """Write constraints.txt (what a host runs), constraints-dev.txt (that, the checks and the build) and
-    constraints-controller.txt (what Ansible is run and checked with)."""
+    """Write constraints.txt (what a host runs), constraints-postgres.txt (that, and a store elsewhere),
+    constraints-dev.txt (that, the checks and the build) and constraints-controller.txt (what Ansible is run and
+    checked with)."""
     project = tomli.loads((ROOT / "pyproject.toml").read_text())
     needed = project["project"]["dependencies"]
     pins: Pins = {}
@@ -118,7 +119,12 @@ def main() -> None:
     write(
         ROOT / "constraints.txt", heading + "# Install: pip install --require-hashes -r constraints.txt", pins, runtime
     )
-    beside = project["project"]["optional-dependencies"]["dev"] + project["build-system"]["requires"]
+    extras = project["project"]["optional-dependencies"]
+    resolve([*needed, *extras["postgres"]], pins)
+    heading = "# What a root needs beside it to keep its history in PostgreSQL; written by `make pins`.\n"
+    names = [name for name in pins if name not in runtime]
+    write(ROOT / "constraints-postgres.txt", heading + "-r constraints.txt", pins, names)
+    beside = extras["dev"] + project["build-system"]["requires"]
     resolve([*needed, *beside, *BUILD_EXTRAS], pins)
     heading = "# What the checks, the tests and the build need beside what hbagent runs on; written by `make pins`.\n"
     names = [name for name in pins if name not in runtime]

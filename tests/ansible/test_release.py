@@ -88,6 +88,14 @@ def test_another_python_is_asked_for_and_the_release_is_made_anew(tmp_path: Path
     assert host(tmp_path, digest="", python="/opt/python/bin/python3").wanted(there), "no wheels to make it with"
 
 
+def test_a_release_is_made_anew_when_the_wheelhouse_has_more_for_it(tmp_path: Path) -> None:
+    there = put(tmp_path, "4", digest="aa", python=sys.executable)
+    fuller = host(tmp_path, digest="aa", packages=["psycopg-binary"])
+    assert not fuller.wanted(str(there))
+    (there / SITE / "psycopg_binary-3.3.9.dist-info").mkdir()
+    assert fuller.wanted(str(there))
+
+
 def test_what_was_in_use_last_stays(tmp_path: Path) -> None:
     # 2 and 3 were bad; it went back to 1 each time.
     put(tmp_path, "1", used=1)

@@ -35,6 +35,13 @@ def test_a_host_that_the_wheelhouse_was_not_made_for_is_told(
     assert sentence in str(refused.value)
 
 
+def test_a_package_is_needed_by_the_pythons_that_its_pin_names() -> None:
+    pins = 'loguru==0.7.3 \\\n    --hash=sha256:00\ntomli==2.5.0 ; python_version < "3.11" \\\n    --hash=sha256:01\n'
+    assert wheels.needed(pins, "3.10") == ["loguru", "tomli"]
+    assert wheels.needed(pins, "3.11") == wheels.needed(pins) == ["loguru"]
+    assert wheels.choose(HOUSE, pins, "3.11", "x86_64", (2, 36)) == [LOGURU]
+
+
 def test_a_wheel_with_a_stable_interface_serves_newer_pythons_only() -> None:
     assert wheels.fits("cp312", "abi3", "manylinux_2_28_x86_64", "3.13", "x86_64", (2, 28))
     assert not wheels.fits("cp312", "abi3", "manylinux_2_28_x86_64", "3.11", "x86_64", (2, 28))

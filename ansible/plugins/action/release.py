@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.hbagent.hbagent.plugins.module_utils.wheels import choose
+from ansible_collections.hbagent.hbagent.plugins.module_utils.wheels import choose, needed
 
 from ansible.plugins.action import ActionBase
 
@@ -34,6 +34,8 @@ class ActionModule(ActionBase):
         version = str(args.get("version", ""))
         house = Path(self._loader.path_dwim(wheelhouse)) if wheelhouse else None
         own = _own_wheel(house, version) if house else None
+        # More than that release was made of, when the wheelhouse has become a fuller one.
+        args["packages"] = needed((house / PINS).read_text(encoding="utf-8")) if house and own else []
         args["digest"] = hashlib.sha256(own.read_bytes()).hexdigest() if own else ""
         first = self._ask(args, task_vars)
         if first.get("failed") or not first.get("needs_wheels"):

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 _WHEEL = re.compile(
     r"(?P<name>[^-]+)-(?P<version>[^-]+)(-\d[^-]*)?-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl"
 )
-_PINNED = re.compile(r"^([A-Za-z0-9._-]+)==", re.MULTILINE)
+_PINNED = re.compile(r"^([A-Za-z0-9._-]+)==[^\s;]+(?: *; *([^\\\n]*))?", re.MULTILINE)
+_MARKER = re.compile(r'python_version (<|>=) "3\.(\d+)"')
 _OLD_NAMES = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 
 
@@ -16,7 +17,7 @@ def choose(names: Iterable[str], pins: str, python: str, machine: str, glibc: It
     """One wheel for each package of `pins`. Raises ValueError for a host that these were not made for."""
     if tuple(int(part) for part in python.split(".")) < (3, 10):
         raise ValueError(f"this host has Python {python}; hbagent needs 3.10 or newer: set hbagent_python")
-    wanted = [_plain(name) for name in _PINNED.findall(pins)]
+    wanted = needed(pins, python)
     found: dict[str, str] = {}
     seen: dict[str, set[str]] = {}
     for file in sorted(names):
@@ -35,6 +36,17 @@ def choose(names: Iterable[str], pins: str, python: str, machine: str, glibc: It
             f"(of {lacking[0]} it has {has}): make one with make wheelhouse WHEELS_FOR={python}, or set hbagent_python"
         )
     return [found[name] for name in wanted]
+
+
+def needed(pins: str, python: str = "") -> list[str]:
+    """The packages of `pins` that a Python needs; without one, those that all do."""
+    minor = int(python.split(".")[1]) if python else None
+    found = []
+    for name, marker in _PINNED.findall(pins):
+        bounds = [(sign, int(bound)) for sign, bound in _MARKER.findall(marker)]
+        if all(minor is not None and (minor < bound if sign == "<" else minor >= bound) for sign, bound in bounds):
+            found.append(_plain(name))
+    return found
 
 
 def fits(pythons: str, abi: str, platforms: str, python: str, machine: str, glibc: Iterable[int]) -> bool:

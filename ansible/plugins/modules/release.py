@@ -55,6 +55,11 @@ options:
     description: Set by the action.
     type: str
     default: ""
+  packages:
+    description: Set by the action.
+    type: list
+    elements: str
+    default: []
   archive:
     description: Set by the action.
     type: str
@@ -191,7 +196,13 @@ class Host:
             return mark is not None
         asked = self.module.params["python"]
         same = os.path.realpath(os.path.join(path, "bin", "python")) == os.path.realpath(asked)
-        return mark.get("digest") == digest and (same or mark.get("python") == asked)
+        return mark.get("digest") == digest and (same or mark.get("python") == asked) and not self.lacks(path)
+
+    def lacks(self, path):
+        """Packages that a release is to have and has not."""
+        site = os.path.join(path, self.site(os.path.join(path, "bin", "python")))
+        there = {name.split("-")[0].replace("_", "-").lower() for name in os.listdir(site) if "dist-info" in name}
+        return set(self.module.params["packages"]) - there
 
     def in_use(self):
         """Releases that a process was started from: its interpreter's path names it."""
@@ -469,6 +480,7 @@ def main():
             "links": {"type": "dict", "default": {}},
             "choose": {"type": "bool", "default": True},
             "digest": {"type": "str", "default": ""},
+            "packages": {"type": "list", "elements": "str", "default": []},
             "archive": {"type": "str", "default": ""},
         },
         supports_check_mode=True,

@@ -73,8 +73,8 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 UNITS = "/etc/systemd/system"
 OURS = re.compile(r"hbagent-(agent|leader|root)\.service|hbagent-diagnose(\.socket|@\.service)")
-#: There while dpkg knows the package, also after a removal that keeps the settings.
-DEBIAN = "/var/lib/dpkg/info/hbagent.list"
+#: There while the Debian package is installed.
+DEBIAN = "/opt/hbagent/package"
 
 
 class Host:
