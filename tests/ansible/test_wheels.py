@@ -45,4 +45,6 @@ def test_a_package_is_needed_by_the_pythons_that_its_pin_names() -> None:
 def test_a_wheel_with_a_stable_interface_serves_newer_pythons_only() -> None:
     assert wheels.fits("cp312", "abi3", "manylinux_2_28_x86_64", "3.13", "x86_64", (2, 28))
     assert not wheels.fits("cp312", "abi3", "manylinux_2_28_x86_64", "3.11", "x86_64", (2, 28))
+    assert wheels.fits("cp313", "cp313", "manylinux_2_28_x86_64", "3.13", "x86_64", (2, 36))
+    assert not wheels.fits("cp313", "cp313t", "manylinux_2_28_x86_64", "3.13", "x86_64", (2, 36))
     assert not wheels.fits("cp311", "cp311", "musllinux_1_2_x86_64", "3.11", "x86_64", (2, 36))

@@ -53,7 +53,10 @@ def fits(pythons: str, abi: str, platforms: str, python: str, machine: str, glib
     """Whether a wheel with these tags serves a CPython of that version, machine and C library."""
     minor = int(python.split(".")[1])
     if not any(
-        tag == "py3" or tag == f"cp3{minor}" or (abi == "abi3" and tag.startswith("cp3") and int(tag[3:]) <= minor)
+        tag == "py3"
+        # Not for one that is built otherwise, as cp313t is: without the lock.
+        or (tag == f"cp3{minor}" and abi in (tag, "none"))
+        or (abi == "abi3" and tag.startswith("cp3") and int(tag[3:]) <= minor)
         for tag in pythons.split(".")
     ):
         return False
