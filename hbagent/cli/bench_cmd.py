@@ -12,15 +12,15 @@ _BENCHES: dict[str, tuple[str, dict[str, float]]] = {
     "intake": ("what a beat costs a leader, beside a loop that only receives it", {"windows": 3, "seconds": 0.5}),
     "agent": (
         "what an agent and its prober cost, and how evenly it beats beside 200 probes",
-        {"agents": 2, "seconds": 10, "windows": 1, "window_seconds": 4},
+        {"agents": 2, "seconds": 5, "windows": 1, "window_seconds": 2},
     ),
     "detect": (
         "how fast a crash, a deadlock, and a host that vanished, is seen",
-        {"kills": 8, "vanished": 2, "pauses": 0, "nodes": 4, "deadlocks": 4},
+        {"kills": 4, "vanished": 1, "pauses": 0, "nodes": 4, "deadlocks": 2},
     ),
     "diagnose": (
         "how fast a deadlock is found, what that costs the process, and whether it is ever wrong",
-        {"looks": 50, "windows": 3, "racing_seconds": 1.0},
+        {"looks": 20, "windows": 2, "racing_seconds": 0.5},
     ),
     "fanout": ("what a tick of the status page costs with a hundred browsers", {"windows": 2, "ticks": 10}),
     "root": (
