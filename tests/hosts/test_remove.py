@@ -6,8 +6,8 @@ from tests.conftest import Figures
 from tests.hosts.deployment import Deployment, Play
 from tests.hosts.lab import Host
 
-#: Not hbagent's: the journal is the host's, and Ansible keeps its own files.
-KEPT = "/var/log/journal|/run/log/journal|/root/.ansible|/proc|/sys|/dev"
+#: Not hbagent's: the journal is the host's, Ansible keeps its own files, and a backup is whose who made it.
+KEPT = "/var/backups|/var/log/journal|/run/log/journal|/root/.ansible|/proc|/sys|/dev"
 
 
 def _traces(host: Host) -> str:
