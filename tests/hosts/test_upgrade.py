@@ -113,7 +113,7 @@ def test_a_canary_that_does_not_start_stops_the_way_back_before_anybody_else(
         )
         assert broken.code != 0
         assert "run upgrade.yml with hbagent_version set to" in " ".join(broken.output.split())
-        moved = {name for name, release in _running(fleet).items() if "agent" in name and release != NEXT}
+        moved = {name for name, release in _running(fleet).items() if "hbagent-agent" in name and release != NEXT}
         assert {name for name in moved if not name.startswith(canary.name)} == set()
         silences = fleet.ask("silences", "--all")["silences"]
         assert all(each["state"] == "ended" for each in silences), silences
