@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pytest
 import tomli
 
 from tests.documents import DOCS, DOCUMENTS, PLACES, READ, ROOT, SHELL, TYPED, Block, blocks, typed
-from tests.store.server import Server, programs
+from tests.store.server import Server, running
 from tests.test_docs import PICTURES, is_heading
 
 EXTRAS = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -118,13 +117,8 @@ def test_what_is_typed_for_a_packet_filter_is_taken_by_one() -> None:
 @pytest.fixture
 def database() -> Iterator[Server]:
     """A server of its own: what is typed makes users and databases."""
-    if programs() is None:
-        pytest.skip("needs postgresql (make deps)")
-    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as directory:
-        server = Server(Path(directory))
-        server.start()
+    with running() as server:
         yield server
-        server.stop()
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import short_directory
 from tests.e2e.fleet import Fleet
 from tests.role.test_start import start
-from tests.store.server import Server, programs
+from tests.store.server import Server, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
 
@@ -26,15 +25,10 @@ PASSWORD = "correct-horse"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    if programs() is None:
-        pytest.skip("needs postgresql (make deps)")
-    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as directory:
-        server = Server(Path(directory))
-        server.start()
+    with running() as server:
         server.ask(f"CREATE ROLE secretive LOGIN PASSWORD '{PASSWORD}'")
         server.ask("GRANT CREATE ON DATABASE postgres TO secretive")
         yield server
-        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from hbagent.store.history import History
 from hbagent.store.postgres import PostgresHistory
 from hbagent.store.sqlite import SqliteHistory
-from tests.store.server import Server, programs
+from tests.store.server import Server, running
 
 #: Makes a store at the same place each time, with these limits.
 Open = Callable[..., History]
@@ -53,14 +53,8 @@ def path(quick_disk: Path) -> Path:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A running database server."""
-    if programs() is None:
-        pytest.skip("needs postgresql (make deps)")
-    # In /tmp itself: the server has a user of its own, which may not enter the tests' directories.
-    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as directory:
-        server = Server(Path(directory))
-        server.start()
+    with running() as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])

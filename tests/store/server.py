@@ -9,10 +9,13 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from hbagent.demo.datacenter import wait_until
 
@@ -28,6 +31,19 @@ def programs() -> Path | None:
         return found[-1].parent
     initdb = shutil.which("initdb")
     return Path(initdb).parent if initdb else None
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Server]:
+    """A server that answers, until the end; skips the test where none is installed."""
+    if programs() is None:
+        pytest.skip("needs postgresql (make deps)")
+    # In /tmp itself: the server has a user of its own, which may not enter the tests' directories.
+    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as directory:
+        server = Server(Path(directory))
+        server.start()
+        yield server
+        server.stop()
 
 
 class Server:
