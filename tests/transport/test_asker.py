@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import resource
 import select
 import socket
@@ -20,6 +19,7 @@ from hbagent.core.units import MILLISECOND
 from hbagent.transport import asker as asker_module
 from hbagent.transport.asker import Asker
 from hbagent.transport.echo import EchoResponder
+from tests.descriptors import descriptors
 
 KEY, NONCE = b"k" * 32, b"n" * 12
 REQUEST = request(KEY, NONCE)
@@ -64,10 +64,10 @@ class Desk:
 @pytest.fixture
 def desk() -> Iterator[Desk]:
     made = Desk()
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     yield made
     made.asker.close()
-    assert len(os.listdir("/proc/self/fd")) < before, "nothing is left open"
+    assert descriptors() < before, "nothing is left open"
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])

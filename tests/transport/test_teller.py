@@ -13,7 +13,8 @@ import pytest
 
 from hbagent.transport.senders import Senders
 from hbagent.transport.teller import DATAGRAM_SIZE_MAX, DEFAULT_SOCKET, address_of, lines, send, settle
-from tests.reporting import Listener, descriptors
+from tests.descriptors import descriptors
+from tests.reporting import Listener
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_a_listener_that_does_not_take_it_is_given_up_and_no_descriptor_is_left(
     with deaf(socket_dir / "deaf"):
         before = descriptors()
         assert not settle(str(socket_dir / "deaf"), 0.1)
-        assert descriptors() == before
+        assert descriptors() <= before
 
 
 @pytest.mark.parametrize("field", ["READY", "=1", "A=1\nB=2", "A=\0", ""])
