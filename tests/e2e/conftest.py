@@ -6,12 +6,14 @@ import contextlib
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan
 from tests.conftest import SOCKET_DIRECTORY_MAX
 from tests.e2e.fleet import Fleet
@@ -52,6 +54,21 @@ def build_lab(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
     """The same, with a host for each process (see `lab.NEEDS`)."""
     with _builder(Lab, tmp_path_factory, pytestconfig) as make:
         yield make
+
+
+@pytest.fixture
+def healed(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Every test ends with all nodes alive, and with nothing that waits to be told: for `usefixtures`."""
+    yield
+    for fleet in pytestconfig.stash[_FLEETS]:
+        fleet.heal()
+        fleet.settle()
+
+
+@pytest.fixture
+def proved(healed: None) -> None:
+    """The same, and it begins with echo paths that are known to work, so that an end can be proved."""
+    time.sleep(PROVED_SECONDS)
 
 
 @contextlib.contextmanager

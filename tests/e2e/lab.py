@@ -38,6 +38,8 @@ class Lab(Apart, Fleet):
     def __init__(self, directory: Path, plan: Plan) -> None:
         super().__init__(directory, plan)
         self._starter = ThreadPoolExecutor(1)
+        #: Hosts whose faults are a part of them: `heal` leaves these as they are.
+        self.walled: frozenset[str] = frozenset()
 
     def start(self, names: Iterable[str] | None = None) -> None:
         """All from one thread that stays: a process ends with the thread that started it, not only with its parent."""
@@ -48,8 +50,11 @@ class Lab(Apart, Fleet):
         self._starter.shutdown()
 
     def heal(self) -> None:
-        self.switch.heal()
+        self.switch.heal(*(name for name in self.names if name not in self.walled))
         super().heal()
+
+    def calm(self) -> bool:
+        return super().calm() and all(self.rack_calm(rack) for rack in self.racks)
 
     def rack_calm(self, rack: str) -> bool:
         """True when all nodes of one rack are alive at the root, and connected to all its leaders again.
@@ -57,6 +62,8 @@ class Lab(Apart, Fleet):
         The echo port of a node answers long before its connections are back, so to be alive is not enough.
         """
         leaders, states = self.leaders_of(rack), self.states()
+        if any(self.processes[name].poll() is not None for name in (*leaders, *self.nodes_of(rack))):
+            return False
         if any(self.connected(name, leader) != CONNECTIONS for name in self.nodes_of(rack) for leader in leaders):
             return False
         if any(states.get(self.nodes[name]) != ("ALIVE", None) for name in self.nodes_of(rack)):

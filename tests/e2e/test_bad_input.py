@@ -21,7 +21,7 @@ from tests.e2e.fleet import Fleet, ids
 from tests.e2e.intruder import UNKNOWN_TYPE, beat, of_next_major
 from tests.e2e.test_intruders import knock
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.timeout(120)]
 
 INTERVAL = 0.2
 DEAD_AFTER = 1.0
@@ -39,14 +39,6 @@ def fleet(build: Build) -> Fleet:
     made = build(PLAN)
     made.wake_up()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
 
 
 def vector(name: str) -> bytes:

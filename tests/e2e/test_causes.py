@@ -30,7 +30,7 @@ VERDICT_SECONDS = 12.0
 #: Of the runs of each fault: one that is never recognised must not hide behind seven that always are.
 SHARE = 0.99
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 60 * RUNS), *NEEDS]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("proved"), pytest.mark.timeout(120 + 60 * RUNS), *NEEDS]
 
 PLAN = Plan(
     racks=2,
@@ -46,16 +46,7 @@ Verdict = tuple[str, str | None]
 def lab(build_lab: BuildLab) -> Lab:
     made = build_lab(PLAN)
     made.wake_up()
-    time.sleep(PROVED_SECONDS)
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(lab: Lab) -> Iterator[None]:
-    """Every test ends with all nodes alive."""
-    yield
-    lab.heal()
-    lab.settle()
 
 
 class Trial:

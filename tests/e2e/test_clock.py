@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.needs("gcc")]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.timeout(120), pytest.mark.needs("gcc")]
 
 INTERVAL = 0.2
 DEAD_AFTER = 1.0
@@ -29,14 +28,6 @@ def fleet(build: Build, clock_shim: Path) -> Fleet:
         made.variables[name] = {"LD_PRELOAD": str(clock_shim), "CLOCK_OFFSET_FILE": str(clock_of(made, name))}
     made.wake_up()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
 
 
 def clock_of(fleet: Fleet, name: str) -> Path:

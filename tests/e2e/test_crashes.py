@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan
 from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids, node_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("proved"), pytest.mark.paired, pytest.mark.timeout(120)]
 
 #: Five intervals would be 1.25 s; the shortest silence that ends in DEAD is 2.5 s.
 DEAD_AFTER = 2.5
@@ -24,17 +22,7 @@ LEASE = 3.0
 def fleet(build: Build) -> Fleet:
     made = build(Plan(racks=2, nodes=3, leader_lines=('join_grace = "4s"',), root_lines=('lease = "3s"',)))
     made.wake_up()
-    time.sleep(PROVED_SECONDS)
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
-    time.sleep(PROVED_SECONDS)
 
 
 def test_a_killed_agent_is_dead_at_once_and_that_is_told_once(fleet: Fleet, figures: Figures) -> None:

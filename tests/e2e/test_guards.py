@@ -21,7 +21,7 @@ from tests.e2e.fleet import Fleet, ids, node_of
 from tests.e2e.intruder import UNKNOWN_TYPE, beat
 from tests.e2e.test_intruders import knock
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.timeout(120)]
 
 INTERVAL = 0.2
 DEAD_AFTER = 1.0
@@ -55,14 +55,6 @@ def proxy(build: Build) -> Iterator[tuple[Fleet, Proxy]]:
 @pytest.fixture(scope="module")
 def fleet(proxy: tuple[Fleet, Proxy]) -> Fleet:
     return proxy[0]
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
 
 
 @contextlib.contextmanager

@@ -6,18 +6,15 @@ Nothing is simulated here: real agents relay for a real leader, on hosts of thei
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator
 
 import pytest
 
-from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan
 from tests.conftest import Figures
 from tests.e2e.conftest import BuildLab
 from tests.e2e.lab import NEEDS, Lab
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), *NEEDS]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("proved"), pytest.mark.timeout(120), *NEEDS]
 
 NODE, LEADER = "rack1-node1", "rack1-leader1"
 #: Each with a doubt of its own, whose helpers are chosen anew.
@@ -29,17 +26,7 @@ def lab(build_lab: BuildLab) -> Lab:
     """Three agents: the two that are asked about the third are all that there are."""
     made = build_lab(Plan(racks=1, nodes=3, interval="200ms"))
     made.wake_up()
-    time.sleep(PROVED_SECONDS)
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(lab: Lab) -> Iterator[None]:
-    """Every test ends with all nodes alive, and with echo paths that are known to work."""
-    yield
-    lab.heal()
-    lab.until(lambda: lab.rack_calm("rack1"), "connected again", 30.0)
-    time.sleep(PROVED_SECONDS)
 
 
 def story(lab: Lab) -> list[tuple[float, str]]:

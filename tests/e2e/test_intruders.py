@@ -35,7 +35,7 @@ from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids, node_of
 from tests.e2e.intruder import UNKNOWN_TYPE, Intruder, beat, stranger
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.timeout(120)]
 
 INTERVAL = 0.2
 LEADER = "rack1-leader1"
@@ -53,14 +53,6 @@ def fleet(build: Build) -> Fleet:
     made = build(PLAN)
     made.wake_up()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
 
 
 def knock(fleet: Fleet, at: str, as_: str, port: str = "publish") -> Intruder:

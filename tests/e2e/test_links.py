@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import os
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,7 +18,7 @@ from tests.e2e.conftest import BuildLab
 from tests.e2e.fleet import Row, ids
 from tests.e2e.lab import NEEDS, Lab
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240), *NEEDS]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.timeout(240), *NEEDS]
 
 INTERVAL = 0.2
 #: One interval and half a second after the last evidence.
@@ -35,14 +34,6 @@ def lab(build_lab: BuildLab) -> Lab:
     made = build_lab(Plan(racks=1, nodes=5, interval="200ms"))
     made.wake_up()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(lab: Lab) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    lab.heal()
-    lab.settle()
 
 
 def told(lab: Lab, mark: int, name: str = NODE) -> list[Row]:

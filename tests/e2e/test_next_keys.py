@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import pytest
 import zmq
@@ -27,7 +27,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.paired, pytest.mark.timeout(180)]
 
 ONE, OTHER = "rack1-leader1", "rack1-leader2"
 LEADERS = (ONE, OTHER)
@@ -38,13 +38,6 @@ def fleet(build: Build) -> Fleet:
     made = build(Plan(racks=1, nodes=4, leaders=2, interval="200ms", root_lines=('lease = "10s"',)))
     made.wake_up()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    yield
-    fleet.heal()
-    fleet.settle()
 
 
 class Change:

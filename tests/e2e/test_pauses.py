@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan
 from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, Row, ids
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("proved"), pytest.mark.timeout(180)]
 
 INTERVAL = 0.2
 MARGIN = 0.15
@@ -47,17 +45,7 @@ def verdicts(fleet: Fleet, mark: int) -> list[Row]:
 def fleet(build: Build) -> Fleet:
     made = build(PLAN)
     made.wake_up()
-    time.sleep(PROVED_SECONDS)
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
-    time.sleep(PROVED_SECONDS)
 
 
 def test_an_agent_that_stands_still_for_long_dies_once_and_recovers_once(fleet: Fleet, figures: Figures) -> None:

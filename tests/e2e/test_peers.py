@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 import zmq
@@ -17,7 +16,7 @@ from tests.e2e.fleet import Fleet, ids, node_of
 from tests.e2e.intruder import beat
 from tests.e2e.test_intruders import knock
 
-pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.paired, pytest.mark.timeout(90)]
 
 INTERVAL = 0.2
 LEADER1, LEADER2, NODE = "rack1-leader1", "rack1-leader2", "rack1-node1"
@@ -32,14 +31,6 @@ def fleet(build: Build) -> Fleet:
     made = build(PLAN)
     made.wake_up()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
 
 
 def test_each_leader_calls_the_other(fleet: Fleet) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,7 +12,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids
 
-pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.paired, pytest.mark.timeout(120)]
 
 DEAD_AFTER = 1.0
 LEADER, AGENT = "rack1-leader1", "rack1-node1"
@@ -33,14 +32,6 @@ def fleet(build: Build) -> Fleet:
     made = build(PLAN)
     made.wake_up()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
 
 
 def reload(fleet: Fleet, name: str) -> None:

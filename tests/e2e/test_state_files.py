@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from hbagent.demo.datacenter import Plan
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, node_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.paired, pytest.mark.timeout(120)]
 
 PLAN = Plan(
     racks=1,
@@ -28,14 +28,6 @@ def fleet(build: Build) -> Fleet:
     made = build(PLAN)
     made.wake_up()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Fleet) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
 
 
 def flip(file: Path) -> None:

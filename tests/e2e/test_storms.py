@@ -33,7 +33,7 @@ from tests.e2e.intruder import beat
 from tests.e2e.test_intruders import knock
 from tests.transport.doors import caller, new_keys
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.timeout(90)]
 
 INTERVAL = 0.2
 RECONNECT_SECONDS = 0.3
@@ -98,19 +98,10 @@ def fleet(far: tuple[Fleet, Network]) -> Fleet:
 
 
 @pytest.fixture
-def network(far: tuple[Fleet, Network]) -> Network:
-    return far[1]
-
-
-@pytest.fixture(autouse=True)
-def _healed(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every row of the datacenter ends with all nodes alive."""
-    yield
-    if "fleet" in request.fixturenames or "network" in request.fixturenames:
-        fleet, network = request.getfixturevalue("far")
-        network.heal()
-        fleet.heal()
-        fleet.settle()
+def network(far: tuple[Fleet, Network], healed: None) -> Iterator[Network]:
+    """The network, well again before the datacenter is to be."""
+    yield far[1]
+    far[1].heal()
 
 
 class Watch:

@@ -7,7 +7,7 @@ host behind a firewall has no second path at all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import pytest
@@ -18,7 +18,7 @@ from tests.e2e.conftest import BuildLab
 from tests.e2e.fleet import ids
 from tests.e2e.lab import CONNECTIONS, NEEDS, Lab, can_freeze
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), *NEEDS]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.timeout(180), *NEEDS]
 
 INTERVAL = 0.2
 #: How long a frozen process is borne here; thirty seconds by default.
@@ -33,22 +33,12 @@ def lab(build_lab: BuildLab) -> Lab:
     made.write()
     port = made.setting(SHUT, "port")
     made.switch.mute(SHUT, f"th dport {port}")
+    made.walled = frozenset([SHUT])
     config = made.config(SILENT)
     config.write_text(config.read_text().replace("[echo]", "[echo]\nenabled = false"))
     made.start()
     made.settle()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(lab: Lab) -> Iterator[None]:
-    """Every row ends with all nodes alive. The firewall stays."""
-    yield
-    for name in lab.agents:
-        if name != SHUT:
-            lab.switch.heal(name)
-    super(Lab, lab).heal()
-    lab.settle()
 
 
 def test_late_beats_of_a_process_that_was_killed_in_a_cut_revive_nobody(lab: Lab, figures: Figures) -> None:

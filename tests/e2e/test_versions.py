@@ -7,7 +7,6 @@ real one would pass over. So what it counts is what was said to it that it canno
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from tests.e2e import nextversion
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, node_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.paired, pytest.mark.timeout(180)]
 
 ROOT, LEADERS, AGENTS = "root", ("rack1-leader1", "rack1-leader2"), ("rack1-node1", "rack1-node2", "rack1-node3")
 PLAN = Plan(
@@ -78,14 +77,6 @@ def fleet(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Mixed:
     made.without = dict.fromkeys(made.names, "leniency")
     made.wake_up()
     return made
-
-
-@pytest.fixture(autouse=True)
-def _healed(fleet: Mixed) -> Iterator[None]:
-    """Every row ends with all nodes alive."""
-    yield
-    fleet.heal()
-    fleet.settle()
 
 
 STATES = {
