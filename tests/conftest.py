@@ -28,12 +28,13 @@ _FIGURES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 #: The property of a report that carries one of them from a worker to the summary.
 _FIGURE = "figure"
 
-# No deadline: a shared machine pauses any process for longer than the default of 200 ms. In CI the examples are the
-# same for the same code, so that what lands does not depend on luck. A third of them will do for the fast tests; all of
-# them are tried with the slow ones.
+# No deadline, and no look at how long the making of examples takes: a shared machine pauses any process for longer than
+# either allows. In CI the examples are the same for the same code, so that what lands does not depend on luck. A third
+# of them will do for the fast tests; all of them are tried with the slow ones.
 hypothesis.settings.register_profile(
     "here",
     deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
     print_blob=True,
     derandomize=IN_CI,
     max_examples=100 if os.environ.get("HBAGENT_EXAMPLES") == "all" else 33,

@@ -95,7 +95,7 @@ class Daemon:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._ending.set()
-        self._thread.join(5)
+        self._thread.join()
         self._questions.source.close(linger=0)
         self._context.term()
 

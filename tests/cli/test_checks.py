@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,7 @@ from hbagent.role.settings import AgentSettings, Endpoint, LeaderSettings, RootS
 from hbagent.role.settings.load import AnySettings
 from hbagent.transport import allow, keys
 from tests.cli.answering import LEADER1, RACK1, Daemon, calm_root, leader_core, without_rights
+from tests.ports import bound, port_of
 
 NODES = [f"{RACK1}/node1", f"{RACK1}/node2"]
 
@@ -84,18 +85,24 @@ nodes = ["node1", "node2"]
 @contextmanager
 def listening(count: int) -> Iterator[list[int]]:
     """So many ports of loopback on which somebody listens."""
-    found = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        yield [each.getsockname()[1] for each in found]
-    finally:
-        for each in found:
-            each.close()
+    with held(count) as ports:
+        for port in ports:
+            port.listen()
+        yield [port_of(port) for port in ports]
 
 
-def free_ports(count: int) -> list[int]:
-    """So many ports of loopback on which nobody listened a moment ago."""
-    with listening(count) as ports:
-        return ports
+@contextmanager
+def closed(count: int) -> Iterator[list[int]]:
+    """So many ports of loopback on which nobody listens."""
+    with held(count) as ports:
+        yield [port_of(port) for port in ports]
+
+
+@contextmanager
+def held(count: int) -> Iterator[list[socket.socket]]:
+    """So many ports of loopback."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(bound()) for _ in range(count)]
 
 
 def graded(findings: Iterable[Finding]) -> list[str]:
@@ -292,25 +299,26 @@ def test_little_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, li
 
 
 def test_a_running_root_answers_and_its_ports_are_reached(socket_dir: Path) -> None:
-    with Daemon(calm_root(), socket_dir, 100 * SECOND), listening(2) as ports:
+    with Daemon(calm_root(), socket_dir, 100 * SECOND), listening(2) as ports, closed(2) as others:
         settings = root_settings(socket_dir, *ports)
         finding = only(checks.answers(settings, Path("root.toml")))
         assert (finding.grade, "root demo/root answers" in finding.text) == (OK, True)
         assert graded(checks.own_ports(settings)) == [OK, OK]
-        assert graded(checks.own_ports(root_settings(socket_dir, *free_ports(2)))) == [FAIL, FAIL]
+        assert graded(checks.own_ports(root_settings(socket_dir, *others))) == [FAIL, FAIL]
 
 
 def test_a_root_that_does_not_run_fails_with_the_command_that_starts_it(socket_dir: Path) -> None:
-    settings = root_settings(socket_dir, *free_ports(2))
-    finding = only(checks.answers(settings, Path("etc/root.toml")))
-    assert finding.grade == FAIL
-    assert finding.text.endswith("there is no such socket: start it with hbagent root --config etc/root.toml")
-    assert graded(checks.own_ports(settings)) == [OK, OK]
+    with closed(2) as ports:
+        settings = root_settings(socket_dir, *ports)
+        finding = only(checks.answers(settings, Path("etc/root.toml")))
+        assert finding.grade == FAIL
+        assert finding.text.endswith("there is no such socket: start it with hbagent root --config etc/root.toml")
+        assert graded(checks.own_ports(settings)) == [OK, OK]
 
 
 def test_a_port_that_somebody_else_has_taken_fails_before_the_start(socket_dir: Path) -> None:
-    with listening(1) as ports:
-        findings = list(checks.own_ports(root_settings(socket_dir, ports[0], *free_ports(1))))
+    with listening(1) as taken, closed(1) as free:
+        findings = list(checks.own_ports(root_settings(socket_dir, *taken, *free)))
     assert graded(findings) == [FAIL, OK]
     assert "another process listens there" in findings[0].text
 
@@ -333,17 +341,17 @@ def test_a_daemon_that_is_stuck_is_not_to_be_started_again(socket_dir: Path, mon
 
 
 def test_whom_a_leader_calls_is_tried(socket_dir: Path) -> None:
-    with listening(1) as ports:
-        findings = list(checks.peers(leader_settings(socket_dir, (ports[0], *free_ports(1)))))
+    with listening(1) as here, closed(1) as nobody:
+        findings = list(checks.peers(leader_settings(socket_dir, (*here, *nobody))))
     assert graded(findings) == [OK, FAIL]
     assert "connection refused: is hbagent root running there" in findings[1].text
 
 
 def test_another_leader_that_cannot_be_reached_is_a_warning(socket_dir: Path) -> None:
-    with listening(3) as ports:
+    with listening(3) as ports, closed(1) as nobody:
         settings = leader_settings(socket_dir, ports[:2])
         there = Endpoint(name="demo/rack1-leader2", control=f"tcp://127.0.0.1:{ports[2]}", public_key="")
-        gone = Endpoint(name="demo/rack1-leader3", control=f"tcp://127.0.0.1:{free_ports(1)[0]}", public_key="")
+        gone = Endpoint(name="demo/rack1-leader3", control=f"tcp://127.0.0.1:{nobody[0]}", public_key="")
         findings = list(checks.peers(msgspec.structs.replace(settings, peers=(there, gone))))
     assert graded(findings) == [OK, OK, OK, WARN]
     assert "demo/rack1-leader3" in findings[-1].text
@@ -363,12 +371,13 @@ name = "demo/rack1-leader1"
 publish = "tcp://127.0.0.1:5701"
 control = "tcp://127.0.0.1:5702"
 """
-    with listening(1) as ports:
-        settings = config(tmp_path, text.replace("PORT", str(ports[0])))
+    with held(1) as (port,):
+        settings = config(tmp_path, text.replace("PORT", str(port_of(port))))
         assert isinstance(settings, AgentSettings)
+        refused = only(checks.echo(settings))
+        assert (refused.grade, "connection refused" in refused.text) == (WARN, True)
+        port.listen()
         assert only(checks.echo(settings)).grade == OK
-    closed = only(checks.echo(settings))
-    assert (closed.grade, "connection refused" in closed.text) == (WARN, True)
     off = only(checks.echo(msgspec.structs.replace(settings, echo_bind="", echo_port=0)))
     assert (off.grade, off.text.startswith("off")) == (OK, True)
 

@@ -119,8 +119,8 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def shows(self, wanted: str) -> bool:
-        """Whether this comes to be shown within ten seconds; what was shown until then is passed over."""
-        until = time.monotonic() + 10
+        """Whether this comes to be shown within half a minute; what was shown until then is passed over."""
+        until = time.monotonic() + 30
         while wanted not in self._seen and time.monotonic() < until:
             if select.select([self._master], [], [], 0.1)[0]:
                 self._seen += os.read(self._master, 65536).decode(errors="replace")

@@ -15,7 +15,7 @@ from hbagent.cli.doctor_cmd import configs, finding_lines
 from hbagent.cli.grid import Screen
 from hbagent.core.units import SECOND
 from tests.cli.answering import Daemon, calm_root, without_rights
-from tests.cli.test_checks import free_ports, listening, root_settings
+from tests.cli.test_checks import closed, listening, root_settings
 
 
 def test_a_running_root_is_well(socket_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,8 +33,9 @@ def test_a_running_root_is_well(socket_dir: Path, capsys: pytest.CaptureFixture[
 
 
 def test_what_fails_makes_2_and_each_line_says_what_to_do(socket_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root_settings(socket_dir, *free_ports(2))
-    assert main(["doctor", "--config", str(socket_dir / "daemon.toml")]) == 2
+    with closed(2) as ports:
+        root_settings(socket_dir, *ports)
+        assert main(["doctor", "--config", str(socket_dir / "daemon.toml")]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines} <= {OK, WARN, FAIL}
     (failed,) = [line for line in lines if line.startswith(FAIL)]

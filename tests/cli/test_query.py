@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import grp
+import itertools
 import os
 import re
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -53,7 +54,8 @@ name = "demo/rack1"
 nodes = ["node1"]
 """
 ROOT_WITH_PORTS = ROOT.replace("query =", 'publish = "tcp://127.0.0.1:5711"\ncontrol = "tcp://127.0.0.1:5712"\nquery =')
-BOUND_NS = 5 * SECOND
+#: Longer than a busy machine stands still.
+BOUND_NS = 30 * SECOND
 
 
 def written(path: Path, text: str) -> Path:
@@ -234,6 +236,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(socket_dir:
     with answering(socket_dir, second_time) as endpoint, asking(endpoint, 50 * MILLISECOND) as asker:
         with pytest.raises(Unanswered):
             asker.ask("ping")
+        asker._timeout_ns = BOUND_NS
         assert asker.ask("ping") == {"fresh": 1}
 
 
@@ -260,7 +263,8 @@ def test_an_answer_that_makes_no_sense_is_no_answer(
 
 def test_an_answer_that_never_ends_is_given_up(socket_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query, "ANSWER_TIME_MAX_NS", 100 * MILLISECOND)
-    drip = [AnswerPage(id=1, page=at, last=False, body=b" ") for at in range(1000)]
+    # It drips for as long as anybody waits.
+    drip = (AnswerPage(id=1, page=at, last=False, body=b" ") for at in itertools.count())
     with (
         answering(socket_dir, lambda query: drip, pause_s=0.02) as endpoint,
         asking(endpoint) as asker,
@@ -288,7 +292,7 @@ def asking(endpoint: str, timeout: int = BOUND_NS) -> Iterator[Asker]:
 
 
 @contextmanager
-def answering(directory: Path, answer: Callable[[Query], Sequence[AnswerPage]], pause_s: float = 0.0) -> Iterator[str]:
+def answering(directory: Path, answer: Callable[[Query], Iterable[AnswerPage]], pause_s: float = 0.0) -> Iterator[str]:
     """Somebody on a query socket who answers as told, well or badly, a page each `pause_s`."""
     endpoint = f"ipc://{directory}/q.sock"
     context: Context = zmq.Context()
@@ -315,6 +319,6 @@ def answering(directory: Path, answer: Callable[[Query], Sequence[AnswerPage]], 
         yield endpoint
     finally:
         ending.set()
-        thread.join(5)
+        thread.join()
         router.close()
         context.term()

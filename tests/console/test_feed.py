@@ -30,9 +30,9 @@ def daemon(socket_dir: Path) -> Iterator[Daemon]:
         yield running
 
 
-def started(*endpoints: str) -> tuple[Feed, Heard]:
+def started(*endpoints: str, timeout_ns: int = SECOND) -> tuple[Feed, Heard]:
     heard: Heard = queue.Queue()
-    feed = Feed([Target(endpoint=one) for one in endpoints], SECOND, lambda answer, why: heard.put((answer, why)))
+    feed = Feed([Target(endpoint=one) for one in endpoints], timeout_ns, lambda answer, why: heard.put((answer, why)))
     feed.start()
     return feed, heard
 
@@ -40,7 +40,7 @@ def started(*endpoints: str) -> tuple[Feed, Heard]:
 def until(heard: Heard, wanted: str) -> Row:
     """The first answer of a daemon of this role, within the time."""
     while True:
-        answer, _ = heard.get(timeout=10)
+        answer, _ = heard.get(timeout=30)
         if answer is not None and word(answer.get("root"), "role") == wanted:
             return answer
 
@@ -61,7 +61,7 @@ def test_first_everything_then_only_what_changed(daemon: Daemon, quick: None) ->
 
 def test_nobody_is_said_to_answer_and_who_comes_is_heard(socket_dir: Path, quick: None) -> None:
     feed, heard = started(f"ipc://{socket_dir}/q.sock")
-    answer, why = heard.get(timeout=10)
+    answer, why = heard.get(timeout=30)
     assert answer is None
     assert "cannot reach" in why
     with Daemon(calm_root(), socket_dir, 100 * SECOND):
@@ -81,19 +81,19 @@ def test_a_leader_stands_in_until_the_root_is_back(tmp_path: Path, socket_dir: P
 
 
 def test_errands_are_run_beside_and_their_errors_told(daemon: Daemon) -> None:
-    feed, heard = started(daemon.endpoint)
+    feed, heard = started(daemon.endpoint, timeout_ns=30 * SECOND)
     until(heard, "root")
     feed.run(lambda asker: asker.ask("status"), lambda answer, why: heard.put((answer, why)))
-    answer, why = heard.get(timeout=10)
+    answer, why = heard.get(timeout=30)
     while answer is not None and "nodes" not in answer:
-        answer, why = heard.get(timeout=10)
+        answer, why = heard.get(timeout=30)
     assert answer is not None
     assert (len(answer["nodes"]), why) == (4, "")
     told: Heard = queue.Queue()
     feed.run(lambda asker: asker.ask("explain", node="a/b/c"), lambda answer, why: told.put((answer, why)))
-    assert told.get(timeout=10)[0] is None
+    assert told.get(timeout=30)[0] is None
     feed.run(lambda asker: asker.ask("status"), lambda answer, why: told.put((answer, why)))
-    assert told.get(timeout=10)[0] is not None
+    assert told.get(timeout=30)[0] is not None
     feed.close()
 
 
@@ -106,7 +106,9 @@ def test_who_wants_too_much_at_once_loses_the_oldest_wish(socket_dir: Path) -> N
     assert told == ["0: too much was asked for at once", "1: too much was asked for at once"]
 
 
-def test_closing_does_not_wait_for_the_next_second(daemon: Daemon) -> None:
+def test_closing_does_not_wait_for_the_next_second(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "PERIOD_S", 300.0)
+    monkeypatch.setattr(feeding, "CLOSE_S", 20.0)
     feed, heard = started(daemon.endpoint)
     until(heard, "root")
     feed.close()
