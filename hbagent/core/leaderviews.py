@@ -119,6 +119,7 @@ def node_view(leader: LeaderCore, config: LeaderConfig, member: Member, now: int
         cause=cause,
         age_s=seconds_of(age),
         speaks=member.heard_at is not None,
+        echo=member.tcp_proved is not None and member.tcp_proved == member.order.incarnation,
     )
     return NodeView(
         node=member.name,

@@ -28,6 +28,9 @@ class ObserverView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     age_s: float | None
     #: False when the leader has no right to speak: its lease lapsed, or it has not heard the node itself.
     speaks: bool
+    #: True once the echo port answered that leader in the node's present life: only then can its end be proved. None
+    #: at the root, which is not told of it.
+    echo: bool | None = None
 
 
 class ProbeView(msgspec.Struct, frozen=True, gc=False, kw_only=True):

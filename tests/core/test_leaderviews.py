@@ -52,6 +52,16 @@ def test_each_node_is_shown_with_its_age_and_by_whom_it_was_seen() -> None:
     assert [seen.speaks for seen in never.observers] == [False]
 
 
+def test_a_leader_says_whether_an_end_could_be_proved() -> None:
+    core, book = watched()
+    member = core.roster.members[NODE]
+    seen = []
+    for incarnation in (None, INCARNATION - 1, INCARNATION):
+        member.tcp_proved = incarnation
+        seen.append(status_view(core, CONFIG, book.now).nodes[0].observers[0].echo)
+    assert seen == [False, False, True], "what a former life answered proves nothing of this one"
+
+
 def test_a_rack_in_which_everybody_lives_or_has_left_is_well() -> None:
     core, book = watched()
     book.take(give(core, beat(1, leaving=True), book.now, NODE2))

@@ -6,14 +6,12 @@ import contextlib
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from hbagent.bench.detect import PROVED_SECONDS
 from hbagent.demo.datacenter import Plan
 from tests.conftest import SOCKET_DIRECTORY_MAX
 from tests.e2e.fleet import Fleet
@@ -66,9 +64,10 @@ def healed(pytestconfig: pytest.Config) -> Iterator[None]:
 
 
 @pytest.fixture
-def proved(healed: None) -> None:
+def proved(healed: None, pytestconfig: pytest.Config) -> None:
     """The same, and it begins with echo paths that are known to work, so that an end can be proved."""
-    time.sleep(PROVED_SECONDS)
+    for fleet in pytestconfig.stash[_FLEETS]:
+        fleet.prove()
 
 
 @contextlib.contextmanager

@@ -224,6 +224,18 @@ class Fleet(Datacenter):
                 return False
         return True
 
+    def prove(self, seconds: float = START_SECONDS) -> None:
+        """Wait until each leader knows that the echo ports of its nodes work, without which no end can be proved."""
+        self.until(self._provable, "all echo ports have answered", seconds)
+
+    def _provable(self) -> bool:
+        for rack in self.racks:
+            for leader in self.leaders_of(rack):
+                status = self.ask("status", leader)
+                if status is None or not all(seen["echo"] for row in status["nodes"] for seen in row["observers"]):
+                    return False
+        return True
+
     def heal(self) -> None:
         """Let everything go on that stands still, and start what does not run."""
         for process in self.processes.values():
