@@ -112,10 +112,14 @@ def test_a_matcher_that_means_something_is_taken() -> None:
 
 def test_a_glob_made_of_stars_costs_no_more_than_its_length_times_that_of_the_text() -> None:
     pattern = Glob("*a" * 90 + "*b")
-    spent = time.process_time()
-    for _ in range(100):
-        assert not pattern.fits("a" * 190)
-    assert time.process_time() - spent < 0.5
+    spent = []
+    # The least of several, for a machine may stand still in one of them.
+    for _ in range(10):
+        began = time.process_time()
+        for _ in range(10):
+            assert not pattern.fits("a" * 190)
+        spent.append(time.process_time() - began)
+    assert min(spent) < 0.05
 
 
 @given(st.lists(st.text("ab*?", max_size=8).filter(bool), max_size=3), st.text("ab", max_size=10))

@@ -15,7 +15,6 @@ from hbagent.core.messages import NodeReport, ProbeResult, Query, RackReports, R
 from hbagent.core.names import short_of
 from hbagent.core.rootviews import brief_view, cells_view, status_view
 from hbagent.core.states import Cause, Health, Liveness
-from hbagent.core.units import MILLISECOND
 from hbagent.core.views import Cell, CellsView, StatusView
 from tests.build import EPOCH, INCARNATION, T, became, root_config, root_core, row, summary, transition, transitions
 
@@ -253,14 +252,18 @@ def test_ages_are_those_of_the_answer() -> None:
 
 
 @pytest.mark.slow
-def test_a_tick_of_ten_thousand_nodes_costs_a_few_milliseconds() -> None:
+def test_a_tick_of_ten_thousand_nodes_costs_a_fraction_of_telling_them_all() -> None:
     site = Site(nodes=1_000, racks=tuple(f"dc1/r{number}" for number in range(10)))
     site.run(T(2))
-    reader = Reader()
-    assert len(reader.ask(site).cells) == 10_000
-    took = []
+    whole, took = [], []
+    # The least of several, for a machine may stand still in one of them.
+    for _ in range(5):
+        reader = Reader()
+        begun = time.process_time_ns()
+        assert len(reader.ask(site).cells) == 10_000
+        whole.append(time.process_time_ns() - begun)
     for _ in range(20):
         begun = time.process_time_ns()
         reader.ask(site)
         took.append(time.process_time_ns() - begun)
-    assert min(took) < 10 * MILLISECOND
+    assert min(took) < min(whole) / 5

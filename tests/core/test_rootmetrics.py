@@ -229,7 +229,7 @@ def test_before_the_wall_clock_is_told_nothing_has_a_time() -> None:
 
 
 def test_ten_thousand_hosts_are_told_in_time() -> None:
-    """A bound that a slow machine keeps as well; it takes a fifth of it."""
+    """A bound that a slow machine keeps as well; it takes a fifteenth of it."""
     racks = tuple(RackConfig(name=f"dc1/r{n}", leaders=(f"dc1/l{n}",)) for n in range(250))
     core = root_core(racks=racks)
     for n in range(250):
@@ -243,4 +243,4 @@ def test_ten_thousand_hosts_are_told_in_time() -> None:
         body = metrics.render(T(1.1 + at / 10), FACTS)
         took.append(time.process_time() - begun)
     assert body.count(b"hbagent_host_last_heartbeat_timestamp_seconds{") == 10_000
-    assert min(took) < 0.15, took
+    assert min(took) < 0.5, took

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hbagent.core import silences as module
+from hbagent.core.matcher import Place
 from hbagent.core.messages import Order
 from hbagent.core.records import Matcher, Silence
 from hbagent.core.silences import REASON_MAX, SILENCES_MAX, Every, Silences
@@ -398,7 +400,14 @@ def test_there_are_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None
     assert silences.add(order(), "ops", NOON).silence_id == "s4"
 
 
-def test_a_hundred_silences_cost_two_thousand_nodes_little_and_once() -> None:
+def test_a_hundred_silences_cost_two_thousand_nodes_little_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def counting(fits: Callable[[Place, str], bool]) -> Callable[[Place, str], bool]:
+        return lambda place, name: compared.append(name) or fits(place, name)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(Place, "fits_node", counting(Place.fits_node))
+    monkeypatch.setattr(Place, "fits_rack", counting(Place.fits_rack))
     base = recurring(NOON, NOON + DAY, "", 0)
     silences = Silences(
         tuple(
@@ -407,14 +416,14 @@ def test_a_hundred_silences_cost_two_thousand_nodes_little_and_once() -> None:
         )
     )
     names = [(f"dc1/r{i % 250}/host{i}", f"dc1/r{i % 250}") for i in range(2_000)]
-    spent = []
+    counts = []
     for _ in range(2):
-        began = time.process_time()
         for node, rack in names:
             assert silences.covering(NOON, node=node, rack=rack, cause="", kind="node-dead") is None
-        spent.append(time.process_time() - began)
-    assert spent[0] < 1.0
-    assert spent[1] < 0.05
+        counts.append(len(compared))
+    # Each of 250 racks with each silence, and a node with those whose texts stand in its name.
+    assert 25_000 < counts[0] < 27_000
+    assert counts[1] == counts[0]
 
 
 def test_a_new_silence_is_compared_once_and_those_that_ended_are_not_kept_for_ever() -> None:
@@ -441,7 +450,10 @@ def test_the_memory_of_who_fits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 def test_as_many_silences_as_there_may_be_are_looked_at_in_time() -> None:
     base = recurring(NOON, NOON + 300 * DAY, "daily 02:00", HOUR)
     silences = Silences(tuple(msgspec.structs.replace(base, silence_id=f"s{i}") for i in range(SILENCES_MAX)))
-    began = time.process_time()
+    spent = []
+    # The least of several, for a machine may stand still in one of them.
     for step in range(20):
+        began = time.process_time()
         silences.next_change(NOON - step)
-    assert (time.process_time() - began) / 20 < 0.05
+        spent.append(time.process_time() - began)
+    assert min(spent) < 0.05
