@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -73,7 +74,11 @@ class Datacenter:
         self.directory = directory.resolve()
         self.plan = plan
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        *self._ports, self._page_port = free_ports(3 + 2 * plan.racks * plan.leaders + plan.racks * plan.nodes)
+        count = 3 + 2 * plan.racks * plan.leaders + plan.racks * plan.nodes
+        self._holding = contextlib.ExitStack()
+        *self._ports, self._page_port = self._holding.enter_context(held_ports(count))
+        # Whoever looks at a datacenter and runs none need not end it.
+        weakref.finalize(self, self._holding.close)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
 
@@ -317,6 +322,23 @@ class Datacenter:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._holding.close()
+
+
+@contextlib.contextmanager
+def held_ports(count: int) -> Iterator[list[int]]:
+    """Ports of 127.0.0.1 that nobody used, and until the end nobody gets who does not ask for just these.
+
+    A port that was looked for and let go is anybody's: another datacenter's that starts at the same moment, or that of
+    a connection made while the daemon it is for is down. Held, it still refuses connections, and whoever reuses
+    addresses, as all daemons do, may listen there.
+    """
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in held:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.bind(("127.0.0.1", 0))
+        yield [each.getsockname()[1] for each in held]
 
 
 def free_ports(count: int) -> list[int]:
