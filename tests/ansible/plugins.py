@@ -14,6 +14,8 @@ from types import ModuleType
 from unittest import mock
 
 COLLECTION = Path(__file__).resolve().parents[2] / "ansible"
+MODULE_UTILS = sorted((COLLECTION / "plugins/module_utils").glob("*.py"))
+UTILS = "ansible_collections.hbagent.hbagent.plugins.module_utils"
 
 
 def plugin(kind: str, name: str) -> ModuleType:
@@ -31,7 +33,9 @@ def host_module(name: str) -> ModuleType:
     basic = ModuleType("ansible.module_utils.basic")
     basic.AnsibleModule = None  # type: ignore[attr-defined]
     names = {"ansible": ModuleType("ansible"), "ansible.module_utils": ModuleType("ansible.module_utils")}
-    with mock.patch.dict(sys.modules, {**names, "ansible.module_utils.basic": basic}):
+    # What is found by its full name needs nothing above it.
+    shared = {f"{UTILS}.{path.stem}": plugin("module_utils", path.stem) for path in MODULE_UTILS}
+    with mock.patch.dict(sys.modules, {**names, "ansible.module_utils.basic": basic, **shared}):
         return plugin("modules", name)
 
 

@@ -106,6 +106,7 @@ import subprocess  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.hbagent.hbagent.plugins.module_utils.systemd import Failed, Systemd  # noqa: E402
 
 #: Receivers before senders.
 ORDER = ("root", "leader", "agent")
@@ -125,28 +126,15 @@ SAID_MAX = 1000
 RELOAD_SECONDS = 10.0
 
 
-class Failed(Exception):
-    """A daemon does not do what it should; the text says which, and what it logged."""
-
-
-class Host:
-    """systemd of this host, asked and told."""
+class Host(Systemd):
+    """systemd of this host, and its journal."""
 
     def __init__(self, module):
-        self.module = module
-        self.changes = []
-        self.systemctl = module.get_bin_path("systemctl", required=True)
+        super().__init__(module)
         self.journalctl = module.get_bin_path("journalctl", required=True)
 
-    def told(self, *words, check=True):
-        done = subprocess.run((self.systemctl, *words), capture_output=True, text=True, check=False)
-        if check and done.returncode:
-            raise Failed("systemctl {}: {}".format(" ".join(words), done.stderr.strip()))
-        return done.stdout
-
     def show(self, unit):
-        lines = self.told("show", "--property=" + ",".join(SHOWN), unit).splitlines()
-        return dict(line.split("=", 1) for line in lines if "=" in line)
+        return self.properties(unit, SHOWN)
 
     def journal(self, unit, *more):
         command = (self.journalctl, "--no-pager", "--output=cat", "--unit=" + unit, *more)
@@ -162,10 +150,6 @@ class Host:
         for path in paths:
             if newer([path], time.time()) and not self.module.check_mode:
                 os.utime(path)
-
-    def change(self, sentence):
-        self.changes.append(sentence)
-        return not self.module.check_mode
 
 
 class Daemon:

@@ -70,6 +70,7 @@ import shutil  # noqa: E402
 import subprocess  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.hbagent.hbagent.plugins.module_utils.systemd import Failed, Systemd  # noqa: E402
 
 UNITS = "/etc/systemd/system"
 OURS = re.compile(r"hbagent-(agent|leader|root)\.service|hbagent-diagnose(\.socket|@\.service)")
@@ -77,28 +78,11 @@ OURS = re.compile(r"hbagent-(agent|leader|root)\.service|hbagent-diagnose(\.sock
 DEBIAN = "/opt/hbagent/package"
 
 
-class Host:
+class Host(Systemd):
     """This one."""
 
-    def __init__(self, module):
-        self.module = module
-        self.systemctl = module.get_bin_path("systemctl", required=True)
-        self.changes = []
-
-    def change(self, sentence):
-        self.changes.append(sentence)
-        return not self.module.check_mode
-
-    def told(self, *words, check=True):
-        done = subprocess.run((self.systemctl, *words), capture_output=True, text=True, check=False)
-        if check and done.returncode:
-            words = " ".join(words)
-            self.module.fail_json(msg=f"systemctl {words}: {done.stderr.strip()}", changes=self.changes)
-        return done.stdout
-
     def stop(self, unit):
-        lines = self.told("show", "--property=LoadState,ActiveState,UnitFileState", unit).splitlines()
-        shown = dict(line.split("=", 1) for line in lines if "=" in line)
+        shown = self.properties(unit, ("ActiveState", "UnitFileState"))
         runs = shown.get("ActiveState") not in ("inactive", "failed")
         enabled = shown.get("UnitFileState") in ("enabled", "enabled-runtime")
         if (runs or enabled) and self.change("stopped " + unit):
@@ -138,7 +122,7 @@ class Host:
             words = (self.module.get_bin_path(command, required=True), name)
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             if done.returncode:
-                self.module.fail_json(msg=f"{command} {name}: {done.stderr.strip()}", changes=self.changes)
+                raise Failed(f"{command} {name}: {done.stderr.strip()}")
 
 
 def wipe(host, files, directories, users, groups):
@@ -178,11 +162,14 @@ def main():
     params = module.params
     if os.path.exists(DEBIAN):
         module.fail_json(msg="hbagent is on this host as a Debian package: dpkg --purge hbagent takes it away")
-    if params["stop"]:
-        for unit in params["stop"]:
-            host.stop(unit)
-    else:
-        wipe(host, params["files"], params["directories"], params["users"], params["groups"])
+    try:
+        if params["stop"]:
+            for unit in params["stop"]:
+                host.stop(unit)
+        else:
+            wipe(host, params["files"], params["directories"], params["users"], params["groups"])
+    except Failed as failed:
+        module.fail_json(msg=str(failed), changes=host.changes, changed=bool(host.changes))
     module.exit_json(changed=bool(host.changes), changes=host.changes)
 
 
