@@ -146,7 +146,7 @@ wheelhouse: $(VENV)/installed
 	for python in $(WHEELS_FOR); do $(PIP) download --only-binary :all: --require-hashes $(PINNED:%=-r %) \
 		-d dist/wheelhouse --python-version $$python $(GLIBCS:%=--platform %_$(MACHINE)) || exit; done
 	$(PIP) wheel --no-deps --no-index --no-build-isolation -w dist/wheelhouse .
-	sed '/^-r /d' $(PINNED) >dist/wheelhouse/constraints.txt
+	for pins in $(PINNED); do sed '/^-r /d' $$pins >dist/wheelhouse/$$pins || exit; done
 
 zipapp: $(VENV)/installed
 	$(BIN)/python -m tools.pyz dist/hbagent.pyz

@@ -129,6 +129,49 @@ def test_a_release_that_lost_its_place_is_put_back(tmp_path: Path) -> None:
     assert there.changes == ["put 4 back"]
 
 
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_another_release_of_the_same_name_takes_its_place_in_one_step_where_that_can_be(
+    tmp_path: Path, in_one_step: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "4", digest="old")
+    put(tmp_path, ".4.draft", digest="new")
+    (tmp_path / "current").symlink_to("releases/4")
+    there = host(tmp_path)
+    seen = []
+    rename = os.rename
+
+    def looked(one: str, other: str) -> None:
+        rename(one, other)
+        mark = there.mark("4")
+        seen.append(mark and mark["digest"])
+
+    def traded(one: str, other: str) -> bool:
+        if not in_one_step:
+            return False
+        for source, target in ((one, f"{one}.x"), (other, one), (f"{one}.x", other)):
+            rename(source, target)
+        return True
+
+    monkeypatch.setattr(release, "exchange", traded)
+    monkeypatch.setattr(release.os, "rename", looked)
+    there.place()
+    # A power cut at the None is what `recover` is for.
+    assert seen == (["new"] if in_one_step else [None, "new"])
+    assert os.listdir(tmp_path / "releases") == ["4"]
+
+
+def test_two_directories_trade_their_names_or_stay_as_they_are(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for directory in (one, other):
+        directory.mkdir()
+        (directory / directory.name).touch()
+    traded = release.exchange(str(one), str(other))
+    assert [path.name for path in (*one.iterdir(), *other.iterdir())] == (
+        ["other", "one"] if traded else ["one", "other"]
+    )
+    assert not release.exchange(str(one), str(tmp_path / "none")) and one.is_dir()
+
+
 def test_the_same_version_with_other_files_waits_while_something_lives_by_those_that_are_there(tmp_path: Path) -> None:
     directory = put(tmp_path, "4")
     assert not host(tmp_path).serves()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.ansible.plugins import plugin
@@ -40,6 +42,16 @@ def test_a_package_is_needed_by_the_pythons_that_its_pin_names() -> None:
     assert wheels.needed(pins, "3.10") == ["loguru", "tomli"]
     assert wheels.needed(pins, "3.11") == wheels.needed(pins) == ["loguru"]
     assert wheels.choose(HOUSE, pins, "3.11", "x86_64", (2, 36)) == [LOGURU]
+
+
+def test_what_only_some_hosts_need_is_pinned_apart(tmp_path: Path) -> None:
+    (tmp_path / "constraints.txt").write_text(PINS)
+    assert wheels.needed(wheels.pins_for(tmp_path, [])) == ["msgspec", "loguru", "psutil"]
+    with pytest.raises(ValueError, match="nothing for postgres: make it with make wheelhouse EXTRAS=postgres"):
+        wheels.pins_for(tmp_path, ["postgres"])
+    (tmp_path / "constraints-postgres.txt").write_text("psycopg==3.3.9 \\\n    --hash=sha256:02\n")
+    assert wheels.needed(wheels.pins_for(tmp_path, [])) == ["msgspec", "loguru", "psutil"]
+    assert wheels.needed(wheels.pins_for(tmp_path, ["postgres"])) == ["msgspec", "loguru", "psutil", "psycopg"]
 
 
 def test_a_wheel_with_a_stable_interface_serves_newer_pythons_only() -> None:

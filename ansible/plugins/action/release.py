@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.hbagent.hbagent.plugins.module_utils.wheels import choose, needed
+from ansible_collections.hbagent.hbagent.plugins.module_utils.wheels import PINS, choose, needed, pins_for
 
 from ansible.plugins.action import ActionBase
-
-PINS = "constraints.txt"
 
 
 class ActionModule(ActionBase):
@@ -31,11 +29,13 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = dict(self._task.args)
         wheelhouse = str(args.pop("wheelhouse", "") or "")
+        extras = [str(name) for name in args.pop("extras", None) or ()]
         version = str(args.get("version", ""))
         house = Path(self._loader.path_dwim(wheelhouse)) if wheelhouse else None
         own = _own_wheel(house, version) if house else None
         # More than that release was made of, when the wheelhouse has become a fuller one.
-        args["packages"] = needed((house / PINS).read_text(encoding="utf-8")) if house and own else []
+        pins = _pins(house, extras) if house and own else ""
+        args["packages"] = needed(pins)
         args["digest"] = hashlib.sha256(own.read_bytes()).hexdigest() if own else ""
         first = self._ask(args, task_vars)
         if first.get("failed") or not first.get("needs_wheels"):
@@ -47,11 +47,11 @@ class ActionModule(ActionBase):
                 f"release {version} is not on this host, and {where} has no wheel of it: run make wheelhouse, or set "
                 f"hbagent_version to one that is there ({', '.join(first['releases']) or 'none is'})"
             )
-        wheels = _fitting(house, own, first["python"], first["machine"], tuple(first["glibc"]))
+        wheels = _fitting(house, own, pins, first["python"], first["machine"], tuple(first["glibc"]))
         if self._task.check_mode:
             result.update(first)
             return result
-        args["archive"] = self._send(house, wheels)
+        args["archive"] = self._send(house, wheels, pins)
         result.update(self._ask(args, task_vars))
         return result
 
@@ -59,7 +59,7 @@ class ActionModule(ActionBase):
         answer: dict[str, Any] = self._execute_module("hbagent.hbagent.release", module_args=args, task_vars=task_vars)
         return answer
 
-    def _send(self, house: Path, wheels: list[Path]) -> str:
+    def _send(self, house: Path, wheels: list[Path], pins: str) -> str:
         shell = self._connection._shell
         if not shell.tmpdir:
             self._make_tmp_path()
@@ -67,9 +67,9 @@ class ActionModule(ActionBase):
         descriptor, local = tempfile.mkstemp(prefix="hbagent-wheels-", suffix=".tar")
         try:
             with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
-                for path in [*wheels, house / PINS]:
-                    content = path.read_bytes()
-                    entry = tarfile.TarInfo(path.name)
+                for name in [*(path.name for path in wheels), PINS]:
+                    content = pins.encode() if name == PINS else (house / name).read_bytes()
+                    entry = tarfile.TarInfo(name)
                     entry.size, entry.mode = len(content), 0o644
                     archive.addfile(entry, io.BytesIO(content))
             self._transfer_file(local, remote)
@@ -84,11 +84,18 @@ def _own_wheel(house: Path, version: str) -> Path | None:
     return own if own.is_file() else None
 
 
-def _fitting(house: Path, own: Path, python: str, machine: str, glibc: tuple[int, ...]) -> list[Path]:
+def _pins(house: Path, extras: list[str]) -> str:
+    try:
+        return pins_for(house, extras)
+    except ValueError as error:
+        raise AnsibleActionFail(str(error)) from error
+
+
+def _fitting(house: Path, own: Path, pins: str, python: str, machine: str, glibc: tuple[int, ...]) -> list[Path]:
     """One wheel for each pinned package, and hbagent's own."""
     names = [path.name for path in house.glob("*.whl")]
     try:
-        chosen = choose(names, (house / PINS).read_text(encoding="utf-8"), python, machine, glibc)
+        chosen = choose(names, pins, python, machine, glibc)
     except ValueError as error:
         raise AnsibleActionFail(str(error)) from error
     return [*(house / name for name in chosen), own]

@@ -1,16 +1,30 @@
-"""Which wheels of a wheelhouse serve a host, told by their names."""
+"""Which wheels of a wheelhouse serve a host, told by their names and by its pins."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
+#: The pins of what each host needs; what only some need has a file of its own beside it.
+PINS = "constraints.txt"
 _WHEEL = re.compile(
     r"(?P<name>[^-]+)-(?P<version>[^-]+)(-\d[^-]*)?-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl"
 )
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==[^\s;]+(?: *; *([^\\\n]*))?", re.MULTILINE)
 _MARKER = re.compile(r'python_version (<|>=) "3\.(\d+)"')
 _OLD_NAMES = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
+
+
+def pins_for(house: Path, extras: Iterable[str]) -> str:
+    """The pins of what a host needs that needs `extras` as well. Raises ValueError when one was not thought of."""
+    texts = [(house / PINS).read_text(encoding="utf-8")]
+    for extra in extras:
+        file = house / f"constraints-{extra}.txt"
+        if not file.is_file():
+            raise ValueError(f"{house} has nothing for {extra}: make it with make wheelhouse EXTRAS={extra}")
+        texts.append(file.read_text(encoding="utf-8"))
+    return "\n".join(texts)
 
 
 def choose(names: Iterable[str], pins: str, python: str, machine: str, glibc: Iterable[int]) -> list[str]:

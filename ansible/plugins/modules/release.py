@@ -25,6 +25,11 @@ options:
     description: Directory of wheels on the controller. Without it the release has to be on the host.
     type: path
     default: ""
+  extras:
+    description: What this host needs beside the rest, such as C(postgres); each has pins of its own in the wheelhouse.
+    type: list
+    elements: str
+    default: []
   prefix:
     description: Where releases lie.
     type: path
@@ -94,6 +99,7 @@ releases:
 
 import configparser  # noqa: E402
 import contextlib  # noqa: E402
+import ctypes  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
@@ -110,6 +116,9 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 MARK = "complete.json"
 #: Of a Debian package, which has its own way of choosing a release.
 PACKAGE = "package"
+#: Of the kernel's renameat2(2).
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 #: Where an interpreter has the packages of a virtual environment, below it.
 SITE = "import sysconfig; print(sysconfig.get_path('purelib', 'posix_prefix', {'base': ''}).strip('/'))"
 PINS = "constraints.txt"
@@ -301,9 +310,14 @@ class Host:
             return
         if os.path.lexists(self.old):
             shutil.rmtree(self.old)
-        if os.path.lexists(self.directory):
-            os.rename(self.directory, self.old)
-        os.rename(self.draft, self.directory)
+        # In one step, so that `current` leads to a whole release at each moment, also when the power goes. Where the
+        # file system cannot do that, `recover` puts back what lost its place.
+        if exchange(self.draft, self.directory):
+            os.rename(self.draft, self.old)
+        else:
+            if os.path.lexists(self.directory):
+                os.rename(self.directory, self.old)
+            os.rename(self.draft, self.directory)
         os.sync()
         if os.path.lexists(self.old):
             shutil.rmtree(self.old)
@@ -428,7 +442,11 @@ class Host:
                 replace_link(destination, wanted)
 
     def prune(self, keep):
-        """Take away all but the releases in use, the one before, and those of the others that were in use last."""
+        """Take away all but the releases in use, the one before, and those of the others that were in use last.
+
+        The Debian package has the same rule in its postinst, in shell: on its hosts there is nothing of Ansible, and on
+        these nothing of dpkg.
+        """
         try:
             names = os.listdir(self.releases)
         except OSError:
@@ -442,6 +460,16 @@ class Host:
                 self.changes.append(f"removed {name}")
                 if not self.module.check_mode:
                     shutil.rmtree(os.path.join(self.releases, name))
+
+
+def exchange(one, other):
+    """Have two files or directories trade their names in one step; False where that cannot be."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):
+        return False
+    done = renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+    return done == 0
 
 
 def replace_link(path, target):
@@ -473,6 +501,7 @@ def main():
         argument_spec={
             "version": {"type": "str", "required": True},
             "wheelhouse": {"type": "path", "default": ""},
+            "extras": {"type": "list", "elements": "str", "default": []},
             "prefix": {"type": "path", "default": "/opt/hbagent"},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "keep": {"type": "int", "default": 2},
