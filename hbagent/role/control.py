@@ -46,8 +46,11 @@ if TYPE_CHECKING:
 #: Messages taken before the loop looks at its deadlines again.
 DRAIN_MAX = 500
 
-#: libzmq closes a descriptor within this after it has told of it; it does nothing in between.
-CLOSED_WITHIN_NS = 10 * MILLISECOND
+#: libzmq closes a descriptor right after it has told of it, but its thread may have to wait for a processor in between:
+#: a connection that was told as lost and is still there is looked at again after this, doubling, for somewhat more than
+#: a second in all. One that lives on then is another, which has the same number by now.
+CLOSED_SOON_NS = 10 * MILLISECOND
+CLOSED_WITHIN_NS = 640 * MILLISECOND
 
 Feed = Callable[[str, object], None]
 #: Told who introduced itself, with what, and which minor to speak to it.
@@ -227,15 +230,15 @@ class Losses:
         for fd in [*self._lost]:
             # Before the look: what is told from here on is looked at again.
             del self._lost[fd]
-            self._ended(fd)
-            if self._connections.knows(fd):
-                # libzmq tells of it just before it closes; or the number is a new connection's already.
-                self._driver.call_later(time.monotonic_ns() + CLOSED_WITHIN_NS, functools.partial(self._ended, fd))
+            self._look_at(fd, CLOSED_SOON_NS)
 
-    def _ended(self, fd: int) -> None:
+    def _look_at(self, fd: int, again_ns: int) -> None:
         name = self._connections.gone(fd)
         if name is not None:
             self._driver.feed("", Disconnected(name))
+        elif again_ns <= CLOSED_WITHIN_NS and self._connections.knows(fd):
+            call = functools.partial(self._look_at, fd, 2 * again_ns)
+            self._driver.call_later(time.monotonic_ns() + again_ns, call)
 
 
 def _address(frame: zmq.Frame) -> str:

@@ -8,7 +8,6 @@ import random
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -21,6 +20,7 @@ from hbagent.core.effects import Send
 from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import Admission, Disconnected, Farewell, Hello, Located, Refused
 from hbagent.core.states import Outcome
+from hbagent.core.units import MILLISECOND
 from hbagent.role import agent, leader, peers, root
 from hbagent.role import control as control_module
 from hbagent.role.control import ControlDealer, ControlRouter, Losses
@@ -34,6 +34,7 @@ from hbagent.wire import codec
 from hbagent.wire.version import MAGIC, MAJOR, MINOR, MINOR_ASSUMED
 from tests.build import transition
 from tests.role.parts import SmallCore, until
+from tests.role.test_driver import turn_until
 from tests.transport.doors import Door, OpenDoor, Watch, caller, enrolled, new_keys
 from tests.wire import samples
 
@@ -221,7 +222,7 @@ def test_an_agent_believes_its_leader_no_more_than_it_must(ends: Ends, node1: Co
 
 
 def test_sending_to_nobody_is_counted_and_never_waits(ends: Ends, node1: ControlDealer, context: Context) -> None:
-    begun = time.monotonic()
+    # Who waited for somebody to come would wait for ever.
     ends.router.send("demo/rack1/node9", WELCOME)
     lonely = control_dealer(context, caller(NODE2), [])
     dealer = ControlDealer(lonely, LEADER, lambda name, message: None, ())
@@ -236,20 +237,17 @@ def test_sending_to_nobody_is_counted_and_never_waits(ends: Ends, node1: Control
 
     assert ends.until(noticed)
     assert NODE1.name not in ends.router._routes
-    assert time.monotonic() - begun < 5
 
 
 def test_a_peer_that_does_not_read_costs_what_it_is_sent_and_no_waiting(ends: Ends, node1: ControlDealer) -> None:
     long = Admission(accepted=False, epoch=1, reason="x" * 256, reads=MINOR)
-    begun = time.monotonic()
 
     def full() -> bool:
         for _ in range(10 * CONTROL_QUEUE_MAX):
             ends.router.send(NODE1.name, long)
         return ends.router.unsent > 0
 
-    assert until(full, 20)
-    assert time.monotonic() - begun < 20
+    assert until(full)
     assert NODE1.name in ends.router._routes, "full is not gone"
 
 
@@ -257,13 +255,14 @@ def test_one_draining_takes_no_more_than_its_bound(
     ends: Ends, node1: ControlDealer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control_module, "DRAIN_MAX", 10)
-    for sequence in range(1, 41):
-        node1.send(Farewell(incarnation=1, sequence=sequence))
     counts: list[int] = []
 
     def drained() -> bool:
+        # More come than are taken, so that there are too many sooner or later, however slowly they arrive.
+        for sequence in range(1, 41):
+            node1.send(Farewell(incarnation=1, sequence=sequence))
         counts.append(ends.router.drain())
-        return len(ends.heard) == 40
+        return max(counts) >= 10
 
     assert until(drained)
     assert max(counts) == 10
@@ -454,13 +453,8 @@ class Desk:
         self.losses.told(link)
         self.told.append(link)
 
-    def turn_until(self, condition: Callable[[], object], bound_s: float = 20.0) -> bool:
-        end = time.monotonic() + bound_s
-        while not condition():
-            if time.monotonic() > end:
-                return False
-            self.driver.turn()
-        return True
+    def turn_until(self, condition: Callable[[], object]) -> bool:
+        return turn_until(self.driver, condition)
 
     def hear(self, peer: str) -> bool:
         """Until that peer has said hello."""
@@ -492,10 +486,8 @@ def test_a_killed_process_is_told_of_under_its_name_and_no_other(
     peers = [start_peer(keys, desk.door.control_target) for keys in (NODE1, NODE2)]
     assert desk.hear(NODE1.name)
     assert desk.hear(NODE2.name)
-    begun = time.monotonic()
     peers[0].process.kill()
     assert desk.turn_until(lambda: desk.core.messages(Disconnected))
-    assert time.monotonic() - begun < 1
     assert desk.core.messages(Disconnected) == [Disconnected(NODE1.name)]
     peers[1].process.kill()
     assert desk.turn_until(lambda: len(desk.core.messages(Disconnected)) == 2)
@@ -510,7 +502,7 @@ def test_who_connects_and_hangs_up_without_a_name_costs_the_loop_nothing(
     port = int(desk.door.control_target.endpoint.rsplit(":", 1)[1])
     for _ in range(300):
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    assert until(lambda: len(desk.told) >= 300, 20)
+    assert until(lambda: len(desk.told) >= 300)
     assert desk.driver.mailbox.take() == []
     peer.process.kill()
     assert desk.turn_until(lambda: desk.core.messages(Disconnected))
@@ -519,7 +511,7 @@ def test_who_connects_and_hangs_up_without_a_name_costs_the_loop_nothing(
 
 def test_a_loss_that_is_told_a_thousand_times_is_handed_over_once(desk: Desk, context: Context) -> None:
     dealer = control_dealer(context, caller(NODE1), [desk.door.control_target])
-    assert dealer.poll(5_000, zmq.POLLOUT)
+    assert dealer.poll(20_000, zmq.POLLOUT)
     dealer.send(codec.encode(HELLO))
     assert desk.hear(NODE1.name)
     (fd,) = desk.connections._names
@@ -531,16 +523,37 @@ def test_a_loss_that_is_told_a_thousand_times_is_handed_over_once(desk: Desk, co
     assert not desk.core.messages(Disconnected)
 
 
-def test_a_connection_that_is_closed_a_moment_after_it_was_told_is_gone(desk: Desk) -> None:
-    """libzmq tells of it first."""
+@pytest.mark.parametrize("looks", [1, 3])
+def test_a_connection_that_is_closed_a_moment_after_it_was_told_is_gone(
+    desk: Desk, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libzmq tells of it first, and its thread may have to wait for a processor before it closes."""
+    seen: list[int] = []
+    gone = desk.connections.gone
+
+    def look(fd: int) -> str | None:
+        seen.append(fd)
+        return gone(fd)
+
+    monkeypatch.setattr(desk.connections, "gone", look)
     with live_connection() as (near, _):
         fd = near.fileno()
         desk.connections.note(NODE1.name, fd)
         desk.losses.told(Link("control", LinkEvent.LOST, "", fd))
-        desk.driver.turn()
+        assert desk.turn_until(lambda: len(seen) == looks)
         assert not desk.core.messages(Disconnected)
         near.close()
-        assert desk.turn_until(lambda: desk.core.messages(Disconnected), 1.0)
+        assert desk.turn_until(lambda: desk.core.messages(Disconnected))
+
+
+def test_a_connection_that_lives_on_is_not_looked_at_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_module, "CLOSED_WITHIN_NS", 40 * MILLISECOND)
+    with live_connection() as (near, _):
+        desk.connections.note(NODE1.name, near.fileno())
+        desk.losses.told(Link("control", LinkEvent.LOST, "", near.fileno()))
+        assert desk.turn_until(lambda: desk.driver._timers)
+        assert desk.turn_until(lambda: not desk.driver._timers)
+        assert not desk.core.messages(Disconnected)
 
 
 def test_verdicts_are_counted_one_by_one_so_that_a_storm_of_them_holds_nobody_up(
@@ -602,7 +615,7 @@ def test_what_a_newer_peer_reads_is_no_more_than_we_can_write(ends: Ends, node1:
 
 def test_another_connection_of_a_peer_has_to_announce_anew(ends: Ends, node1: ControlDealer) -> None:
     again = ends.call(NODE1)
-    assert again.source.poll(5_000, zmq.POLLOUT)
+    assert again.source.poll(20_000, zmq.POLLOUT)
     again.send(Farewell(incarnation=1, sequence=7))
     assert ends.until(lambda: (NODE1.name, Farewell(incarnation=1, sequence=7)) in ends.heard)
     assert ends.router.minor_of(NODE1.name) == MINOR_ASSUMED
