@@ -89,4 +89,4 @@ def start_worker() -> Iterator[StartWorker]:
 
     yield start
     for worker in workers:
-        worker.stop(2.0)
+        worker.stop(20.0)

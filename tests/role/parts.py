@@ -14,8 +14,12 @@ from hbagent.core.effects import Effect
 from hbagent.role.driver import Driver
 from hbagent.role.sdnotify import Notifier
 
+#: For what must happen: a machine that stalls for a second now and then has not failed, and one that is well waits for
+#: none of it.
+BOUND_S = 20.0
 
-def until(condition: Callable[[], object], bound_s: float = 5.0) -> bool:
+
+def until(condition: Callable[[], object], bound_s: float = BOUND_S) -> bool:
     """Wait for a condition; False when it does not come true within the bound."""
     end = time.monotonic() + bound_s
     pause = threading.Event()
@@ -104,7 +108,7 @@ class Turning:
     def __exit__(self, *_: object) -> None:
         if self._thread.is_alive():
             self.driver.mailbox.post(lambda: self.driver.give_up("the test is over"))
-        self._thread.join(5)
+        self._thread.join(BOUND_S)
         assert not self._thread.is_alive()
 
     @property

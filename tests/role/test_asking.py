@@ -3,10 +3,12 @@ of the core's own orders."""
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,15 +18,15 @@ from hbagent.core.echo import request
 from hbagent.core.effects import ASK_NS, WITNESS_NS, Ask, Effect, Note, Witness
 from hbagent.core.messages import Answered, WallTime
 from hbagent.core.states import Outcome, Path
-from hbagent.core.units import MILLISECOND
+from hbagent.core.units import SECOND
 from hbagent.role import asking as asking_module
 from hbagent.role.asking import Asking
 from hbagent.role.driver import Driver
 from hbagent.role.sdnotify import Notifier
 from hbagent.transport.connections import Connections
-from hbagent.transport.echo import EchoResponder
 from tests.descriptors import descriptors
-from tests.role.parts import Lines, SmallCore
+from tests.role.parts import Lines, SmallCore, until
+from tests.role.test_driver import turn_until
 
 PEER = "t/r/n1"
 
@@ -49,23 +51,17 @@ class Desk:
         found: list[Answered] = self.core.messages(Answered)
         return found
 
-    def turn_until(self, condition: Callable[[], object], bound_s: float = 5.0) -> bool:
-        end = time.monotonic() + bound_s
-        while not condition():
-            if time.monotonic() > end:
-                return False
-            self.driver.turn()
-        return True
+    def turn_until(self, condition: Callable[[], object]) -> bool:
+        return turn_until(self.driver, condition)
 
-    def witness(self, number: int = 1, then: Callable[[], object] = lambda: None) -> tuple[Outcome, float]:
-        """What came of it and after how many milliseconds."""
-        begun = time.monotonic()
+    def witness(self, number: int = 1, then: Callable[[], object] = lambda: None) -> Outcome:
+        """What came of it."""
         self.driver.perform((Witness(PEER, number),))
         then()
         assert self.turn_until(lambda: any(answer.number == number for answer in self.answers))
         (answer,) = [answer for answer in self.answers if answer.number == number]
         assert (answer.peer, answer.path) == (PEER, Path.KERNEL)
-        return answer.outcome, (time.monotonic() - begun) * 1_000
+        return answer.outcome
 
 
 @pytest.fixture
@@ -90,11 +86,26 @@ def reader() -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
     near.close()
 
 
-def free_port() -> int:
-    made = EchoResponder("127.0.0.1", 0, 0)
-    port = made.port
-    made.close()
-    return port
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection is looked at for longer than a machine stalls, and its silence told after longer than a test may
+    take: what is told was seen."""
+    more = tuple(seconds * SECOND for seconds in (1, 2, 5, 10, 15, 300))
+    monkeypatch.setattr(asking_module, "LOOKS_NS", (*asking_module.LOOKS_NS, *more))
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """A port that nobody else can have meanwhile, and where nobody listens."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        # It hears nobody but itself.
+        udp.connect(tcp.getsockname())
+        yield tcp.getsockname()[1]
 
 
 def ask(path: Path, port: int, number: int = 1) -> Ask:
@@ -107,30 +118,25 @@ def ask(path: Path, port: int, number: int = 1) -> Ask:
 
 
 def test_a_stopped_process_acknowledges_and_a_killed_one_is_closed(
-    desk: Desk, reader: tuple[socket.socket, subprocess.Popen[bytes]]
+    patient: None, desk: Desk, reader: tuple[socket.socket, subprocess.Popen[bytes]]
 ) -> None:
     near, process = reader
     desk.connections.note(PEER, near.fileno())
     process.send_signal(signal.SIGSTOP)
-    outcome, took_ms = desk.witness(1, lambda: near.send(b"ping"))
-    assert outcome is Outcome.ACKED
-    assert took_ms < 200
+    assert desk.witness(1, lambda: near.send(b"ping")) is Outcome.ACKED
     process.kill()
     process.wait()
     assert desk.turn_until(lambda: desk.connections.gone(near.fileno()))
-    outcome, took_ms = desk.witness(2)
-    assert outcome is Outcome.CLOSED
-    assert took_ms < 100
+    desk.driver.perform((Witness(PEER, 2),))
+    assert [answer.outcome for answer in desk.answers] == [Outcome.ACKED, Outcome.CLOSED], "known at once"
 
 
 def test_a_connection_that_ends_while_it_is_watched_is_closed(
-    desk: Desk, reader: tuple[socket.socket, subprocess.Popen[bytes]]
+    patient: None, desk: Desk, reader: tuple[socket.socket, subprocess.Popen[bytes]]
 ) -> None:
     near, process = reader
     desk.connections.note(PEER, near.fileno())
-    outcome, took_ms = desk.witness(1, process.kill)
-    assert outcome is Outcome.CLOSED
-    assert took_ms < WITNESS_NS / MILLISECOND
+    assert desk.witness(1, process.kill) is Outcome.CLOSED
 
 
 def test_who_acknowledges_nothing_is_silent_after_its_time(
@@ -138,13 +144,13 @@ def test_who_acknowledges_nothing_is_silent_after_its_time(
 ) -> None:
     near, _ = reader
     desk.connections.note(PEER, near.fileno())
-    outcome, took_ms = desk.witness(1)
-    assert outcome is Outcome.SILENT
-    assert WITNESS_NS / MILLISECOND <= took_ms < 2 * WITNESS_NS / MILLISECOND
+    begun = time.monotonic_ns()
+    assert desk.witness(1) is Outcome.SILENT
+    assert time.monotonic_ns() - begun >= WITNESS_NS
 
 
 def test_who_never_was_connected_cannot_be_asked(desk: Desk) -> None:
-    assert desk.witness(1)[0] is Outcome.UNSENT
+    assert desk.witness(1) is Outcome.UNSENT
 
 
 def test_witnesses_beyond_the_bound_are_unsent_until_others_are_done(
@@ -158,7 +164,7 @@ def test_witnesses_beyond_the_bound_are_unsent_until_others_are_done(
         (3, Outcome.UNSENT),
     ]
     assert desk.turn_until(lambda: len(desk.answers) == 4)
-    assert desk.witness(4)[0] is Outcome.SILENT
+    assert desk.witness(4) is Outcome.SILENT
 
 
 def test_a_loop_that_stood_still_looks_once_more_before_it_calls_it_silence(
@@ -167,38 +173,49 @@ def test_a_loop_that_stood_still_looks_once_more_before_it_calls_it_silence(
     near, _ = reader
     desk.connections.note(PEER, near.fileno())
     desk.driver.perform((Witness(PEER, 1),))
-    stood_until = time.monotonic() + (WITNESS_NS + 2 * asking_module.STOOD_STILL_NS) / 1e9
-    while time.monotonic() < stood_until:
-        pass
+    stood_until = time.monotonic_ns() + WITNESS_NS + 2 * asking_module.STOOD_STILL_NS
+    assert until(lambda: time.monotonic_ns() > stood_until)
     desk.driver.turn()
     assert desk.answers == []
     near.send(b"ping")
+    assert until(lambda: unacknowledged(near) == 0)
     assert desk.turn_until(lambda: desk.answers)
     assert desk.answers[0].outcome is Outcome.ACKED
     assert desk.asking.watched == 0
 
 
+def unacknowledged(near: socket.socket) -> int:
+    """Bytes that the other end's kernel has not acknowledged."""
+    return int.from_bytes(fcntl.ioctl(near, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
 # ---- ask -------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_port_is_known_before_anything_else_happens(desk: Desk) -> None:
-    desk.driver.perform((ask(Path.TCP, free_port()),))
-    assert [answer.outcome for answer in desk.answers] == [Outcome.REFUSED]
+def test_a_refused_port_is_known_before_anything_else_happens(desk: Desk, refusing: int) -> None:
+    at_once = []
+    for number in range(20):
+        desk.driver.perform((ask(Path.TCP, refusing, number),))
+        at_once.append(len(desk.answers) > number)
+        assert desk.turn_until(lambda number=number: len(desk.answers) > number)  # type: ignore[misc]
+    assert {answer.outcome for answer in desk.answers} == {Outcome.REFUSED}
+    assert any(at_once), "or later, where a thread of the kernel brings it"
 
 
-def test_a_core_is_not_called_while_its_own_orders_are_carried_out(desk: Desk) -> None:
+def test_a_core_is_not_called_while_its_own_orders_are_carried_out(desk: Desk, refusing: int) -> None:
     """Else it would hear the answer to its second order before its third was performed."""
     performed_before: list[int] = []
 
     def receive(sender: str, message: object) -> tuple[Effect, ...]:
         if isinstance(message, Answered):
             performed_before.append(len(desk.performed))
-            return (Note("info", "next", {}), ask(Path.TCP, port, 2), Note("info", "last", {})) * (message.number == 1)
+            next_ask = ask(Path.TCP, refusing, 2)
+            return (Note("info", "next", {}), next_ask, Note("info", "last", {})) * (message.number == 1)
         return ()
 
-    port = free_port()
     desk.core.on_receive = receive
-    desk.driver.perform((Note("info", "first", {}), ask(Path.TCP, port), Note("info", "second", {})))
+    desk.driver.perform((Note("info", "first", {}), ask(Path.TCP, refusing), Note("info", "second", {})))
+    assert desk.turn_until(lambda: len(performed_before) == 2)
     assert performed_before == [2, 4]
 
 
@@ -221,15 +238,16 @@ def test_a_core_that_asks_again_at_each_refusal_does_not_hold_the_loop_up(
     assert desk.turn_until(lambda: len(desk.answers) == 51)
 
 
-def test_silence_is_told_after_its_time_and_leaves_nothing_open(desk: Desk) -> None:
+def test_silence_is_told_after_its_time_and_leaves_nothing_open(desk: Desk, refusing: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
-        desk.driver.perform((ask(Path.UDP, free_port(), 1),))
+        desk.driver.perform((ask(Path.UDP, refusing, 1),))
+        assert desk.turn_until(lambda: desk.answers)
         before = descriptors()
         begun = time.monotonic_ns()
         desk.driver.perform((ask(Path.UDP, udp.getsockname()[1], 2), ask(Path.UDP, udp.getsockname()[1], 3)))
         assert desk.turn_until(lambda: len(desk.answers) == 3)
-        assert ASK_NS <= time.monotonic_ns() - begun < 2 * ASK_NS
+        assert time.monotonic_ns() - begun >= ASK_NS
         assert [(answer.number, answer.outcome) for answer in desk.answers] == [
             (1, Outcome.REFUSED),
             (2, Outcome.SILENT),

