@@ -27,10 +27,12 @@ from hbagent.transport.keys import KeyPair, load_secret
 #: A machine that runs other tests beside these has been seen to need 8 s for eleven daemons.
 START_SECONDS = 45.0
 #: A daemon that was told to end has two seconds; the rest is for a busy machine.
-END_SECONDS = 10.0
+END_SECONDS = 20.0
 #: Lines of each log that a failure shows.
 TAIL_LINES = 15
 ALTERED = "tests.e2e.altered"
+#: What may be said of any node, and of a rack, of which some process had no processor for a second.
+PASSING = ("node-suspect", "node-recovered", "node-accounted")
 
 Row = dict[str, Any]
 
@@ -144,32 +146,44 @@ class Fleet(Datacenter):
         status = self.ask("status", of) or {"nodes": []}
         return next((row for row in status["nodes"] if row["node"] == node_of(name)), {})
 
+    def refusals(self, of: str) -> dict[str, int]:
+        """How many messages a root or leader has refused, by reason."""
+        return {reason: int(count) for reason, count in self._itself(of)["refused"].items()}
+
     def refused(self, reason: str, of: str) -> int:
         """How many messages a root or leader has refused for a reason."""
-        status = self.ask("status", of)
-        assert status is not None, f"{of} does not answer"
-        return int(status["root"]["refused"].get(reason, 0))
+        return self.refusals(of).get(reason, 0)
 
     def newest(self) -> int:
         """Sequence of the newest event; what is told after it is the work of a test."""
-        status = self.ask("status")
-        assert status is not None, "the root does not answer"
-        return int(status["root"]["newest_event"])
+        return int(self._itself("root")["newest_event"])
+
+    def _itself(self, of: str) -> Row:
+        """What a root or leader that runs says of itself: it may be slow to."""
+        until = time.monotonic() + END_SECONDS
+        status = self.ask("status", of)
+        while status is None and time.monotonic() < until:
+            status = self.ask("status", of)
+        assert status is not None, f"{of} does not answer"
+        return dict(status["root"])
 
     def events(self, after: int = 0, *kinds: str) -> list[Row]:
         """Events of the history, oldest first: those of some kinds, or all."""
         answer = self.ask("events", limit=10_000, after=after) or {"events": []}
         return [row for row in reversed(answer["events"]) if not kinds or row["kind"] in kinds]
 
+    def lasting(self, after: int = 0) -> list[Row]:
+        """Events without those of a doubt that passed, and without what a node tells of its silence afterwards: a
+        machine that stands still for a second may have such of any node at any time."""
+        return [row for row in self.events(after) if row["kind"] not in PASSING]
+
     def told(self) -> list[Row]:
         """What the hook was given, one document a run."""
-        if not self.hooks_file.exists():
-            return []
-        return [msgspec.json.decode(line) for line in self.hooks_file.read_text().splitlines()]
+        return [msgspec.json.decode(line) for line in whole_lines(self.hooks_file)]
 
-    def hook_runs(self, after: int = 0) -> collections.Counter[str]:
-        """Runs by event id, of events after a sequence."""
-        wanted = {row["event_id"] for row in self.events(after)}
+    def hook_runs(self, after: int = 0, *kinds: str) -> collections.Counter[str]:
+        """Runs by event id, of events after a sequence: those of some kinds, or all."""
+        wanted = {row["event_id"] for row in self.events(after, *kinds)}
         return collections.Counter(row["event_id"] for row in self.told() if row["event_id"] in wanted)
 
     # ---- logs --------------------------------------------------------------------------------------------
@@ -177,7 +191,8 @@ class Fleet(Datacenter):
     def log(self, name: str) -> str:
         """All that a process has written so far, in all its lives."""
         file = self.directory / "log" / f"{name}.log"
-        return file.read_text() if file.exists() else ""
+        # The last character may be half there.
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def lines(self, name: str, *words: str, skip: int = 0) -> list[str]:
         """Log lines that hold all these words, without the first `skip` characters of the log."""
@@ -258,6 +273,11 @@ def node_of(name: str) -> str:
     """ "demo/rack1/node1" of "rack1-node1"."""
     rack, _, node = name.partition("-")
     return f"demo/{rack}/{node}"
+
+
+def whole_lines(file: Path) -> list[str]:
+    """Lines of a file to which somebody is writing; none when there is no such file yet."""
+    return file.read_text(errors="replace").split("\n")[:-1] if file.exists() else []
 
 
 def ids(rows: Iterable[Row]) -> list[str]:

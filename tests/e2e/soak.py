@@ -27,10 +27,11 @@ from hbagent.core.states import Kind
 from hbagent.store.archive import open_archive
 from hbagent.store.history import unbalanced
 
-#: An agent that is there again is heard soon; until then it may be called what it was.
-BACK_SECONDS = 3.0
-#: A killed agent is DEAD within this, on a machine that is busy with the others.
-DEAD_SECONDS = 4.0
+#: An agent that was started again is heard when its interpreter is up, which took 8 s on a machine that was busy with
+#: others; until then it may be called what it was.
+BACK_SECONDS = 10.0
+#: A killed agent is DEAD within this, on a machine that stands still for a second meanwhile, and then again.
+DEAD_SECONDS = 5.0
 #: Whoever tells of a death was left alone for so long around it.
 QUIET_SECONDS = 8.0
 #: Hook processes at once.

@@ -22,7 +22,7 @@ from tests.conftest import Figures
 from tests.e2e.stalling import SILENCE_MS, STALL_SECONDS
 from tests.transport.doors import caller, new_keys
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 MESSAGES = 3_000
 PACE_SECONDS = 0.001

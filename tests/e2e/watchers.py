@@ -37,7 +37,7 @@ class Server:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as answer:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -50,7 +50,7 @@ class Server:
     def get(self, path: str, **parameters: str) -> Any:
         """The JSON answer to a question."""
         query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"{self.url}{path}?{query}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}?{query}", timeout=20) as answer:
             return json.load(answer)
 
 
