@@ -36,7 +36,8 @@ class EffortMeter:
     def __init__(self, schedstat: str = SCHEDSTAT, cgroup: str = CGROUP, cgroups: str = CGROUPS) -> None:
         self._schedstat = _open(schedstat)
         self._quota = _open_quota(cgroup, cgroups)
-        self._slept_ns = self._suspended_ns = _slept_ns()
+        # Once would do, were it not for a preemption: what is too little here is too much ever after.
+        self._slept_ns = self._suspended_ns = max(_slept_ns() for _ in range(3))
 
     def read(self) -> Effort:
         """The counters now; `suspended_ns` is since this meter was made."""

@@ -34,6 +34,8 @@ _ACKED_AT = 120
 _INFO_SIZE = _ACKED_AT + _ACKED.size
 _ESTABLISHED = 1
 _QUEUED = struct.Struct("=i")
+#: While acknowledgements come in between, what is sent to a peer is counted anew so often.
+_LOOKS_MAX = 5
 
 
 #: Connections that are remembered to have been cut. Whoever is cut is refused by the doorkeeper when he calls again, so
@@ -249,7 +251,12 @@ def _look(fd: int) -> _Seen | None:
         return None
     try:
         info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
-        queued = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size))
+        for _ in range(_LOOKS_MAX):
+            queued = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size))
+            before, info = info, borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
+            # What is acknowledged between the two would be in neither, or in both.
+            if info[_ACKED_AT:] == before[_ACKED_AT:]:
+                break
         # Last, see above.
         cookie = _cookie(borrowed)
     except OSError:

@@ -36,7 +36,7 @@ def apart(function: Callable[[], Any]) -> Any:
         _apart(function, write)
     os.close(write)
     with os.fdopen(read, "rb") as file:
-        ready = select.select([file], [], [], 50)[0]
+        ready = select.select([file], [], [], 55)[0]
         if not ready:
             os.kill(pid, signal.SIGKILL)
         data = file.read()
@@ -69,7 +69,7 @@ def turn(hands: Hands, seconds: float = 1.0) -> list[Outcome]:
     return hands.ready(time.monotonic_ns()) + hands.wake(time.monotonic_ns())
 
 
-def outcomes(hands: Hands, count: int, seconds: float = 15.0) -> list[Outcome]:
+def outcomes(hands: Hands, count: int, seconds: float = 30.0) -> list[Outcome]:
     """The next `count` outcomes, by number; fewer when the time is over."""
     found: list[Outcome] = []
     until = time.monotonic() + seconds
@@ -78,7 +78,7 @@ def outcomes(hands: Hands, count: int, seconds: float = 15.0) -> list[Outcome]:
     return sorted(found, key=lambda outcome: outcome.number)
 
 
-def turn_until(hands: Hands, condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def turn_until(hands: Hands, condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Turn the loop until the condition holds; fails when it does not within the time."""
     until = time.monotonic() + seconds
     while not condition():
@@ -89,6 +89,11 @@ def turn_until(hands: Hands, condition: Callable[[], bool], seconds: float = 15.
 def new_tag() -> str:
     """A value that no other process has in its environment."""
     return uuid.uuid4().hex
+
+
+def lonely_user() -> int:
+    """A user id of which no other process of the tests is: what is counted of it does not change by itself."""
+    return 100_000_000 + os.getpid()
 
 
 def tagged(tag: str) -> list[int]:
@@ -103,7 +108,7 @@ def tagged(tag: str) -> list[int]:
     return [pid for pid in found if pid != os.getpid() and not reaper.is_dead(pid)]
 
 
-def gone(tag: str, seconds: float = 5.0) -> bool:
+def gone(tag: str, seconds: float = 30.0) -> bool:
     """Whether nobody with this tag is left, soon."""
     until = time.monotonic() + seconds
     pause = threading.Event()
@@ -125,7 +130,7 @@ def freezer() -> Iterator[Path]:
         yield group
     finally:
         (group / "freezer.state").write_text("THAWED")
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         pause = threading.Event()
         while True:
             try:

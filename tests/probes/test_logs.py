@@ -27,7 +27,7 @@ class Reader:
         self.memory: dict[str, Any] = {}
 
     def run(self) -> CheckFinished:
-        result = run(self.check, 5 * SECOND, self.memory)
+        result = run(self.check, 20 * SECOND, self.memory)
         self.memory = result.memory
         return result
 

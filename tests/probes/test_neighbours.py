@@ -49,7 +49,7 @@ class Host:
         (self.proc / "net" / "tcp").write_text(HEAD + "".join(lines))
         for seen in self.memory.get("since", {}).values():
             seen[0] -= later_s * SECOND
-        result = neighbours.look(self.check, SECOND, self.memory, str(self.proc))
+        result = neighbours.look(self.check, 20 * SECOND, self.memory, str(self.proc))
         self.memory = result.memory
         return result
 
@@ -176,9 +176,9 @@ except BlockingIOError:
 lost = socket.socket()
 lost.setblocking(False)
 lost.connect_ex(("10.99.1.2", 5432))
-check, memory, end = NeighboursCheck(window_ns=SECOND), {}, time.monotonic() + 15
+check, memory, end = NeighboursCheck(window_ns=SECOND), {}, time.monotonic() + 40
 while time.monotonic() < end:
-    result = neighbours.look(check, SECOND, memory)
+    result = neighbours.look(check, 20 * SECOND, memory)
     memory = result.memory
     if result.text.count("connection)") == 2:
         break

@@ -322,9 +322,13 @@ def test_what_is_written_by_the_rules_is_read_back(rows: list[tuple[str, float |
 )
 def test_no_output_takes_long_to_read(piece: str) -> None:
     output = "OK | " + piece * (8192 // len(piece))
-    begun = time.thread_time()
-    parse(output)
-    assert time.thread_time() - begun < 0.5
+    took = []
+    # One of them may have the collector's work to do.
+    for _ in range(3):
+        begun = time.thread_time()
+        parse(output)
+        took.append(time.thread_time() - begun)
+    assert min(took) < 0.5
 
 
 # ---- ranges --------------------------------------------------------------------------------------------------

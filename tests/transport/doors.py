@@ -14,8 +14,9 @@ from hbagent.transport.keys import KeyPair
 from hbagent.transport.monitor import Monitor
 from hbagent.transport.sockets import Caller, Context, Host, Socket, Target, control_router, intake_subscriber
 from hbagent.transport.zap import ZapServer
+from tests.loopback import OWN
 
-ANY_PORT = "tcp://127.0.0.1:*"
+ANY_PORT = f"tcp://{OWN}:*"
 Domains = Mapping[str, Role | Collection[Role]]
 
 
@@ -24,7 +25,7 @@ def new_keys(name: str) -> KeyPair:
     return KeyPair(name=name, public=public.decode(), secret=secret.decode())
 
 
-def until(condition: Callable[[], object], bound_s: float = 5.0) -> bool:
+def until(condition: Callable[[], object], bound_s: float = 30.0) -> bool:
     """Wait for a condition; False when it does not come true within the bound."""
     end = time.monotonic() + bound_s
     pause = threading.Event()
@@ -96,7 +97,7 @@ def caller(keys: KeyPair | None, name: str = "") -> Caller:
     return Caller(name=keys.name if keys else name, keys=keys, reconnect_ms=20)
 
 
-def publish_until(socket: Socket, condition: Callable[[], object], bound_s: float = 5.0) -> bool:
+def publish_until(socket: Socket, condition: Callable[[], object], bound_s: float = 30.0) -> bool:
     """Send a beat each few milliseconds until the condition holds."""
 
     def send_and_look() -> object:

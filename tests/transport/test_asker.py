@@ -15,12 +15,14 @@ import pytest
 from hbagent.core.echo import read_answer, request
 from hbagent.core.effects import ASK_NS, Ask
 from hbagent.core.states import Outcome, Path
-from hbagent.core.units import MILLISECOND
+from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.transport import asker as asker_module
 from hbagent.transport.asker import Asker
 from hbagent.transport.echo import EchoResponder
 from tests.descriptors import descriptors
+from tests.loopback import OWN
 
+PATIENCE_NS = 30 * SECOND
 KEY, NONCE = b"k" * 32, b"n" * 12
 REQUEST = request(KEY, NONCE)
 
@@ -37,12 +39,17 @@ class Desk:
         self.told[ask.number] = (outcome, data)
 
     def ask(self, path: Path, port: int, address: str = "127.0.0.1", number: int = 1, now: int | None = None) -> None:
+        """Ask; without `now` the answer has half a minute, for this loop may stand still."""
         ask = Ask(peer="t/r/n", number=number, path=path, address=address, port=port, request=REQUEST)
-        self.asker.ask(ask, time.monotonic_ns() if now is None else now)
+        self.asker.ask(ask, time.monotonic_ns() + PATIENCE_NS if now is None else now)
+
+    def ask_and_be_silent(self, path: Path, port: int, number: int = 1) -> None:
+        """Ask somebody of whom no answer is expected."""
+        self.ask(path, port, number=number, now=time.monotonic_ns())
 
     def turn_until(self, condition: Callable[[], object], others: tuple[EchoResponder, ...] = ()) -> bool:
         """As a loop would: readable descriptors, then deadlines."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + PATIENCE_NS / SECOND
         while not condition():
             if time.monotonic() > end:
                 return False
@@ -83,7 +90,7 @@ def responder(request: pytest.FixtureRequest) -> Iterator[EchoResponder]:
 def listener() -> Iterator[socket.socket]:
     """A TCP port where the test itself answers, or does not."""
     with socket.create_server(("127.0.0.1", 0)) as made:
-        made.settimeout(5)
+        made.settimeout(30)
         yield made
 
 
@@ -92,7 +99,7 @@ def udp() -> Iterator[socket.socket]:
     """A UDP port where the test itself answers, or does not."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
         made.bind(("127.0.0.1", 0))
-        made.settimeout(5)
+        made.settimeout(30)
         yield made
 
 
@@ -102,8 +109,8 @@ def port_of(one: socket.socket) -> int:
 
 
 def free_port() -> int:
-    """A port where nobody listens, by UDP or TCP."""
-    made = EchoResponder("127.0.0.1", 0, 0)
+    """A port where nobody listens, by UDP or TCP, at the address of these tests."""
+    made = EchoResponder(OWN, 0, 0)
     port = made.port
     made.close()
     return port
@@ -120,8 +127,8 @@ def test_a_living_agent_answers(desk: Desk, responder: EchoResponder, path: Path
 
 def test_a_port_where_nobody_listens_is_refused_before_the_asking_returns(desk: Desk) -> None:
     port = free_port()
-    desk.ask(Path.TCP, port, number=1)
-    desk.ask(Path.UDP, port, number=2)
+    desk.ask(Path.TCP, port, OWN, number=1)
+    desk.ask(Path.UDP, port, OWN, number=2)
     assert desk.told == {1: (Outcome.REFUSED, b""), 2: (Outcome.REFUSED, b"")}
 
 
@@ -137,7 +144,7 @@ def test_nobody_who_answers_is_silence_after_its_time_and_not_before(desk: Desk,
 
 
 def test_a_stopped_agent_takes_the_connection_and_is_silent(desk: Desk, listener: socket.socket) -> None:
-    desk.ask(Path.TCP, port_of(listener))
+    desk.ask_and_be_silent(Path.TCP, port_of(listener))
     assert desk.outcome() is Outcome.SILENT
 
 
@@ -198,7 +205,7 @@ def test_what_is_no_answer_to_this_question_is_not_taken_for_one(desk: Desk, udp
 
 
 def test_a_datagram_from_elsewhere_is_not_heard(desk: Desk, udp: socket.socket) -> None:
-    desk.ask(Path.UDP, port_of(udp))
+    desk.ask_and_be_silent(Path.UDP, port_of(udp))
     _, asker = udp.recvfrom(100)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.sendto(b"HBE!" + NONCE + bytes(32), asker)
@@ -217,7 +224,7 @@ def test_questions_beyond_the_bound_are_unsent_until_others_are_answered(
 ) -> None:
     monkeypatch.setattr(asker_module, "QUESTIONS_MAX", 3)
     for number in range(5):
-        desk.ask(Path.UDP, port_of(udp), number=number)
+        desk.ask_and_be_silent(Path.UDP, port_of(udp), number)
     assert desk.told == {3: (Outcome.UNSENT, b""), 4: (Outcome.UNSENT, b"")}
     assert [desk.outcome(number) for number in range(3)] == [Outcome.SILENT] * 3
     desk.ask(Path.UDP, port_of(udp), number=5)

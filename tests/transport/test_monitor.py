@@ -98,8 +98,8 @@ def test_a_leader_with_a_monitor_hears_its_agents_through_a_storm_of_refusals(
         stranger.close()
     strangers = [beat_publisher(context, caller(new_keys("t/r/x")), [door.publish]) for _ in range(50)]
     beats = beat_publisher(context, caller(keys), [door.publish])
-    assert publish_until(beats, lambda: len(door.drain()) > 10, 20)
-    assert until(lambda: sum(link.event is LinkEvent.REFUSED for link in links) >= len(strangers), 20)
+    assert publish_until(beats, lambda: len(door.drain()) > 10)
+    assert until(lambda: sum(link.event is LinkEvent.REFUSED for link in links) >= len(strangers))
 
 
 def test_only_what_is_asked_for_is_told(open_door: OpenDoor, context: Context, watch: Watch) -> None:
@@ -109,9 +109,9 @@ def test_only_what_is_asked_for_is_told(open_door: OpenDoor, context: Context, w
     watch({"control": door.control}, links.append, (LinkEvent.LOST,))
     refused = [control_dealer(context, caller(new_keys("t/r/x")), [door.control_target]) for _ in range(5)]
     dealer = control_dealer(context, caller(keys), [door.control_target])
-    assert dealer.poll(5_000, zmq.POLLOUT)
+    assert dealer.poll(30_000, zmq.POLLOUT)
     dealer.send(b"word")
-    assert door.control.poll(5_000)
+    assert door.control.poll(30_000)
     fd = door.control.recv_multipart(copy=False)[-1].get(zmq.SRCFD)
     dealer.close()
     assert until(lambda: any(link.value == fd for link in links)), "the number that its messages had"

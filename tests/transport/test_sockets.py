@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import itertools
 import os
 import socket as bsd
 import stat
@@ -35,7 +36,8 @@ from hbagent.transport.sockets import (
     reconnect,
     report_publisher,
 )
-from tests.transport.doors import OpenDoor, caller, enrolled, new_keys, publish_until, until
+from tests.loopback import OWN
+from tests.transport.doors import ANY_PORT, OpenDoor, caller, enrolled, new_keys, publish_until, until
 
 NODE = "t/r/n1"
 
@@ -142,7 +144,7 @@ def test_a_key_of_the_wrong_role_gets_nothing_through(open_door: OpenDoor, conte
 
     assert publish_until(good, knock)
     assert {user_id for user_id, _ in door.received} == {agent.public}
-    assert door.zap.counts["wrong-role"] == 2
+    assert until(lambda: door.zap.counts.get("wrong-role", 0) == 2)
 
 
 def test_nobody_gets_in_while_there_is_no_doorkeeper(open_door: OpenDoor, context: Context) -> None:
@@ -203,7 +205,7 @@ def test_garbage_on_the_port_becomes_no_message(open_door: OpenDoor, context: Co
     port = int(door.publish.endpoint.rpartition(":")[2])
     # A ZMTP 1.0 frame, which has no handshake at all, and plain noise.
     for garbage in (struct.pack("!BB", 1, 0) + b"\x05\x00evil" * 20, bytes(range(256)) * 8):
-        with bsd.create_connection(("127.0.0.1", port)) as raw:
+        with bsd.create_connection((OWN, port)) as raw:
             raw.sendall(garbage)
     beats = beat_publisher(context, caller(keys), [door.publish])
     assert publish_until(beats, lambda: len(door.drain()) >= 20)
@@ -216,11 +218,11 @@ def test_the_control_path_answers_the_authenticated_sender(open_door: OpenDoor, 
     control = control_dealer(context, caller(keys), [door.control_target])
     assert until(lambda: control.poll(0, zmq.POLLOUT))
     control.send(b"hello", zmq.NOBLOCK)
-    assert door.control.poll(5_000)
+    assert door.control.poll(30_000)
     route, body = door.control.recv_multipart(copy=False)
     assert (body.bytes, body.get("User-Id")) == (b"hello", keys.public)
     door.control.send_multipart([route.bytes, b"welcome"], zmq.NOBLOCK)
-    assert control.poll(5_000)
+    assert control.poll(30_000)
     assert control.recv() == b"welcome"
 
 
@@ -232,7 +234,7 @@ def test_a_routing_id_of_the_callers_choosing_does_not_change_who_it_is(open_doo
     reconnect(control, caller(thief), door.control_target)
     assert until(lambda: control.poll(0, zmq.POLLOUT))
     control.send(b"I am the victim", zmq.NOBLOCK)
-    assert door.control.poll(5_000)
+    assert door.control.poll(30_000)
     _, body = door.control.recv_multipart(copy=False)
     assert body.get("User-Id") == thief.public
 
@@ -369,7 +371,7 @@ def test_no_socket_uses_zmtp_heartbeats_waits_at_close_or_takes_giant_frames(
 
 def test_the_handshake_time_grows_with_the_rack(context: Context) -> None:
     host = Host(keys=new_keys("t/leader"), domain="agents", peers_expected=10_000)
-    big = intake_subscriber(context, host, "tcp://127.0.0.1:*")
+    big = intake_subscriber(context, host, ANY_PORT)
     assert big.getsockopt(zmq.HANDSHAKE_IVL) == 30_000
 
 
@@ -392,10 +394,10 @@ def test_a_console_asks_over_a_socket_that_only_owner_and_group_may_open(context
     assert stat.S_IMODE((socket_dir / "q").stat().st_mode) == 0o660
     dealer = query_dealer(context, endpoint)
     dealer.send(b"status")
-    assert router.poll(5_000)
+    assert router.poll(30_000)
     route, body = router.recv_multipart()
     router.send_multipart([route, b"fine: " + body])
-    assert dealer.poll(5_000)
+    assert dealer.poll(30_000)
     assert dealer.recv() == b"fine: status"
 
 
@@ -403,7 +405,7 @@ def test_the_kernel_says_who_asks_over_a_unix_socket(context: Context, socket_di
     router = query_router(context, f"ipc://{socket_dir}/q")
     dealer = query_dealer(context, f"ipc://{socket_dir}/q")
     dealer.send(b"status")
-    assert router.poll(5_000)
+    assert router.poll(30_000)
     frame = router.recv_multipart(copy=False)[-1]
     assert str(frame.get("Peer-Address")).endswith(f":{os.getuid()}:{os.getgid()}:{os.getpid()}")
 
@@ -438,20 +440,20 @@ def test_an_operator_is_known_by_their_key_and_gets_an_answer(open_door: OpenDoo
     allow = AllowList().allow(Role.OPERATOR, "alice", alice.public).allow(Role.AGENT, NODE, node.public)
     door = open_door(allow, domains={"agents": Role.AGENT, "operators": Role.OPERATOR})
     host = Host(keys=door.keys, domain="operators", peers_expected=4)
-    port = operator_router(door.context, host, "tcp://127.0.0.1:*")
+    port = operator_router(door.context, host, ANY_PORT)
     endpoint = port.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(endpoint, bytes)
     target = Target(endpoint.rstrip(b"\0").decode(), door.keys.public if door.keys else "")
     consoles = [operator_dealer(context, caller(keys)) for keys in (alice, node, new_keys("eve"))]
     for console in consoles:
         connect(console, caller(alice if console is consoles[0] else node), target)
-    assert consoles[0].poll(5_000, zmq.POLLOUT)
+    assert consoles[0].poll(30_000, zmq.POLLOUT)
     consoles[0].send(b"status")
-    assert port.poll(5_000)
+    assert port.poll(30_000)
     route, frame = port.recv_multipart(copy=False)
     assert (frame.get("User-Id"), frame.bytes) == (alice.public, b"status")
     port.send_multipart([route, b"fine"])
-    assert consoles[0].poll(5_000)
+    assert consoles[0].poll(30_000)
     assert not any(console.poll(0, zmq.POLLOUT) for console in consoles[1:]), "neither a node's key nor none"
     assert until(lambda: {note["reason"] for note in door.notes} == {"wrong-role", "unknown-key"})
     port.close()
@@ -463,7 +465,7 @@ def test_a_stale_query_socket_is_replaced(context: Context, socket_dir: Path) ->
     router = query_router(context, f"ipc://{socket_dir}/q")
     dealer = query_dealer(context, f"ipc://{socket_dir}/q")
     dealer.send(b"ping")
-    assert router.poll(5_000)
+    assert router.poll(30_000)
 
 
 def test_a_living_query_socket_is_not_taken_over(context: Context, socket_dir: Path) -> None:
@@ -506,8 +508,12 @@ def test_a_target_can_be_dropped_and_the_other_keeps_its_beats(open_door: OpenDo
     assert publish_until(beats, lambda: first.drain() and second.drain())
     disconnect(beats, first.publish)
     disconnect(beats, first.publish)
-    second.received.clear()
-    first.received.clear()
-    assert publish_until(beats, lambda: len(second.drain()) >= 20)
-    # What was on its way when the call ended may still come.
-    assert len(first.drain()) <= 2
+    numbers = itertools.count()
+
+    def only_the_other_hears() -> bool:
+        beats.send(str(next(numbers)).encode())
+        # What was on its way when the call ended may still come.
+        latest = max((int(body) for _, body in first.drain() if body.isdigit()), default=-1)
+        return sum(body.isdigit() and int(body) > latest for _, body in second.drain()) >= 20
+
+    assert until(only_the_other_hears)

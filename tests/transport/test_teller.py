@@ -14,7 +14,7 @@ import pytest
 from hbagent.transport.senders import Senders
 from hbagent.transport.teller import DATAGRAM_SIZE_MAX, DEFAULT_SOCKET, address_of, lines, send, settle
 from tests.descriptors import descriptors
-from tests.reporting import Listener
+from tests.reporting import BOUND_S, Listener
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def deaf(path: Path) -> Iterator[socket.socket]:
 
 def test_what_was_told_before_has_been_dealt_with_once_it_is_settled(listener: Listener) -> None:
     for i in range(20):
-        send(listener.address, lines([f"STATUS={i}"]), 5)
-    assert settle(listener.address, 5)
+        send(listener.address, lines([f"STATUS={i}"]), BOUND_S)
+    assert settle(listener.address, BOUND_S)
     # By then each is known with its sender; it is handed on a moment later.
-    assert listener.until(lambda: listener.said("STATUS") == [str(i) for i in range(20)], 2)
+    assert listener.until(lambda: listener.said("STATUS") == [str(i) for i in range(20)])
     assert {notified.start for notified in listener.heard} == {Senders().start(os.getpid())}
 
 
@@ -52,9 +52,9 @@ def test_what_nobody_would_take_is_not_made() -> None:
 
 def test_an_abstract_address_is_reached_as_well() -> None:
     listener = Listener(f"@hbagent-test-teller-{os.getpid()}")
-    send(listener.address, b"READY=1", 5)
-    assert settle(listener.address, 5)
-    assert listener.until(lambda: listener.said("READY") == ["1"], 2)
+    send(listener.address, b"READY=1", BOUND_S)
+    assert settle(listener.address, BOUND_S)
+    assert listener.until(lambda: listener.said("READY") == ["1"])
     listener.close()
 
 

@@ -35,7 +35,7 @@ class Desk:
 
     def ask_raw(self, frames: list[bytes]) -> list[bytes]:
         self._asker.send_multipart(frames)
-        assert self._asker.poll(5_000)
+        assert self._asker.poll(30_000)
         return self._asker.recv_multipart()
 
 
@@ -128,7 +128,7 @@ def test_a_note_that_fails_does_not_end_the_doorkeeper(context: Context) -> None
     asker.connect(ZAP_ENDPOINT)
     for _ in range(2):
         asker.send_multipart([b"1.0", b"7", b"agents", b"", b"", b"CURVE", b"k" * 32])
-        assert asker.poll(5_000)
+        assert asker.poll(30_000)
         assert asker.recv_multipart()[2] == b"400"
     assert zap.alive
     zap.stop()
@@ -164,5 +164,5 @@ def test_a_hundred_handshakes_at_once_are_all_answered(open_door: OpenDoor, cont
     good, bad = new_keys("t/r/n1"), new_keys("t/r/n2")
     door = open_door(enrolled(good))
     knocking = [beat_publisher(context, caller(keys), [door.publish]) for keys in (good, bad) for _ in range(50)]
-    assert until(lambda: sum(door.zap.counts.values()) >= len(knocking), 20)
+    assert until(lambda: sum(door.zap.counts.values()) >= len(knocking))
     assert door.zap.counts == {"admitted": 50, "unknown-key": 50}
