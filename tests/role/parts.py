@@ -30,6 +30,11 @@ def until(condition: Callable[[], object], bound_s: float = BOUND_S) -> bool:
     return True
 
 
+def own_address() -> str:
+    """A loopback address that no other process of the tests has: a port of it that is free stays free."""
+    return f"127.{os.getpid() >> 16 & 63 | 64}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+
+
 class Lines:
     """Log lines as they are told: (level, what, fields)."""
 

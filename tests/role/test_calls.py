@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import random
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from hbagent.core.messages import Admission, Hello
+from hbagent.core.units import HOUR
 from hbagent.role import calls as calls_module
 from hbagent.role.calls import Calls
 from hbagent.role.control import ControlRouter
@@ -86,6 +89,13 @@ class Caller:
         if up:
             self.calls.send(name, HELLO)
 
+    @property
+    def next(self) -> calls_module._Line:
+        """The line to the address that it moves to."""
+        line = self.calls._calls[LEADER].next
+        assert line is not None
+        return line
+
     def beating_until(self, condition: Callable[[], object]) -> bool:
         """Publish a beat each turn until the condition holds."""
 
@@ -96,6 +106,15 @@ class Caller:
             return condition()
 
         return turn_until(self._driver, beat)
+
+
+def an_hour_later(driver: Driver) -> None:
+    """Make the calls that are so far away."""
+    far = time.monotonic_ns() + HOUR // 2
+    for timer in [timer for timer in driver._timers if timer[0] > far]:
+        driver._timers.remove(timer)
+        timer[2]()
+    heapq.heapify(driver._timers)
 
 
 @pytest.fixture
@@ -114,7 +133,7 @@ def agent(
 ) -> Iterator[Caller]:
     """An agent that beats to the leader."""
     monkeypatch.setattr(calls_module, "SETTLE_NS", 100_000_000)
-    monkeypatch.setattr(calls_module, "MOVE_TOLD_NS", 400_000_000)
+    monkeypatch.setattr(calls_module, "MOVE_TOLD_NS", HOUR)
     monkeypatch.setattr(
         calls_module, "Backoff", functools.partial(Backoff, minimum_ns=20_000_000, maximum_ns=40_000_000)
     )
@@ -142,9 +161,13 @@ def test_who_is_called_elsewhere_moves_there_without_a_gap(
     assert int(leader.beats[-1]) <= last
 
 
-def test_what_never_works_changes_nothing_and_is_told(agent: Caller, leader: Leader, lines: Lines) -> None:
+def test_what_never_works_changes_nothing_and_is_told(
+    agent: Caller, driver: Driver, leader: Leader, lines: Lines
+) -> None:
     agent.calls.use([NOBODY])
-    assert agent.beating_until(lambda: lines.of("new-address-does-not-work"))
+    before = len(leader.beats)
+    assert agent.beating_until(lambda: len(leader.beats) > before)
+    an_hour_later(driver)
     (told,) = lines.of("new-address-does-not-work")
     assert (told["kept"], told["new"]) == (leader.endpoint.control, NOBODY.control)
     assert told["reason"] == "no beats, control"
@@ -155,21 +178,25 @@ def test_what_never_works_changes_nothing_and_is_told(agent: Caller, leader: Lea
 
 
 def test_an_address_that_refuses_our_key_is_not_moved_to_until_it_admits(
-    agent: Caller, elsewhere: Leader, lines: Lines
+    agent: Caller, driver: Driver, elsewhere: Leader, lines: Lines
 ) -> None:
     elsewhere.door.zap.replace(enrolled(STRANGER))
     agent.calls.use([elsewhere.endpoint])
-    assert agent.beating_until(lambda: lines.of("new-address-does-not-work"))
+    assert agent.beating_until(lambda: agent.next.backoffs)
+    an_hour_later(driver)
     assert lines.of("new-address-does-not-work")[0]["reason"] == "it refuses our key"
     assert agent.told == [], "there is a connection all the while"
     elsewhere.door.zap.replace(enrolled(NODE))
     assert agent.beating_until(lambda: lines.of("moved"))
 
 
-def test_a_leader_that_does_not_expect_us_is_not_moved_to(agent: Caller, elsewhere: Leader, lines: Lines) -> None:
+def test_a_leader_that_does_not_expect_us_is_not_moved_to(
+    agent: Caller, driver: Driver, elsewhere: Leader, lines: Lines
+) -> None:
     elsewhere.accepted = False
     agent.calls.use([elsewhere.endpoint])
-    assert agent.beating_until(lambda: lines.of("new-address-does-not-work"))
+    assert agent.beating_until(lambda: elsewhere.greetings and agent.next.up == {"beats", "control"})
+    an_hour_later(driver)
     assert lines.of("new-address-does-not-work")[0]["reason"] == "not admitted there"
     assert lines.of("moved") == []
 

@@ -29,7 +29,7 @@ from hbagent.transport.sockets import Context, Host, Target
 from hbagent.transport.zap import ZapServer
 from hbagent.wire import codec
 from hbagent.wire.version import MINOR
-from tests.role.parts import SmallCore
+from tests.role.parts import SmallCore, own_address
 from tests.role.settings.test_load import LEADER
 from tests.role.settings.test_rotation import ROTATION
 from tests.role.test_driver import turn_until
@@ -48,7 +48,7 @@ class House:
         self.driver, self.core, self._context = driver, core, context
         self._own: Context = zmq.Context()
         self._zap = ZapServer(self._own, enrolled(*NODES), {"agents": Role.AGENT})
-        ports = [f"tcp://127.0.0.1:{port}" for port in free_ports(4)]
+        ports = [f"tcp://{own_address()}:{port}" for port in free_ports(4)]
         self.places = [Place(PRESENT, *ports[:2]), Place(COMING, *ports[2:])]
         self.connections = Connections()
         self.doors = Doors(driver, self.connections, self.places)

@@ -6,7 +6,7 @@ import functools
 import os
 import random
 import socket
-import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,8 +17,20 @@ from hbagent.core.config import ProbeConfig, ProberConfig
 from hbagent.core.effects import Recall
 from hbagent.core.messages import Mark, ProbeResult, Recalled, Vitals
 from hbagent.core.states import Health
+from hbagent.core.units import SECOND
+from hbagent.role import driver as driver_module
 from hbagent.role.driver import Driver
-from hbagent.role.link import FRAME_MAX, LINES_WAITING_MAX, WAITING_MAX, Configure, Line, Link, Order, Word
+from hbagent.role.link import (
+    FLUSH_MIN_NS,
+    FRAME_MAX,
+    LINES_WAITING_MAX,
+    WAITING_MAX,
+    Configure,
+    Line,
+    Link,
+    Order,
+    Word,
+)
 from tests.role.parts import until
 
 
@@ -203,16 +215,14 @@ def test_writing_to_who_is_gone_neither_raises_nor_waits(alone: tuple[End, socke
     assert driver.defects.count == 0
 
 
-def test_a_stopped_reader_costs_a_loop_no_rest(pair: Pair) -> None:
+def test_a_stopped_reader_costs_a_loop_no_rest(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "IDLE_NS", 300 * SECOND)
     pair.driver.remove(pair.agent.link)
+    # The first does not wait.
+    pair.driver.turn()
+    begun = time.monotonic_ns()
     for number in range(10):
         pair.prober.link.send(Recalled(number=number, body=bytes(64 * 1024)))
-    turns = 0
-    over = threading.Event()
-    timer = threading.Timer(1.0, over.set)
-    timer.start()
-    while not over.is_set():
+    for _ in range(7):
         pair.driver.turn()
-        turns += 1
-    # The driver under test looks up each 50 ms by itself.
-    assert turns < 45
+    assert time.monotonic_ns() - begun >= sum(FLUSH_MIN_NS << times for times in range(7)), "each turn is a longer rest"

@@ -27,6 +27,8 @@ from tests.role.test_driver import turn_until
 from tests.store.holding import held_up
 from tests.store.samples import batch, event, incident
 
+Back = Callable[[], int]
+
 
 class Counter:
     """Where questions come in and answers go out."""
@@ -45,7 +47,7 @@ class Counter:
 
     def answer(self, number: int) -> dict[str, Any]:
         """The answer to a question, once it is there; {} when it does not come in time."""
-        if not turn_until(self.driver, lambda: any(answer.id == number for answer in self.answers), 2.0):
+        if not turn_until(self.driver, lambda: any(answer.id == number for answer in self.answers)):
             return {}
         (answer,) = (answer for answer in self.answers if answer.id == number)
         return {"error": answer.error} if answer.error else dict(msgspec.to_builtins(answer.view))
@@ -80,6 +82,21 @@ def counter(driver: Driver, worker: Worker, history: SqliteHistory) -> Iterator[
     assert made.failures == []
 
 
+@pytest.fixture
+def back(counter: Counter, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Back:
+    """How many questions the reader has given back to the worker."""
+    given: list[object] = []
+    submit = worker.submit
+
+    def note(job: Callable[[], object]) -> bool:
+        taken = submit(job)
+        given.append(getattr(job, "func", None))
+        return taken
+
+    monkeypatch.setattr(worker, "submit", note)
+    return lambda: given.count(counter.room._read_now)
+
+
 @contextlib.contextmanager
 def busy(worker: Worker) -> Iterator[threading.Event]:
     """Within, the store's worker is at a job, until the event is set."""
@@ -90,7 +107,7 @@ def busy(worker: Worker) -> Iterator[threading.Event]:
         go_on.wait(20)
 
     worker.submit(job)
-    assert begun.wait(5)
+    assert begun.wait(20)
     try:
         yield go_on
     finally:
@@ -119,6 +136,7 @@ def test_a_question_is_answered_while_a_commit_waits_for_the_disk(
         assert not written.is_set()
         operator.execute("ROLLBACK")
     assert turn_until(counter.driver, written.is_set)
+    monkeypatch.setattr(readingroom, "PATIENCE_NS", 60 * SECOND)
     assert counter.events(counter.ask()) == [2, 1]
     assert counter.room.by_reader == READS_MAX + 1
 
@@ -136,14 +154,14 @@ def test_what_hangs_collects_no_questions(counter: Counter, worker: Worker) -> N
     with busy(worker):
         assert counter.events(counter.ask()) == [1]
         left = worker._jobs.qsize()
-        assert left == 1, "the one that had waited"
+        assert left <= 1, "the one that had waited"
         for _ in range(10):
             assert counter.events(counter.ask()) == [1]
         assert worker._jobs.qsize() == left
 
 
 def test_no_more_questions_than_so_many_wait_and_each_is_answered_once(
-    counter: Counter, worker: Worker, history: SqliteHistory
+    counter: Counter, worker: Worker, history: SqliteHistory, back: Back
 ) -> None:
     with busy(worker), history.reader().moment():
         numbers = [counter.ask() for _ in range(2 * READS_MAX)]
@@ -151,10 +169,10 @@ def test_no_more_questions_than_so_many_wait_and_each_is_answered_once(
         assert refused == set(numbers[READS_MAX:])
         assert {answer.error for answer in counter.answers} == {"the store is busy; ask again in a moment"}
         # The reader is taken, so they go back to the worker, beside what is left of them there.
-        assert turn_until(counter.driver, lambda: worker._jobs.qsize() == 2 * READS_MAX)
+        assert turn_until(counter.driver, lambda: back() == READS_MAX)
     assert [counter.events(number) for number in numbers[:READS_MAX]] == READS_MAX * [[1]]
-    assert len(counter.answers) == 2 * READS_MAX
     assert counter.events(counter.ask()) == [1], "and the next one is taken"
+    assert len(counter.answers) == 2 * READS_MAX + 1
 
 
 # ---- a short one -----------------------------------------------------------------------------------------------
@@ -176,7 +194,9 @@ def test_what_was_given_to_the_store_before_the_question_is_in_the_answer(
     assert (counter.room.by_worker, counter.room.by_reader) == (1, 0)
 
 
-def test_a_question_to_an_idle_store_opens_no_second_connection(counter: Counter, history: SqliteHistory) -> None:
+def test_a_question_to_an_idle_store_opens_no_second_connection(
+    patient: None, counter: Counter, history: SqliteHistory
+) -> None:
     assert counter.events(counter.ask()) == [1]
     assert history.reader()._open_database is None
 
@@ -195,26 +215,26 @@ def gone(history: SqliteHistory) -> None:
 
 @pytest.mark.parametrize("spoil", [unreadable, gone])
 def test_a_reader_that_fails_leaves_the_question_to_the_worker(
-    counter: Counter, worker: Worker, history: SqliteHistory, spoil: Callable[[SqliteHistory], None]
+    counter: Counter, worker: Worker, history: SqliteHistory, back: Back, spoil: Callable[[SqliteHistory], None]
 ) -> None:
     spoil(history)
     with busy(worker) as go_on:
         number = counter.ask()
-        assert turn_until(counter.driver, lambda: worker._jobs.qsize() == 2)
+        assert turn_until(counter.driver, lambda: back() == 1)
         go_on.set()
         assert counter.events(number) == [1]
     assert (counter.room.by_worker, counter.room.by_reader) == (1, 0)
 
 
 def test_that_nothing_is_known_is_for_the_worker_to_say(
-    counter: Counter, worker: Worker, history: SqliteHistory
+    counter: Counter, worker: Worker, history: SqliteHistory, back: Back
 ) -> None:
     """What is asked about may be in the very commit that takes so long."""
     with busy(worker) as go_on:
         worker.submit(lambda: history.commit(Batch(incidents=(incident(8),))))
         known = counter.ask("unsent", {"burning": []}, incident=incident(8).incident_id)
         unknown = counter.ask("unsent", {"burning": []}, incident="i999")
-        assert turn_until(counter.driver, lambda: worker._jobs.qsize() == 5)
+        assert turn_until(counter.driver, lambda: back() == 2)
         go_on.set()
         assert counter.answer(known) == {"burning": [], "unsent": []}
         assert "no incident 'i999' is known" in counter.answer(unknown)["error"]

