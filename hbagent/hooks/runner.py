@@ -35,10 +35,11 @@ from hbagent.trust import distrust
 #: What a hook may print before the rest is thrown away: enough for any message, small enough for a log and a table.
 OUTPUT_MAX = 64 * 1024
 
-#: From SIGTERM to SIGKILL, and from SIGKILL until a process that does not die (stuck in the kernel) is left alone.
+#: From SIGTERM to SIGKILL; one that does not die of that is stuck in the kernel, and left alone after a
+#: `reaper.PATIENCE_NS`.
 GRACE_NS = 2 * SECOND
-#: Beyond the time limit of a hook, whoever waits for `perform` waits so long: two graces, and one for the hand.
-SLACK_NS = 3 * GRACE_NS + SECOND
+#: Beyond the time limit of a hook, whoever waits for `perform` waits so long: both, and a patience for the hand.
+SLACK_NS = GRACE_NS + 2 * reaper.PATIENCE_NS + SECOND
 
 #: How often the end of the process is looked for while it neither writes nor closes its output, and how often its
 #: processes are counted.
@@ -132,7 +133,7 @@ def run(
         attendance.kill(signal.SIGKILL)
         if failure:
             reaper.fell(reaper.children(os.getpid()))
-        ended = attendance.until(time.monotonic_ns() + GRACE_NS, census=False)
+        ended = attendance.until(time.monotonic_ns() + reaper.PATIENCE_NS, census=False)
         exit_code, error_text = attendance.verdict() if ended else (None, "not killable")
         return HookFinished(
             run_id=run_id,

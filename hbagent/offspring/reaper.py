@@ -35,6 +35,8 @@ FELL_NS = 50 * MILLISECOND
 GRACE_NS = 200 * MILLISECOND
 #: ...but not longer than this altogether.
 PATIENCE_NS = 2 * SECOND
+#: Whoever has not looked for this long stood still, perhaps with the host: nobody else had that time either.
+_STOOD_STILL_NS = 100 * MILLISECOND
 #: Between two looks whether somebody has died.
 _LOOK_NS = MILLISECOND // 2
 
@@ -177,6 +179,8 @@ class Patience:
         self._grace_ns = grace_ns
         self._until = now + grace_ns
         self._latest = now + patience_ns
+        self._looked_at = now
+        self._stood_still = False
         self._gone = 0
         #: Turns of those who were left, half a grace ago.
         self._turns: dict[int, bytes] = {}
@@ -184,6 +188,13 @@ class Patience:
     def is_over(self, gone: int, now: int, left: Iterable[int] = ()) -> bool:
         """Whether the others will not die; `gone` is how many have since the beginning, `left` those who may live yet,
         with all below them."""
+        if now > self._looked_at + _STOOD_STILL_NS:
+            # What can die does so soon; of the end of all patience that is believed once.
+            self._until = max(self._until, now + self._grace_ns // 2)
+            self._latest = self._latest if self._stood_still else max(self._latest, self._until)
+            self._stood_still = True
+            self._turns = {}
+        self._looked_at = now
         if gone > self._gone or (self._until <= now < self._latest and self._move(left)):
             self._gone = max(gone, self._gone)
             self._until = now + self._grace_ns

@@ -9,9 +9,9 @@ import os
 import resource
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -33,7 +33,10 @@ from hbagent.hooks.runner import (
     tasks_allowed,
 )
 from hbagent.offspring import reaper
-from tests.offspring.owning import apart, gone, new_tag, tagged
+from tests.descriptors import descriptors
+from tests.offspring.owning import apart, gone, lonely_user, new_tag, tagged
+from tests.patience import patiently
+from tests.reporting import wait_for
 
 LONG_NS = 20 * SECOND
 
@@ -70,6 +73,18 @@ def shell(script: str, input: bytes = b"", timeout_ns: int = LONG_NS, run_id: st
     return run(["/bin/sh", "-c", script], input, timeout_ns, {}, run_id)
 
 
+def hanging(script: str, lines: int = 1) -> tuple[HookFinished, int]:
+    """What comes of a script that does not end by itself and has printed so many lines at its time limit, and what that
+    was in the end."""
+    limits = []
+
+    def attempt(limit_ns: int) -> HookFinished:
+        limits.append(limit_ns)
+        return shell(script, timeout_ns=limit_ns)
+
+    return patiently(attempt, lambda finished: finished.output.count(b"\n") >= lines, 200 * MILLISECOND), limits[-1]
+
+
 def is_gone(pid: int) -> bool:
     """True when no such process runs, or it has ended and nobody has waited for it yet."""
     try:
@@ -80,11 +95,7 @@ def is_gone(pid: int) -> bool:
 
 def wait_until_gone(pid: int) -> None:
     """SIGKILL takes effect when the kernel gets to it; the bound is for a hang, not for speed."""
-    deadline = time.monotonic() + 10
-    pause = threading.Event()
-    while not is_gone(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still there"
-        pause.wait(0.005)
+    assert wait_for(lambda: is_gone(pid)), f"process {pid} is still there"
 
 
 # ---- what a hook gets ------------------------------------------------------------------------------------------
@@ -170,36 +181,49 @@ def test_a_hook_that_closes_its_output_early_is_waited_for() -> None:
 
 
 def test_a_hook_that_hangs_is_ended_at_its_time_limit() -> None:
-    finished = shell("echo begun; exec sleep 300", timeout_ns=200 * MILLISECOND)
+    finished, limit_ns = hanging("echo begun; exec sleep 300")
     assert (finished.exit_code, finished.error) == (None, "timeout")
     assert finished.output == b"begun\n"
-    assert 200 * MILLISECOND <= finished.duration_ns < 2 * SECOND
+    assert finished.duration_ns >= limit_ns
 
 
-def test_a_hook_can_tidy_up_when_its_time_is_over() -> None:
+def test_a_hook_can_tidy_up_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "GRACE_NS", LONG_NS)
     script = "trap 'echo tidied; exit 0' TERM; echo begun; while :; do sleep 0.01; done"
-    finished = shell(script, timeout_ns=300 * MILLISECOND)
+    finished, _ = hanging(script)
     assert (finished.exit_code, finished.error) == (None, "timeout")
     assert finished.output.endswith(b"tidied\n")
 
 
 @pytest.mark.usefixtures("quick_grace")
 def test_a_hook_that_ignores_sigterm_is_killed() -> None:
-    finished = shell("trap '' TERM; echo $$; while :; do sleep 1; done", timeout_ns=200 * MILLISECOND)
+    finished, limit_ns = hanging("trap '' TERM; echo $$; while :; do sleep 1; done")
     assert finished.error == "timeout"
-    assert finished.duration_ns >= 400 * MILLISECOND
+    assert finished.duration_ns >= limit_ns + runner.GRACE_NS
     wait_until_gone(int(finished.output))
 
 
 @pytest.mark.usefixtures("quick_grace")
 def test_a_flood_of_output_is_cut_and_costs_little() -> None:
-    def flooded() -> HookFinished:
-        spent = time.thread_time()
-        finished = runner.run(["/bin/sh", "-c", "exec yes"], b"", SECOND // 2)
-        assert time.thread_time() - spent < 0.15
+    take = runner._Attendance._take
+
+    def flooded(limit_ns: int) -> HookFinished:
+        reads = []
+
+        def count(attendance: Any) -> None:
+            reads.append(1)
+            take(attendance)
+
+        # In a process of its own, like all that is called in a hand.
+        runner._Attendance._take = count  # type: ignore[method-assign,assignment]
+        finished = runner.run(["/bin/sh", "-c", "exec yes"], b"", limit_ns)
+        # At full speed by a page at least, and then once in each pause.
+        assert len(reads) < OUTPUT_MAX // 4096 + finished.duration_ns // runner.FLOOD_PAUSE_NS + 50
         return finished
 
-    finished = in_hand(flooded)
+    finished = patiently(
+        lambda limit_ns: in_hand(lambda: flooded(limit_ns)), lambda finished: finished.truncated, 300 * MILLISECOND
+    )
     assert finished.error == "timeout"
     assert finished.output == b"y\n" * (OUTPUT_MAX // 2)
     assert finished.truncated
@@ -227,14 +251,13 @@ def test_a_large_input_arrives_whole() -> None:
 def test_a_child_that_holds_the_output_open_is_neither_waited_for_nor_left() -> None:
     finished = shell("sleep 300 & echo $!")
     assert (finished.exit_code, finished.error) == (0, "")
-    assert finished.duration_ns < 10 * SECOND
     wait_until_gone(int(finished.output))
 
 
 @pytest.mark.usefixtures("quick_grace")
 def test_the_whole_tree_of_a_hook_that_hangs_is_killed() -> None:
     script = "trap '' TERM; (trap '' TERM; sleep 300 & echo $!; wait) & echo $!; wait"
-    finished = shell(script, timeout_ns=300 * MILLISECOND)
+    finished, _ = hanging(script, 2)
     assert finished.error == "timeout"
     pids = [int(word) for word in finished.output.split()]
     assert len(pids) == 2
@@ -252,46 +275,51 @@ sleep 0.1; {end}"""
 @pytest.mark.parametrize(("end", "error"), [("wait", "timeout"), ("exit 0", ""), ("exit 3", "exit 3")])
 def test_who_left_the_session_and_the_environment_dies_with_the_run(end: str, error: str) -> None:
     tag = new_tag()
-    finished = shell(ESCAPE.format(tag=tag, end=end), timeout_ns=400 * MILLISECOND)
+    finished = shell(ESCAPE.format(tag=tag, end=end), timeout_ns=400 * MILLISECOND if end == "wait" else LONG_NS)
     assert finished.error == error
     assert gone(tag)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_grace")
-def test_runs_at_once_are_told_apart_whatever_leaves_their_sessions() -> None:
+def test_runs_at_once_are_told_apart_whatever_leaves_their_sessions(tmp_path: Path) -> None:
     own, other = new_tag(), new_tag()
-    script = ESCAPE.format(tag=other, end="sleep 2")
+    script = ESCAPE.format(tag=other, end=f"until [ -e {tmp_path}/end ]; do sleep 0.05; done")
     slow = threading.Thread(target=shell, args=(script,))
     slow.start()
+    assert wait_for(lambda: bool(tagged(other)))
     assert shell(ESCAPE.format(tag=own, end="wait"), timeout_ns=400 * MILLISECOND).error == "timeout"
     assert gone(own)
     assert tagged(other), "the other run goes on"
-    slow.join(10)
+    (tmp_path / "end").touch()
+    slow.join(30)
     assert gone(other)
 
 
 @pytest.mark.slow
-def test_hooks_do_not_hold_up_one_another() -> None:
-    slow = threading.Thread(target=shell, args=("sleep 2",))
+def test_hooks_do_not_hold_up_one_another(tmp_path: Path) -> None:
+    script = f"touch {tmp_path}/begun; until [ -e {tmp_path}/end ]; do sleep 0.05; done"
+    slow = threading.Thread(target=shell, args=(script,))
     slow.start()
-    assert shell("exit 0").duration_ns < SECOND
-    slow.join(10)
+    assert wait_for((tmp_path / "begun").exists)
+    assert shell("exit 0").error == ""
+    assert slow.is_alive()
+    (tmp_path / "end").touch()
+    slow.join(30)
+    assert not slow.is_alive()
 
 
 def test_no_run_leaves_a_descriptor_or_a_zombie() -> None:
     def counted() -> HookFinished:
-        def count() -> tuple[int, int]:
-            return len(os.listdir("/proc/self/fd")), len(psutil.Process().children())
-
-        before = count()
+        before = descriptors()
         for script in ("exit 0", "exit 1", "kill -9 $$", "sleep 300 & exit 0"):
             runner.run(["/bin/sh", "-c", script], b"", LONG_NS)
         runner.run(["/bin/sleep", "300"], b"", 10 * MILLISECOND)
         finished = runner.run(["/nonexistent/hook"], b"", LONG_NS)
         # The group's children come to the subreaper as they die.
         assert reaper.clear() == []
-        assert count() == before
+        assert descriptors() <= before
+        assert reaper.children(os.getpid()) == []
         return finished
 
     in_hand(counted)
@@ -305,12 +333,12 @@ def test_a_hook_that_multiplies_is_ended_long_before_its_time() -> None:
     bomb = f"export X={tag}; i=0; while [ $i -lt 200 ]; do sleep 300 & i=$((i+1)); done; echo 200; wait"
     finished = shell(bomb)
     assert (finished.exit_code, finished.error) == (None, f"more than {PROCESSES_MAX} processes")
-    assert finished.duration_ns < 10 * SECOND
     assert gone(tag)
 
 
 def test_processes_that_have_ended_do_not_count() -> None:
-    script = f"i=0; while [ $i -lt {2 * PROCESSES_MAX} ]; do (setsid true &); i=$((i+1)); done; echo done"
+    # Each has ended before the next begins: it would hold the pipe open that the shell reads to its end.
+    script = f"i=0; while [ $i -lt {PROCESSES_MAX + 20} ]; do x=$( (setsid true &) ); i=$((i+1)); done; echo done"
     finished = shell(script)
     assert (finished.error, finished.output) == ("", b"done\n")
 
@@ -351,8 +379,10 @@ except OSError as error:
 
 @pytest.mark.root
 def test_a_user_who_is_not_root_is_limited_by_the_kernel_as_well() -> None:
+    user = lonely_user()
+
     def limited() -> HookFinished:
-        os.setuid(65534)
+        os.setuid(user)
         allowed = tasks_allowed()
         assert allowed is not None and allowed >= TASKS_MAX
         # As if hooks might add no more than three tasks.

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from hbagent.offspring.limits import confine, tasks_of_user
-from tests.offspring.owning import apart
+from tests.offspring.owning import apart, lonely_user
 
 
 def test_a_limit_is_given_and_one_that_is_tighter_stays() -> None:
@@ -31,12 +31,14 @@ def test_of_root_no_tasks_are_counted() -> None:
 
 @pytest.mark.root
 def test_the_tasks_of_a_user_are_counted() -> None:
+    user = lonely_user()
+
     def counted() -> int:
-        os.setuid(61_000)
+        os.setuid(user)
         begun = tasks_of_user()
         pid = os.fork()
         if pid == 0:
-            signal.alarm(20)
+            signal.alarm(60)
             signal.pause()
         more = tasks_of_user()
         os.kill(pid, 9)

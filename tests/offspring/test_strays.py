@@ -78,6 +78,7 @@ def test_who_does_not_die_is_named_with_its_job_until_it_does() -> None:
             now = time.monotonic_ns()
             strays.tidy([], now)
             before = len(strays)
+            strays.tidy([], now + reaper.GRACE_NS // 2)
             strays.tidy([], now + reaper.GRACE_NS)
             (stuck,) = strays.stuck(now + SECOND)
             told = [stuck.pid == top, stuck.key, stuck.since_ns, bool(stuck.command)]
