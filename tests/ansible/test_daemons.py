@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +64,13 @@ def test_a_daemon_below_a_link_runs_from_its_release(tmp_path: Path) -> None:
         for prefix in (real, link):
             assert daemons.runs_from(str(pid), os.path.realpath(prefix / "releases/1"))
             assert not daemons.runs_from(str(pid), os.path.realpath(prefix / "releases/11"))
+
+
+def test_a_pause_of_the_host_makes_no_daemon_older_than_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = iter([1000.0, 102.5, 1002.5, 102.5, 1002.5, 102.5])
+    paused = SimpleNamespace(time=lambda: next(clocks), monotonic=lambda: next(clocks))
+    monkeypatch.setattr(daemons, "time", paused)
+    assert daemons.since({"StateChangeTimestampMonotonic": "100000000"}, "StateChangeTimestampMonotonic") == 1000.0
 
 
 def test_a_file_of_the_future_counts_once(tmp_path: Path) -> None:

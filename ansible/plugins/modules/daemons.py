@@ -269,7 +269,9 @@ class Daemon:
 def since(shown, name):
     """A moment of systemd's by the wall clock, as files have it; 0 for never."""
     moment = int(shown.get(name) or 0) / 1e6
-    return time.time() - (time.monotonic() - moment) if moment else 0.0
+    # A pause between the two clocks would make it earlier than all that was written just before.
+    ahead = max(time.time() - time.monotonic() for _ in range(3))
+    return ahead + moment if moment else 0.0
 
 
 def running_s(shown):
