@@ -138,10 +138,9 @@ def test_another_release_of_the_same_name_takes_its_place_in_one_step_where_that
     (tmp_path / "current").symlink_to("releases/4")
     there = host(tmp_path)
     seen = []
-    rename = os.rename
 
     def looked(one: str, other: str) -> None:
-        rename(one, other)
+        os.rename(one, other)
         mark = there.mark("4")
         seen.append(mark and mark["digest"])
 
@@ -149,11 +148,11 @@ def test_another_release_of_the_same_name_takes_its_place_in_one_step_where_that
         if not in_one_step:
             return False
         for source, target in ((one, f"{one}.x"), (other, one), (f"{one}.x", other)):
-            rename(source, target)
+            os.rename(source, target)
         return True
 
     monkeypatch.setattr(release, "exchange", traded)
-    monkeypatch.setattr(release.os, "rename", looked)
+    monkeypatch.setattr(release, "os", SimpleNamespace(**{**vars(os), "rename": looked}))
     there.place()
     # A power cut at the None is what `recover` is for.
     assert seen == (["new"] if in_one_step else [None, "new"])
