@@ -27,8 +27,9 @@ from .link import Link
 
 #: A companion that is asked to end takes its hands with it; this is what it has for that.
 END_SECONDS = 1.0
-#: A process that was killed is gone within this, or it is stuck in the kernel and left behind.
-KILL_SECONDS = 0.5
+#: A process that was killed is gone within this, or it is stuck in the kernel and left behind. Whoever dies needs a
+#: processor for that, and a host that stands still has none for a second.
+KILL_SECONDS = 4.0
 #: Rounds of killing what a companion left: each may uncover what the last one's dead had started.
 SWEEPS_MAX = 50
 _TICK_SECONDS = 0.01
@@ -130,7 +131,8 @@ class Companion:
             self._unlinked(life, reason)
 
     def close(self) -> None:
-        """End the process and everything that it started, within a second or two. The loop is over by now."""
+        """End the process and everything that it started, within a second or two unless it is stuck in the kernel. The
+        loop is over by now."""
         life, self._life = self._life, None
         if life is None:
             return
