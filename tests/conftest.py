@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -131,5 +133,20 @@ def socket_dir(tmp_path: Path) -> Iterator[Path]:
     if len(os.fsencode(tmp_path)) <= SOCKET_DIRECTORY_MAX:
         yield tmp_path
         return
-    with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as short:
-        yield Path(short)
+    short = Path(tempfile.mkdtemp(prefix="hb", dir="/tmp"))
+    try:
+        yield short
+    finally:
+        remove(short)
+
+
+def remove(directory: Path, bound_s: float = 15.0) -> None:
+    """Remove a directory with all that is in it; what a test has ended may write a last file, or remove one."""
+    end = time.monotonic() + bound_s
+    while directory.exists():
+        try:
+            shutil.rmtree(directory)
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            threading.Event().wait(0.05)

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -333,10 +333,11 @@ class Shell:
 
     def close(self) -> None:
         """End what was started."""
-        for process in self.started:
+        ended, self.started = self.started, []
+        for process in ended:
             os.killpg(process.pid, signal.SIGTERM)
-        for process in self.started:
-            process.wait(10)
+        for process in ended:
+            process.wait(30)
 
 
 @pytest.fixture
@@ -345,6 +346,24 @@ def shell(socket_dir: Path) -> Iterator[Shell]:
     made = Shell(socket_dir)
     yield made
     made.close()
+
+
+@contextlib.contextmanager
+def shells(below: Path) -> Iterator[Callable[[], Shell]]:
+    """Makes shells, each in an empty directory of its own."""
+    made: list[Shell] = []
+
+    def make() -> Shell:
+        directory = below / str(len(made))
+        directory.mkdir()
+        made.append(Shell(directory))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for shell in made:
+            shell.close()
 
 
 #: Where the deployment by hand is told.
@@ -361,6 +380,7 @@ def by_hand(document: Path) -> tuple[str, str, str, str]:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("document", BY_HAND, ids=lambda path: path.name)
 def test_the_deployment_by_hand_comes_up_and_tells_its_hook_of_a_death(shell: Shell, document: Path) -> None:
     keys, files, daemons, question = by_hand(document)
@@ -370,12 +390,18 @@ def test_the_deployment_by_hand_comes_up_and_tells_its_hook_of_a_death(shell: Sh
     # "wait" keeps the shell, and with it the process group that is ended in the end.
     shell.start(f"cd fleet\n{daemons}\nwait")
     ask = f"cd fleet\n{question}"
-    assert wait_until(lambda: shell.run(ask).returncode == 0, 30), shell.run(ask).stdout
-    assert "the one node is ALIVE" in shell.run(ask).stdout
+    answers: list[subprocess.CompletedProcess[str]] = []
+
+    def asked() -> subprocess.CompletedProcess[str]:
+        answers.append(shell.run(ask))
+        return answers[-1]
+
+    assert wait_until(lambda: asked().returncode == 0, 30), answers[-1].stdout
+    assert "the one node is ALIVE" in answers[-1].stdout
     os.kill(shell.process("-m hbagent agent"), signal.SIGKILL)
     told = shell.directory / "fleet" / "told.jsonl"
-    assert wait_until(lambda: told.exists() and '"kind":"node-dead"' in told.read_text(), 15)
-    assert shell.run(ask).returncode == 2
+    assert wait_until(lambda: told.exists() and '"kind":"node-dead"' in told.read_text(), 30)
+    assert asked().returncode == 2
 
 
 #: A host that dies, an application that gets stuck, a death that nobody is told of; and where that is shown.
@@ -393,8 +419,8 @@ def start_demo(shell: Shell) -> None:
     (block,) = {block.text for block in typed("started")}
     shell.start(f"exec {block}")
     # Health is known with the first report, and a report that was lost comes again after one report interval.
-    assert wait_until(lambda: len(re.findall("ALIVE +✓ OK", shell.run("hbagent nodes").stdout)) == 8, 50)
-    assert wait_until(lambda: "shop (ready)" in shell.run("hbagent explain demo/rack1/node1").stdout, 20)
+    assert wait_until(lambda: len(re.findall("ALIVE +✓ OK", shell.run("hbagent nodes").stdout)) == 8, 60)
+    assert wait_until(lambda: "shop (ready)" in shell.run("hbagent explain demo/rack1/node1").stdout, 30)
 
 
 def take_picture(shell: Shell, name: str) -> str:
@@ -417,17 +443,37 @@ def masked(text: str) -> list[str]:
     passing = "was expected|closed without an answer|/udp: nobody listens there|about it|has not acknowledged .*"
     passing += r"|got nothing from it: \w+"
     text = re.sub(rf"(?m)^ *[\d.]+ ms  .*(?:{passing})\n", "", text)
+    # By which of its names Python was started.
+    text = re.sub(r"\(python[\d.]+\)", "(python)", text)
     # Who runs the tests, and the number of an incident, which is that of an event.
     text = re.sub(r"\S+ \(uid \d+\)", "somebody", re.sub(r"\bi\d+\b", "i#", text))
     without = re.sub(r"\b0x[0-9a-f]+|\b[0-9a-f]{8}-\d+|\b\d[\d:.TZ-]*(?:ns|us|ms|s|m)?\b", "#", text)
     return [" ".join(line.split()) for line in without.splitlines()]
 
 
+def as_printed(make: Callable[[], Shell], name: str) -> Shell:
+    """A shell beside a demo in which the commands of a picture looked as it is printed.
+
+    A beat is late there after 150 ms, so on a machine that stands still for a moment something else is seen as well,
+    and rightly: then another demo is looked at. What is wrong is wrong each time.
+    """
+    printed = masked(section(PICTURES[name].read_text(), name))
+    for last in (False, False, True):
+        shell = make()
+        taken = masked(take_picture(shell, name))
+        if taken == printed:
+            return shell
+        shell.close()
+        assert not last or taken == printed
+    raise AssertionError
+
+
 @pytest.mark.e2e
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", [name for name, document in PICTURES.items() if document is README])
-def test_the_picture_is_what_a_death_or_a_deadlock_in_the_demo_looks_like(shell: Shell, name: str) -> None:
-    assert masked(take_picture(shell, name)) == masked(section(README.read_text(), name))
+def test_the_picture_is_what_a_death_or_a_deadlock_in_the_demo_looks_like(socket_dir: Path, name: str) -> None:
+    with shells(socket_dir) as make:
+        as_printed(make, name)
 
 
 def rewrite(picture: bool) -> None:

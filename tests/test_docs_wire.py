@@ -133,6 +133,6 @@ def test_the_program_is_an_agent_that_is_alive_and_leaves(shell: Shell) -> None:
     nodes = "cd fleet\nhbagent nodes --config root.toml -o "
     # Its version by the greeting, its health by the report.
     assert wait_until(lambda: "mine 1" in shell.run(f"{nodes} json").stdout, 30), shell.run(f"{nodes} json").stdout
-    assert re.search("ALIVE +✓ OK", shell.run(f"{nodes} table").stdout)
+    assert wait_until(lambda: re.search("ALIVE +✓ OK", shell.run(f"{nodes} table").stdout), 30)
     os.kill(int((fleet / "agent.pid").read_text()), signal.SIGTERM)
     assert wait_until(lambda: " LEFT" in shell.run(f"{nodes} table").stdout, 30)

@@ -13,11 +13,11 @@ import pytest
 from hbagent import __version__
 from tests.deploy.tree import DIRECTORIES, ROOT, copy_of_the_tree
 
-pytestmark = [pytest.mark.slow, pytest.mark.paired, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.paired, pytest.mark.timeout(300)]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

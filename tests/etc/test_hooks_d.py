@@ -24,6 +24,7 @@ import pytest
 
 from hbagent.core.wallclock import rfc3339
 from hbagent.hooks.runner import check
+from tests.ports import bound, port_of
 
 HOOKS = Path(__file__).parents[2] / "etc" / "hooks.d"
 EVENT: dict[str, Any] = {
@@ -118,7 +119,7 @@ def test_a_hook_needs_nothing_but_the_standard_library(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_where_there_is_no_interpreter_at_all_a_hook_fails_and_says_so(name: str) -> None:
-    done = subprocess.run([str(HOOKS / name)], env={"PATH": "/nowhere"}, input=b"{}", capture_output=True, timeout=10)
+    done = subprocess.run([str(HOOKS / name)], env={"PATH": "/nowhere"}, input=b"{}", capture_output=True, timeout=30)
     assert done.returncode == 127
     assert b"python3" in done.stderr
 
@@ -174,7 +175,7 @@ for event in sys.argv[2:]:
     inner = 'mount -t tmpfs tmpfs /dev && mknod /dev/null c 1 3 && exec "$@"'
     events = [json.dumps(EVENT), json.dumps({**EVENT, "kind": "node-recovered"})]
     command = ["unshare", "-m", "/bin/sh", "-c", inner, "sh", sys.executable, "-c", script]
-    done = subprocess.run([*command, str(HOOKS / "log-to-syslog"), *events], capture_output=True, timeout=20, text=True)
+    done = subprocess.run([*command, str(HOOKS / "log-to-syslog"), *events], capture_output=True, timeout=30, text=True)
     assert done.returncode == 0, done.stderr
     trouble, end = done.stdout.splitlines()
     # Facility daemon (3) with err (3) and notice (5).
@@ -189,7 +190,7 @@ def drip(file: Any) -> None:
     """A byte now and then, for as long as somebody reads: no single read ever takes long."""
     pause = threading.Event()
     try:
-        for _ in range(200):
+        while True:
             file.write(b"H")
             file.flush()
             pause.wait(0.05)
@@ -260,9 +261,8 @@ def test_a_redirect_is_not_followed(status: int, tmp_path: Path) -> None:
 
 
 def test_a_service_that_is_away_is_told() -> None:
-    with service(200) as (url, _):
-        pass
-    done = run("webhook", url)
+    with bound() as nobody:
+        done = run("webhook", f"http://127.0.0.1:{port_of(nobody)}")
     assert done.returncode == 1
     assert b"refused" in done.stderr
 
@@ -287,10 +287,9 @@ def test_an_answer_that_drips_without_end_is_given_up_in_time(name: str, tmp_pat
     event = {**EVENT, "kind": "watchdog"} if name == "heartbeat" else {**EVENT, "at": now()}
     with service(0) as (url, got):
         where = ("--url-file", secret(tmp_path, url)) if name == "chat" else (url,)
-        begun = time.monotonic()
-        done = run(name, "--timeout", "0.4", *where, event=event)
+        # Long enough to begin, on a busy machine; by itself the answer never ends.
+        done = run(name, "--timeout", "1.5", *where, event=event)
         assert (done.returncode, len(got)) == (1, 1)
-    assert time.monotonic() - begun < 3
     assert b"out of time" in done.stderr
 
 
@@ -461,7 +460,8 @@ def test_where_no_program_can_queue_mail_it_is_handed_to_a_server() -> None:
     assert b"Subject: hbagent: dc1/rack1/node1 is DEAD (silence)\r\n" in told
     with mail_server(taken=False) as (address, _):
         assert run("mail", "--to", "ops@example.com", "--smtp", address).returncode == 1
-    assert run("mail", "--to", "ops@example.com", "--smtp", address).returncode == 1, "nobody is there"
+    with bound() as nobody:
+        assert run("mail", "--to", "ops@example.com", "--smtp", f"127.0.0.1:{port_of(nobody)}").returncode == 1
 
 
 # ---- alertmanager ----------------------------------------------------------------------------------------
@@ -660,8 +660,10 @@ def test_an_ipmitool_that_fails_is_tried_again(fence: Fence) -> None:
 def test_an_attempt_that_was_cut_short_is_not_repeated(fence: Fence) -> None:
     fence.ipmitool.write_text('#!/bin/sh\necho "$*" >>"${0%/*}/calls"\nexec /bin/sleep 30\n')
     assert fence.run("--timeout", "0.3").returncode == 1
+    # On a busy machine it may have been cut short before it wrote anything down.
+    before = fence.calls()
     again = fence.run()
-    assert (again.returncode, len(fence.calls())) == (1, 1)
+    assert (again.returncode, fence.calls()) == (1, before)
     assert b"may have done it" in again.stdout
 
 

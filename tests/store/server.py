@@ -80,7 +80,7 @@ class Server:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._data, *options], stdout=log, stderr=log, **self._as_user()
             )
-        assert wait_until(self._answers, 20, step=0.02), self._log.read_text()[-2000:]
+        assert wait_until(self._answers, 50, step=0.02), self._log.read_text()[-2000:]
 
     def _answers(self) -> bool:
         try:
@@ -111,6 +111,16 @@ class Server:
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         return [self._process.pid, *map(int, children.split())]
+
+    def cut_off(self, application: str) -> None:
+        """End the connections of an application."""
+        self.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{application}'")
+        self.ends(application)
+
+    def ends(self, application: str) -> None:
+        """Wait until no connection of an application is left: one that was closed holds its locks for a moment."""
+        count = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{application}'"
+        assert wait_until(lambda: self.ask(count) == [(0,)], 30, step=0.01)
 
     def address(self, schema: str, user: str = "root", password: str = "") -> str:
         """An address of a store in a schema."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -70,22 +69,22 @@ def test_a_server_that_is_not_there_when_the_root_starts_is_an_error_that_passes
 def test_a_server_that_hangs_is_cut_off_and_comes_back(
     server: Server, history: PostgresHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_module, "PATIENCE_S", 0.5)
     history.commit(batch(1))
     server.pause()
     try:
-        begun = time.monotonic()
+        # Nothing else would ever end it: who is paused gives up no statement.
+        monkeypatch.setattr(postgres_module, "PATIENCE_S", 0.5)
         with pytest.raises(HistoryError):
             history.commit(batch(2))
-        assert time.monotonic() - begun < 2
-        # Now it takes no connection either.
+        # Now it takes no connection either, and that is given up by another clock.
+        monkeypatch.setattr(postgres_module, "PATIENCE_S", 300.0)
         monkeypatch.setitem(history._parameters, "connect_timeout", 2)
         with pytest.raises(HistoryError):
             history.commit(batch(2))
-        assert time.monotonic() - begun < 6
     finally:
         server.resume()
     monkeypatch.setattr(postgres_module, "PATIENCE_S", 15.0)
+    monkeypatch.setitem(history._parameters, "connect_timeout", 20)
     history.commit(batch(2))
     assert history.restore() == restored_of([1, 2])
 
@@ -121,6 +120,7 @@ def test_two_roots_cannot_use_one_store(
     assert other.restore() == Restored(), "of another schema it is another store"
     other.close()
     history.close()
+    server.ends("hbagent root")
     second.commit(batch(1))
     second.close()
 
@@ -130,7 +130,7 @@ def test_who_has_lost_the_store_to_another_cannot_write(
 ) -> None:
     monkeypatch.setitem(postgres_module._SETTINGS, "lock_timeout", "200ms")
     history.commit(batch(1))
-    server.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hbagent root'")
+    server.cut_off("hbagent root")
     second = PostgresHistory(server.address(schema))
     second.commit(batch(2))
     with pytest.raises(HistoryError):
@@ -139,6 +139,7 @@ def test_who_has_lost_the_store_to_another_cannot_write(
         history.commit(batch(3))
     assert sequences(second.events(10)) == [2, 1]
     second.close()
+    server.ends("hbagent root")
     history.commit(batch(3))
     assert sequences(history.events(10)) == [3, 2, 1]
 
@@ -275,7 +276,7 @@ def test_a_reader_holds_no_claim(server: Server, schema: str, history: PostgresH
 def test_a_reader_that_was_cut_off_is_an_error_that_passes(server: Server, history: PostgresHistory) -> None:
     history.commit(batch(1))
     assert read(history) == [1]
-    server.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hbagent root reader'")
+    server.cut_off("hbagent root reader")
     with pytest.raises(HistoryError, match="postgresql://"):
         read(history)
     assert read(history) == [1]
@@ -283,14 +284,18 @@ def test_a_reader_that_was_cut_off_is_an_error_that_passes(server: Server, histo
     assert read(history) == [2, 1]
 
 
-def test_a_reader_waits_for_no_lock_of_somebody_else(server: Server, schema: str, history: PostgresHistory) -> None:
+def test_a_reader_waits_for_no_lock_of_somebody_else(
+    server: Server, schema: str, history: PostgresHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     history.commit(batch(1))
+    # The history itself would wait.
+    monkeypatch.setitem(postgres_module._SETTINGS, "statement_timeout", "0")
+    monkeypatch.setitem(postgres_module._SETTINGS, "lock_timeout", "0")
+    monkeypatch.setattr(postgres_module, "PATIENCE_S", 300.0)
     with postgres_module.connect(parameters(server.address(schema))) as operator, operator.transaction():
         operator.execute("LOCK TABLE events")
-        begun = time.monotonic()
         with pytest.raises(HistoryError, match="lock timeout"):
             read(history)
-        assert time.monotonic() - begun < postgres_module.LOCK_S
     assert read(history) == [1]
 
 
