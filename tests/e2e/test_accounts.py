@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hbagent.demo.datacenter import Plan
-from tests.e2e.fleet import Fleet
+from tests.e2e.fleet import Fleet, node_of
 from tests.quotas import quota
 from tests.role.conftest import Build, build
 
@@ -28,10 +28,10 @@ def fleet(build: Build) -> Iterator[Fleet]:
     yield made
 
 
-def accounts(fleet: Fleet) -> list[dict[str, Any]]:
-    """The evidence of each account that the root has got."""
-    events = (fleet.ask("events") or {"events": []})["events"]
-    return [event["evidence"] for event in events if event["kind"] == "node-accounted"]
+def accounts(fleet: Fleet, begins: str) -> list[dict[str, Any]]:
+    """The evidence of each account of the node that the root has got and that begins so."""
+    told = [row["evidence"] for row in fleet.events(0, "node-accounted") if row["node"] == node_of(NODE)]
+    return [evidence for evidence in told if evidence["text"].startswith(begins)]
 
 
 def all_alive(fleet: Fleet) -> None:
@@ -45,10 +45,9 @@ def test_a_node_that_was_stopped_for_three_seconds_says_so_at_the_root(fleet: Fl
     with fleet.frozen(NODE):
         fleet.until(lambda: fleet.state(NODE) == ("SUSPECT", "process-frozen"), "found stopped")
         threading.Event().wait(3.0)
-    fleet.until(lambda: accounts(fleet), "the account")
-    (evidence,) = accounts(fleet)
-    assert evidence["text"].startswith("stopped: its process stood still"), evidence
-    told = evidence["account"]
+    fleet.until(lambda: accounts(fleet, "stopped: its process stood still"), "the account")
+    # A machine that stood still for a moment may have made it tell of that as well.
+    told = max((each["account"] for each in accounts(fleet, "")), key=lambda account: account["loop_gap_max_ns"])
     assert told["loop_gap_max_ns"] > 2_500_000_000
     assert told["run_delay_ns"] < told["loop_gap_max_ns"] // 2
     assert not fleet.lines(LEADER, "node-dead")
@@ -64,4 +63,4 @@ def test_a_node_whose_quota_was_used_up_says_so_at_the_root(fleet: Fleet) -> Non
         fleet.until(lambda: fleet.liveness(NODE) == "SUSPECT", "missed", 30)
         threading.Event().wait(3.0)
     fleet.until_liveness(NODE, "ALIVE", 30)
-    fleet.until(lambda: any(e["text"].startswith("throttled:") for e in accounts(fleet)), "the account")
+    fleet.until(lambda: accounts(fleet, "throttled:"), "the account")
