@@ -18,10 +18,12 @@ from typing import Final
 import msgspec
 
 from hbagent.core.units import MILLISECOND
+from hbagent.offspring import reaper
 
 #: What a child may answer: a whole examination with its threads is 100 kB.
 ANSWER_SIZE_MAX: Final = 4 << 20
-#: How long a killed child may take to be gone; one that is in state D may take for ever.
+#: How long a killed child may take to be gone, and longer while it waits for a processor; one that is in state D may
+#: take for ever.
 _GOING_NS: Final = 200 * MILLISECOND
 #: First byte of what a child sends: its answer follows, or why it has none.
 _DONE: Final = b"\x00"
@@ -53,12 +55,13 @@ def run(work: Callable[[], bytes], timeout_ns: int) -> Outcome:
     finally:
         os.close(receiver)
         status = _end(child)
+    if in_time and answer[:1] == _DONE:
+        # It is whole, whatever becomes of the child.
+        return Outcome(answer=answer[1:], abandoned=child if status is None else 0)
     if status is None:
         return Outcome(error="it hangs in the kernel and was left behind", abandoned=child)
     if not in_time:
         return Outcome(error=f"no answer within {timeout_ns // MILLISECOND} ms")
-    if answer[:1] == _DONE:
-        return Outcome(answer=answer[1:])
     return Outcome(error=answer[1:].decode("utf-8", "replace") or f"it ended with {_ending(status)}")
 
 
@@ -116,8 +119,8 @@ def _end(child: int) -> int | None:
         return status
     # Its answer is complete when the pipe closes, so it may be killed on its way out; then that is no failure.
     os.kill(child, signal.SIGKILL)
-    deadline = time.monotonic_ns() + _GOING_NS
-    while not pid and time.monotonic_ns() < deadline:
+    patience = reaper.Patience(time.monotonic_ns(), _GOING_NS)
+    while not pid and not patience.is_over(0, time.monotonic_ns(), [child]):
         time.sleep(0.002)
         pid, status = os.waitpid(child, os.WNOHANG)
     return status if pid else None

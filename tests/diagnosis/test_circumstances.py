@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from hypothesis import strategies as st
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.demo.datacenter import wait_until
 from hbagent.diagnosis import circumstances, procfs
-from hbagent.diagnosis.circumstances import connections, tell, unix_sockets
+from hbagent.diagnosis.circumstances import Told, connections, tell, unix_sockets
 from hbagent.diagnosis.procfs import Process
+from tests.patience import patiently
 
+LONG_NS = 30 * SECOND
 SECRET = "hunter2-of-somebody"
 
 
@@ -51,7 +52,7 @@ def start_of(pid: int) -> int:
 
 
 def test_every_section_is_told_of_an_ordinary_process(target: int) -> None:
-    told = tell(target, start_of(target), 5 * SECOND)
+    told = tell(target, start_of(target), LONG_NS)
     # Kernel stacks are for those with CAP_SYS_ADMIN.
     assert [line for line in told.left_out if not line.startswith("kernel_stacks: ")] == []
     assert {name for name, _ in circumstances.SECTIONS} - set(told.sections) <= {"kernel_stacks"}
@@ -61,11 +62,11 @@ def test_every_section_is_told_of_an_ordinary_process(target: int) -> None:
 
 
 def test_arguments_and_environment_are_not_told(target: int) -> None:
-    assert SECRET not in str(tell(target, start_of(target), 5 * SECOND))
+    assert SECRET not in str(tell(target, start_of(target), LONG_NS))
 
 
 def test_who_has_the_id_now_is_not_told_of(target: int) -> None:
-    told = tell(target, start_of(target) - 1, 5 * SECOND)
+    told = tell(target, start_of(target) - 1, LONG_NS)
     assert told.sections == {}
     assert "it ended" in told.left_out[0]
 
@@ -73,7 +74,7 @@ def test_who_has_the_id_now_is_not_told_of(target: int) -> None:
 def test_of_a_process_that_is_gone_it_is_said_that_there_is_nothing() -> None:
     with subprocess.Popen(["/bin/true"]) as process:
         process.wait()
-    told = tell(process.pid, 0, SECOND)
+    told = tell(process.pid, 0, LONG_NS)
     assert told.sections == {}
     assert len(told.left_out) == 1
 
@@ -85,22 +86,22 @@ def test_a_section_that_hangs_costs_only_what_comes_after_it(target: int) -> Non
     def fail(_: Process) -> None:
         raise procfs.Denied("not for you")
 
-    begun = time.monotonic()
-    told = tell(
-        target,
-        0,
-        300 * MILLISECOND,
-        (("first", lambda _: 1), ("denied", fail), ("hangs", hang), ("last", lambda _: 2)),
-    )
-    assert time.monotonic() - begun < 3
+    sections = (("first", lambda _: 1), ("denied", fail), ("hangs", hang), ("last", lambda _: 2))
+    limits = []
+
+    def attempt(limit_ns: int) -> Told:
+        limits.append(limit_ns)
+        return tell(target, 0, limit_ns, sections)
+
+    told = patiently(attempt, lambda told: len(told.left_out) == 2, 300 * MILLISECOND)
     assert told.sections == {"first": 1}
     assert told.left_out[0] == "denied: not for you"
-    assert told.left_out[1].startswith("hangs, last: no answer within 300 ms")
+    assert told.left_out[1].startswith(f"hangs, last: no answer within {limits[-1] // MILLISECOND} ms")
 
 
 def test_a_section_that_is_too_long_is_left_out(target: int) -> None:
     long = "x" * circumstances.TOLD_MAX
-    told = tell(target, 0, 5 * SECOND, (("long", lambda _: long), ("last", lambda _: 2)))
+    told = tell(target, 0, LONG_NS, (("long", lambda _: long), ("last", lambda _: 2)))
     assert told.sections == {"last": 2}
     assert "bytes are too much" in told.left_out[0]
 
@@ -115,8 +116,15 @@ def test_who_waits_at_a_listening_socket_is_counted() -> None:
         for caller in (first, second):
             caller.connect(listener.getsockname())
         second.send(b"twelve bytes")
-        told = mine("sockets")
         port = listener.getsockname()[1]
+        told: dict[str, Any] = {}
+
+        def waits() -> bool:
+            nonlocal told
+            told = mine("sockets")
+            return [row["received"] for row in told["sockets"] if row["fd"] == listener.fileno()] == [2]
+
+        assert wait_until(waits, 30)
         (row,) = [row for row in told["sockets"] if row["fd"] == listener.fileno()]
         assert (row["state"], row["local"], row["received"]) == ("LISTEN", f"127.0.0.1:{port}", 2)
         (row,) = [row for row in told["sockets"] if row["fd"] == first.fileno()]
@@ -179,7 +187,7 @@ def test_a_file_lock_that_somebody_waits_for_is_told(tmp_path: Path) -> None:
         with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE) as waiter:
             try:
                 find = ("locks", circumstances.locks)
-                assert wait_until(lambda: any("->" in line for line in section(waiter.pid, find)), 10)
+                assert wait_until(lambda: any("->" in line for line in section(waiter.pid, find)), 30)
             finally:
                 waiter.kill()
         assert any(" FLOCK " in line for line in mine("locks"))

@@ -19,7 +19,8 @@ from hbagent.diagnosis import examine as examination
 from hbagent.diagnosis import procfs
 from hbagent.diagnosis.examine import Findings, LookRow, Subject, examine, look
 from hbagent.diagnosis.procfs import Mapping
-from tests.diagnosis.victim import CROSSED, victim
+from tests.diagnosis.victim import CROSSED, locked_out, victim
+from tests.reporting import wait_for
 
 SOON_NS = 20 * MILLISECOND
 
@@ -27,9 +28,7 @@ SOON_NS = 20 * MILLISECOND
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(["sleep", "60"])
-    for _ in range(10_000):
-        if procfs.read_file(f"/proc/{process.pid}/wchan").endswith(b"nanosleep"):
-            break
+    assert wait_for(lambda: procfs.read_file(f"/proc/{process.pid}/wchan").endswith(b"nanosleep"))
     yield process
     process.kill()
     process.wait()
@@ -154,10 +153,8 @@ def test_a_cycle_among_a_hundred_threads_is_seen_in_one_look(tmp_path: Path) -> 
     rows: list[LookRow] = []
     with victim(tmp_path, CROSSED) as pid, Subject(pid) as subject:
         # They are on their way into the second lock when the program says that it is ready.
-        for _ in range(200):
-            seen = look(subject, rows).sighting
-            if seen.cycles:
-                break
+        assert wait_for(lambda: bool(look(subject).sighting.cycles))
+        seen = look(subject, rows).sighting
         names = {one.snapshot.tid: one.snapshot.name for one in look(subject).threads}
     (cycle,) = seen.cycles
     assert sorted(names[edge.waiter] for edge in cycle) == ["guard", "teller"]
@@ -191,14 +188,15 @@ int main(void) {
 
 @pytest.mark.needs("gcc")
 def test_a_lock_of_somebody_s_own_making_is_none_of_glibc(tmp_path: Path) -> None:
+    def words(seen: Look) -> list[int]:
+        calls = [futex_of(one.snapshot.call) for one in seen.threads]
+        return sorted(call.value for call in calls if call is not None)
+
     with victim(tmp_path, BY_HAND) as pid, Subject(pid) as subject:
-        for _ in range(200):
-            seen = look(subject)
-            calls = [futex_of(one.snapshot.call) for one in seen.threads]
-            if sum(call is not None for call in calls) == 2:
-                break
-        words = [call.value for call in calls if call is not None]
-        assert sorted(words) == sorted(one.snapshot.tid for one in seen.threads)[1:]
+        # Before they wait for one another, they wait to meet.
+        assert wait_for(lambda: words(look(subject)) == sorted(map(int, os.listdir(f"/proc/{pid}/task")))[1:])
+        seen = look(subject)
+        assert len(words(seen)) == 2
         assert (seen.sighting.edges, seen.no_proof) == ({}, "")
 
 
@@ -232,10 +230,8 @@ int main(void) {
 @pytest.mark.parametrize(("memory", "cycles"), [("MAP_PRIVATE", 1), ("MAP_SHARED", 0)])
 def test_locks_in_memory_that_others_may_share_have_no_owner(tmp_path: Path, memory: str, cycles: int) -> None:
     with victim(tmp_path, ACROSS, f"-DMAP_KIND={memory}") as pid, Subject(pid) as subject:
-        for _ in range(200):
-            seen = look(subject)
-            if sum(futex_of(one.snapshot.call) is not None for one in seen.threads) == 2:
-                break
+        # Before they wait for one another, they wait to meet.
+        assert wait_for(lambda: bool((seen := look(subject)).sighting.cycles or seen.no_proof))
         seen = look(subject)
     assert len(seen.sighting.cycles) == cycles
     assert ("no proof across processes" in seen.no_proof) is (cycles == 0)
@@ -246,6 +242,7 @@ def test_locks_in_memory_that_others_may_share_have_no_owner(tmp_path: Path, mem
 @pytest.mark.needs("gcc")
 def test_a_deadlock_is_proved_with_the_names_of_threads_and_locks(tmp_path: Path) -> None:
     with victim(tmp_path, CROSSED) as pid:
+        assert wait_for(lambda: locked_out(pid))
         found = examine(pid)
     assert (found.verdict, found.threads_total, found.no_proof) == (Stall.DEADLOCKED, 100, "")
     assert found.proof is not None
@@ -261,6 +258,7 @@ def test_a_deadlock_is_proved_with_the_names_of_threads_and_locks(tmp_path: Path
 @pytest.mark.needs("gcc")
 def test_a_program_that_carries_its_library_within_itself_gets_no_proof(tmp_path: Path) -> None:
     with victim(tmp_path, CROSSED, "-static") as pid:
+        assert wait_for(lambda: locked_out(pid))
         found = examine(pid, stuck=True)
     assert (found.verdict, found.proof) == (Stall.LOCK_WAIT, None)
     assert "without glibc as a shared library" in found.text

@@ -30,7 +30,7 @@ from hbagent.diagnosis.helper import (
     serve,
     served_groups,
 )
-from tests.diagnosis.victim import CROSSED, victim
+from tests.diagnosis.victim import CROSSED, locked_out, victim
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = {
@@ -191,7 +191,7 @@ def test_who_is_not_in_the_group_gets_nothing(who: tuple[str, ...], served: bool
             link, _ = listener.accept()
             with link:
                 serve(link, (4242,), lambda request: DOCUMENT)
-            answer, _ = asking.communicate(timeout=10)
+            answer, _ = asking.communicate(timeout=50)
     assert (msgspec.json.decode(answer, type=Reply).document == DOCUMENT) is served
 
 
@@ -232,7 +232,7 @@ def answering(path: Path, answer: bytes, keep: bool = False) -> Iterator[None]:
 
 def test_a_document_comes_back_whole(socket_dir: Path) -> None:
     with answering(socket_dir / "s", msgspec.json.encode(Reply(document=DOCUMENT))):
-        assert ask_helper(str(socket_dir / "s"), Request(pid=7), 5) == DOCUMENT
+        assert ask_helper(str(socket_dir / "s"), Request(pid=7), 30) == DOCUMENT
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_document_comes_back_whole(socket_dir: Path) -> None:
 )
 def test_an_answer_that_is_no_document_is_an_error(socket_dir: Path, answer: bytes, error: str) -> None:
     with answering(socket_dir / "s", answer), pytest.raises(HelperError, match=error):
-        ask_helper(str(socket_dir / "s"), Request(pid=7), 5)
+        ask_helper(str(socket_dir / "s"), Request(pid=7), 30)
 
 
 def test_who_does_not_answer_is_given_up(socket_dir: Path) -> None:
@@ -261,6 +261,8 @@ def test_who_does_not_answer_is_given_up(socket_dir: Path) -> None:
 
 # ---- for real --------------------------------------------------------------------------------------------
 
+#: `__SO_ACCEPTCON` of <linux/net.h>.
+ACCEPTS = 1 << 16
 #: Asks as another user: path, process, user.
 ASK = """
 import os, sys
@@ -268,7 +270,7 @@ from hbagent.diagnosis.helper import HelperError, Request, ask_helper
 os.setgid(int(sys.argv[3]))
 os.setuid(int(sys.argv[3]))
 try:
-    print(ask_helper(sys.argv[1], Request(pid=int(sys.argv[2]), stuck=True), 20)["verdict"])
+    print(ask_helper(sys.argv[1], Request(pid=int(sys.argv[2]), stuck=True), 50)["verdict"])
 except HelperError as error:
     print(error)
 """
@@ -295,11 +297,17 @@ def activated(path: Path, *prefix: str) -> Iterator[None]:
     command = ["systemd-socket-activate", "--accept", "--inetd", "-l", str(path), *serves]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as activator:
         try:
-            assert wait_until(path.exists, 10)
+            assert wait_until(lambda: is_listening(path), 30)
             path.chmod(0o666)
             yield
         finally:
             activator.terminate()
+
+
+def is_listening(path: Path) -> bool:
+    """Before that there is a moment in which it is there and refuses."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(row[-1] == str(path) and int(row[3], 16) & ACCEPTS for row in rows)
 
 
 def told(path: Path, pid: int, uid: int) -> str:
@@ -313,6 +321,7 @@ def told(path: Path, pid: int, uid: int) -> str:
 @pytest.mark.needs("gcc", "setpriv", "systemd-socket-activate")
 def test_two_capabilities_prove_the_deadlock_of_another_user(open_dir: Path, tmp_path: Path) -> None:
     with victim(tmp_path, CROSSED) as pid, activated(open_dir / "s", *APART):
+        assert wait_until(lambda: locked_out(pid), 30)
         assert told(open_dir / "s", pid, 65534) == "DEADLOCKED"
         assert told(open_dir / "s", pid, 0) == "DEADLOCKED"
         assert told(open_dir / "s", pid, 65532) == "user 65532 may not ask"
@@ -326,12 +335,15 @@ def test_who_may_not_look_gets_a_proof_through_the_helper(open_dir: Path, tmp_pa
     code = """
 import os, sys
 from hbagent.core.effects import Examine
+from hbagent.diagnosis import examination
 from hbagent.diagnosis.examination import examine
+examination.HELPER_S = 30
 os.setgid(65534), os.setuid(65534)
 for helper in sys.argv[2:]:
     print(examine(Examine(run=1, app="billing", pid=int(sys.argv[1])), helper, (), None).stall.value)
 """
     with victim(tmp_path, CROSSED) as pid, activated(open_dir / "s", *APART):
+        assert wait_until(lambda: locked_out(pid), 30)
         ended = subprocess.run(
             [sys.executable, "-c", code, str(pid), "", str(open_dir / "s")],
             cwd=ROOT,

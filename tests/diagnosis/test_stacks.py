@@ -213,7 +213,7 @@ def test_only_threads_that_did_not_move_are_believed_to_be_deadlocked(
 ) -> None:
     with subprocess.Popen(["sleep", "60"]) as process, procfs.Process(process.pid) as subject:
         try:
-            assert wait_until(lambda: "nanosleep" in Path(f"/proc/{process.pid}/wchan").read_text(), 10)
+            assert wait_until(lambda: "nanosleep" in Path(f"/proc/{process.pid}/wchan").read_text(), 30)
             status = procfs.status(subject.read("status"))
             then = (status.switches[0] - moved[0], status.switches[1] - moved[1])
             snapshot = Snapshot(process.pid, process.pid, "sleep", "S", then, "")
@@ -224,7 +224,7 @@ def test_only_threads_that_did_not_move_are_believed_to_be_deadlocked(
             nobody = msgspec.structs.replace(look, threads=())
             assert not stacks.stood_still(subject, proof_of_thread(process.pid, kind), nobody)
             os.kill(process.pid, signal.SIGSTOP)
-            assert wait_until(lambda: state(process.pid) == "T", 10)
+            assert wait_until(lambda: state(process.pid) == "T", 30)
             then = procfs.status(subject.read("status")).switches
             stopped = ThreadLook(msgspec.structs.replace(snapshot, switches=then))
             look = msgspec.structs.replace(look, threads=(stopped,))
@@ -274,7 +274,7 @@ def asked(pid: int) -> Stacks:
         waiting = [thread for thread in answer.threads if thread.name in ("payer", "booker")]
         return answer.error != "" or all(("lock" in str(thread.frames)) for thread in waiting)
 
-    assert wait_until(told, 20)
+    assert wait_until(told, 50)
     return answer
 
 
@@ -285,7 +285,7 @@ def asked(pid: int) -> Stacks:
 def test_a_real_jvm_names_its_deadlock(classes: Path, kind: str, lock: str) -> None:
     with jvm(classes, kind) as pid:
         assert stacks.runtime_of(pid) == "jvm"
-        assert wait_until(lambda: stacks.jvm_stacks(pid, 20).proof is not None, 20)
+        assert wait_until(lambda: stacks.jvm_stacks(pid, 20).proof is not None, 50)
         answer = stacks.jvm_stacks(pid, 20)
         names = {int(task.name): (task / "comm").read_text().strip() for task in Path(f"/proc/{pid}/task").iterdir()}
     assert answer.proof is not None and answer.error == ""
@@ -295,25 +295,27 @@ def test_a_real_jvm_names_its_deadlock(classes: Path, kind: str, lock: str) -> N
     assert 0 < answer.pause_ns < answer.took_ns
 
 
+@pytest.mark.usefixtures("patient")
 @needs_java
 @pytest.mark.slow
 @pytest.mark.paired
 @pytest.mark.parametrize("kind", ["monitors", "locks"])
 def test_the_deadlock_of_a_real_jvm_is_the_verdict(classes: Path, kind: str) -> None:
     with jvm(classes, kind) as pid:
-        assert wait_until(lambda: stacks.jvm_stacks(pid, 20).proof is not None, 20)
+        assert wait_until(lambda: stacks.jvm_stacks(pid, 20).proof is not None, 50)
         found = investigate(Request(pid=pid, stuck=True))
     assert found["verdict"] == "DEADLOCKED", found["text"]
     assert sorted(link["name"] for link in found["proof"]["cycle"]) == ["booker", "payer"]
 
 
+@pytest.mark.usefixtures("patient")
 @needs_java
 @pytest.mark.slow
 @pytest.mark.paired
 def test_a_name_cannot_forge_the_word_of_a_real_jvm(classes: Path) -> None:
     name = "x\n" + DEADLOCK.replace("payer", "main").replace("booker", "Signal Dispatcher")
     with jvm(classes, "forged", argument=name) as pid:
-        assert wait_until(lambda: "Found one Java-level" in str(dump_of(pid)), 20)
+        assert wait_until(lambda: "Found one Java-level" in str(dump_of(pid)), 50)
         assert stacks.jvm_stacks(pid, 20).proof is None
         found = investigate(Request(pid=pid, stuck=True))
     assert (found["verdict"], found["proof"]) == ("LOCK-WAIT", None)
@@ -359,7 +361,7 @@ def test_a_socket_that_is_not_the_jvms_is_not_believed(classes: Path) -> None:
         false.bind(str(path))
         false.listen()
         try:
-            answer = stacks.jvm_stacks(pid, 5)
+            answer = stacks.jvm_stacks(pid, 30)
         finally:
             path.unlink()
     assert "is not the JVM's own socket" in answer.error
@@ -406,10 +408,17 @@ def python(program: str) -> Iterator[int]:
 def test_both_lines_of_a_python_deadlock_are_told_without_stopping_it() -> None:
     with python(LOCKED) as pid:
         assert stacks.runtime_of(pid) == "python"
-        answer = stacks.python_stacks(pid, 10)
+        answer = stacks.python_stacks(pid, 30)
+
+        def both_wait() -> bool:
+            nonlocal answer
+            answer = stacks.python_stacks(pid, 30)
+            tops = {thread.name: thread.frames[0] for thread in answer.threads}
+            return tops.get("payer") == tops.get("booker") == "pay (<string>:7)"
+
+        # They are on their way into the second lock when the program says that it is ready.
+        assert wait_until(both_wait, 30), answer
     assert (answer.error, answer.pause_ns) == ("", 0)
-    tops = {thread.name: thread.frames[0] for thread in answer.threads}
-    assert tops["payer"] == tops["booker"] == "pay (<string>:7)"
     # Before 3.11 an interpreter does not know them itself.
     assert all(thread.tid for thread in answer.threads) is (sys.version_info >= (3, 11))
 
@@ -417,10 +426,10 @@ def test_both_lines_of_a_python_deadlock_are_told_without_stopping_it() -> None:
 @needs_py_spy
 def test_the_pause_of_a_stopping_dump_is_measured_and_over() -> None:
     with python(LOCKED) as pid:
-        answer = stacks.python_stacks(pid, 10, stop=True)
+        answer = stacks.python_stacks(pid, 30, stop=True)
         assert answer.error == ""
         assert 0 <= answer.pause_ns <= answer.took_ns
-        assert wait_until(lambda: state(pid) == "S", 5)
+        assert wait_until(lambda: state(pid) == "S", 30)
 
 
 @needs_py_spy
@@ -428,13 +437,13 @@ def test_a_dump_that_is_cut_off_leaves_nothing_stopped() -> None:
     with python(BUSY) as pid:
         for tenth_ms in range(0, 200, 7):
             stacks.python_stacks(pid, tenth_ms / 10_000, stop=True)
-            assert wait_until(lambda: state(pid) in "SR", 5)
+            assert wait_until(lambda: state(pid) in "SR", 30)
 
 
 @needs_py_spy
 def test_what_is_no_python_is_told_as_an_error() -> None:
     with subprocess.Popen(["/bin/sleep", "60"]) as process:
-        answer = stacks.python_stacks(process.pid, 5)
+        answer = stacks.python_stacks(process.pid, 30)
         process.kill()
     assert answer.error and answer.threads == ()
 
@@ -462,7 +471,7 @@ def test_output_of_py_spy_is_cleaned_and_capped() -> None:
 def test_a_process_that_somebody_stopped_is_not_continued() -> None:
     with python(BUSY) as pid:
         os.kill(pid, 19)
-        assert wait_until(lambda: state(pid) == "T", 5)
+        assert wait_until(lambda: state(pid) == "T", 30)
         meter = PauseMeter(pid)
         meter.look()
         meter.end()
@@ -474,9 +483,9 @@ def test_a_process_that_a_tracer_left_stopped_goes_on() -> None:
         meter = PauseMeter(pid)
         meter.look()
         os.kill(pid, 19)
-        assert wait_until(lambda: state(pid) == "T", 5)
+        assert wait_until(lambda: state(pid) == "T", 30)
         meter.end()
-        assert wait_until(lambda: state(pid) in "SR", 5)
+        assert wait_until(lambda: state(pid) in "SR", 30)
         assert meter.pause_ns > 0
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.demo.datacenter import wait_until
 from hbagent.diagnosis import apart, tool
+from tests.patience import patiently
 
 SH = "/bin/sh"
 
@@ -53,24 +53,25 @@ def test_a_program_of_another_user_is_not_found_even_behind_a_link(tmp_path: Pat
 
 def test_it_has_a_clean_environment_and_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
-    done = tool.run([SH, "-c", "env; cat; pwd"], 10, 4096)
+    done = tool.run([SH, "-c", "env; cat; pwd"], 30, 4096)
     assert b"SECRET" not in done.output
     assert done.output.endswith(b"/\n")
     assert (done.error, done.took_ns > 0) == ("", True)
 
 
 def test_what_went_wrong_is_told_in_its_own_words() -> None:
-    assert tool.run([SH, "-c", "echo no such thing >&2; exit 3"], 10, 4096).error == "exit 3: no such thing"
-    assert tool.run([SH, "-c", "kill -9 $$"], 10, 4096).error == "signal 9"
-    assert tool.run(["/nonexistent"], 10, 4096).error.startswith("not started: ")
+    assert tool.run([SH, "-c", "echo no such thing >&2; exit 3"], 30, 4096).error == "exit 3: no such thing"
+    assert tool.run([SH, "-c", "kill -9 $$"], 30, 4096).error == "signal 9"
+    assert tool.run(["/nonexistent"], 30, 4096).error.startswith("not started: ")
 
 
 def test_one_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
-    begun = time.monotonic()
-    done = tool.run([SH, "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], 0.3, 4096)
-    assert (done.error, time.monotonic() - begun < 5) == ("timeout", True)
-    child = int((tmp_path / "pid").read_text())
-    assert wait_until(lambda: is_gone(child), 5)
+    def attempt(limit_ns: int) -> tool.Outcome:
+        return tool.run([SH, "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait"], limit_ns / SECOND, 4096)
+
+    done = patiently(attempt, lambda _: said(tmp_path / "pid"), 300 * MILLISECOND)
+    assert done.error == "timeout"
+    assert wait_until(lambda: is_gone(int(said(tmp_path / "pid"))), 30)
 
 
 def test_one_that_only_closes_its_output_is_killed_too() -> None:
@@ -78,7 +79,7 @@ def test_one_that_only_closes_its_output_is_killed_too() -> None:
 
 
 def test_one_that_prints_without_end_is_ended() -> None:
-    done = tool.run([SH, "-c", "yes"], 10, 1 << 20)
+    done = tool.run([SH, "-c", "yes"], 30, 1 << 20)
     assert (done.error, len(done.output)) == ("more than 1 MiB", 1 << 20)
 
 
@@ -89,14 +90,25 @@ def test_it_dies_with_whoever_started_it(tmp_path: Path) -> None:
         tool.run([SH, "-c", command], 60, 4096)
         return b""
 
-    apart.run(work, 500_000_000)
-    assert wait_until(lambda: is_gone(int((tmp_path / "pid").read_text())), 5)
+    patiently(lambda limit_ns: apart.run(work, limit_ns), lambda _: said(tmp_path / "pid"), 300 * MILLISECOND)
+    assert wait_until(lambda: is_gone(int(said(tmp_path / "pid"))), 30)
 
 
-def test_a_watcher_is_called_meanwhile() -> None:
+def test_a_watcher_is_called_meanwhile(tmp_path: Path) -> None:
     calls: list[int] = []
-    tool.run([sys.executable, "-c", "import time; time.sleep(0.1)"], 10, 4096, lambda: calls.append(1))
-    assert len(calls) > 20
+
+    def watch() -> None:
+        calls.append(1)
+        if len(calls) == 20:
+            (tmp_path / "end").touch()
+
+    done = tool.run([SH, "-c", f"until [ -e {tmp_path}/end ]; do sleep 0.01; done"], 30, 4096, watch)
+    assert (done.error, len(calls) >= 20) == ("", True)
+
+
+def said(path: Path) -> str:
+    """What is in a file; "" when it is not there."""
+    return path.read_text().strip() if path.exists() else ""
 
 
 def is_gone(pid: int) -> bool:

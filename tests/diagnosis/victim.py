@@ -39,6 +39,18 @@ int main(void) {
 """
 
 
+def waiting(pid: int, name: str) -> list[list[str]]:
+    """The system calls of the threads of a name."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [(task / "syscall").read_text().split() for task in tasks if (task / "comm").read_text().strip() == name]
+
+
+def locked_out(pid: int) -> bool:
+    """Whether both threads of `CROSSED` wait, without a time limit, where they meet no more."""
+    calls = [call for name in ("teller", "guard") for call in waiting(pid, name)]
+    return len(calls) == 2 and all(call[:1] == ["202"] and call[4] == "0x0" for call in calls)
+
+
 @contextlib.contextmanager
 def victim(directory: Path, source: str, *flags: str) -> Iterator[int]:
     """The id of a process that runs `source` behind `HEAD`."""
