@@ -239,12 +239,14 @@ class Fleet(Datacenter):
                 return False
         return True
 
-    def prove(self, seconds: float = START_SECONDS) -> None:
-        """Wait until each leader knows that the echo ports of its nodes work, without which no end can be proved."""
-        self.until(self._provable, "all echo ports have answered", seconds)
+    def prove(self, racks: Iterable[str] = ()) -> None:
+        """Wait until each leader, or those of these racks, knows that the echo ports of its nodes work, without which
+        no end can be proved."""
+        wanted = tuple(racks) or self.racks
+        self.until(lambda: self._provable(wanted), "all echo ports have answered", START_SECONDS)
 
-    def _provable(self) -> bool:
-        for rack in self.racks:
+    def _provable(self, racks: Iterable[str]) -> bool:
+        for rack in racks:
             for leader in self.leaders_of(rack):
                 status = self.ask("status", leader)
                 if status is None or not all(seen["echo"] for row in status["nodes"] for seen in row["observers"]):
