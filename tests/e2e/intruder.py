@@ -49,7 +49,7 @@ class Intruder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._context.destroy(linger=200)
 
-    def is_admitted(self, bound_s: float = 5.0) -> bool:
+    def is_admitted(self, bound_s: float = 30.0) -> bool:
         """Wait for the door's subscription; False when it does not come."""
         return bool(self.socket.poll(int(bound_s * 1000))) and self.socket.recv() == b"\x01"
 

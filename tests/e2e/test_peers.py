@@ -13,7 +13,8 @@ from hbagent.wire import codec
 from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids, node_of
-from tests.e2e.intruder import beat
+from tests.e2e.intruder import Intruder, beat
+from tests.e2e.patient import PATIENT
 from tests.e2e.test_intruders import knock
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.paired, pytest.mark.timeout(90)]
@@ -23,7 +24,7 @@ LEADER1, LEADER2, NODE = "rack1-leader1", "rack1-leader2", "rack1-node1"
 #: A leader of another rack, which the first rack's leaders do not know.
 STRANGER = "rack2-leader1"
 QUESTION = HeardWanted(number=7, node=node_of(NODE))
-PLAN = Plan(racks=2, nodes=2, leaders=2, interval="200ms")
+PLAN = Plan(racks=2, nodes=2, leaders=2, interval="200ms", leader_tables=PATIENT)
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +40,24 @@ def test_each_leader_calls_the_other(fleet: Fleet) -> None:
         assert not fleet.lines(leader, "peer-refused-our-key")
 
 
+def answers(asker: Intruder) -> list[LastHeard]:
+    """The answers among what has come in. Whoever comes with a node's key is also asked whether that node lives."""
+    told = []
+    while asker.socket.poll(0):
+        told.append(codec.decode(asker.socket.recv()))
+    return [message for message in told if isinstance(message, LastHeard)]
+
+
 def test_a_leader_answers_its_peer_what_it_has_heard(fleet: Fleet) -> None:
     with knock(fleet, LEADER1, LEADER2, "control") as peer:
         fleet.until(lambda: peer.socket.poll(0, zmq.POLLOUT), "let in")
         peer.tell(QUESTION)
-        assert peer.socket.poll(5000), "no answer"
-        heard = codec.decode(peer.socket.recv())
-    assert isinstance(heard, LastHeard)
+        assert peer.socket.poll(30_000), "no answer"
+        (heard,) = answers(peer)
     assert (heard.number, heard.node) == (7, node_of(NODE))
     assert heard.age_ns is not None
-    assert heard.age_ns < 10 * INTERVAL * 1e9
+    # The last beats; as many as a busy machine may keep back.
+    assert heard.age_ns < 20 * INTERVAL * 1e9
 
 
 def test_a_leader_s_key_publishes_nothing_and_greets_nobody(fleet: Fleet, figures: Figures) -> None:
@@ -60,7 +69,7 @@ def test_a_leader_s_key_publishes_nothing_and_greets_nobody(fleet: Fleet, figure
         for _ in range(20):
             control.tell(Hello(incarnation=7, interval_ns=200_000_000, version="1"))
         fleet.until(lambda: fleet.refused("unexpected-type", LEADER1) - before >= 20, "all refused")
-    assert fleet.lines(LEADER1, "handshake-refused", "wrong-role")
+    fleet.until(lambda: fleet.lines(LEADER1, "handshake-refused", "wrong-role"), "it is logged")
     assert ids(fleet.events(mark)) == []
     figures("F20", "another leader's key: 0 beats admitted, 20 of 20 messages that are no question refused")
 
@@ -74,6 +83,6 @@ def test_nobody_else_asks(fleet: Fleet) -> None:
         for _ in range(20):
             stranger.tell(QUESTION)
             time.sleep(0.05)
-        assert not agent.socket.poll(0), codec.decode(agent.socket.recv())
+        assert answers(agent) == []
         assert not stranger.socket.poll(0)
     assert fleet.refused("unexpected-type", LEADER1) == before + 1

@@ -10,6 +10,7 @@ from hbagent.demo.datacenter import Plan
 from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, ids
+from tests.e2e.patient import PATIENT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("proved"), pytest.mark.timeout(180)]
 
@@ -24,7 +25,8 @@ def fleet(build: Build) -> Fleet:
         leaders=2,
         interval="200ms",
         leader_lines=('join_grace = "4s"',),
-        root_lines=('lease = "2500ms"',),
+        leader_tables=PATIENT,
+        root_lines=('lease = "4s"',),
     )
     made = build(plan)
     made.wake_up()
@@ -45,8 +47,8 @@ def test_no_node_leaves_alive_when_one_of_two_leaders_is_killed(fleet: Fleet, le
     mark = fleet.newest()
     fleet.kill(leader)
     # Past its lease, and past the time after which silence is death.
-    never_but_alive(fleet, 6.0)
-    assert fleet.events(mark, "leader-lost")
+    never_but_alive(fleet, 7.0)
+    fleet.until(lambda: fleet.events(mark, "leader-lost"), "its leader is missed")
     fleet.start([leader])
     never_but_alive(fleet, 5.0)
     fleet.settle()
@@ -57,7 +59,7 @@ def test_no_node_leaves_alive_when_one_of_two_leaders_is_killed(fleet: Fleet, le
 def test_no_node_leaves_alive_when_one_of_two_leaders_stands_still(fleet: Fleet, leader: str) -> None:
     mark = fleet.newest()
     with fleet.frozen(leader):
-        never_but_alive(fleet, 5.0)
+        never_but_alive(fleet, 7.0)
     never_but_alive(fleet, 3.0)
     fleet.settle()
     assert [row for row in fleet.events(mark) if row["node"]] == []
