@@ -15,10 +15,11 @@ import pytest
 
 from hbagent.cli.query import Asker, Denied, Target, Unanswered
 from hbagent.core.units import SECOND
-from hbagent.demo.datacenter import Plan, free_ports
+from hbagent.demo.datacenter import Plan, held_ports
 from hbagent.transport import keys
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
+from tests.e2e.patient import PATIENT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.paired]
 
@@ -80,14 +81,14 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def fleet(build: Build, public: dict[str, str]) -> Iterator[Operated]:
     """One rack; alice may write, bob may read."""
-    (port,) = free_ports(1)
-    operators = tables(port, alice=(public["alice"], "write"), bob=(public["bob"], "read"))
-    made = build(Plan(racks=1, nodes=2, root_tables=operators))
-    made.__class__ = Operated
-    assert isinstance(made, Operated)
-    made.port, made.directory_of_keys = port, Path(public["directory"])
-    made.wake_up()
-    yield made
+    with held_ports(1) as (port,):
+        operators = tables(port, alice=(public["alice"], "write"), bob=(public["bob"], "read"))
+        made = build(Plan(racks=1, nodes=2, root_tables=operators, leader_tables=PATIENT))
+        made.__class__ = Operated
+        assert isinstance(made, Operated)
+        made.port, made.directory_of_keys = port, Path(public["directory"])
+        made.wake_up()
+        yield made
 
 
 def silence(asker: Asker, reason: str) -> Any:
