@@ -14,7 +14,7 @@ import msgspec
 
 from .changes import PROBER, Parts, bad_parts, compare, worst_first
 from .health import worse
-from .messages import HealthChange, Report, Transition
+from .messages import HealthChange, NodeRow, Report, Transition
 from .records import NodeState
 from .states import Health
 
@@ -139,11 +139,8 @@ class HealthRecord:
 
     # ---- what is seen beside it --------------------------------------------------------------------------
 
-    def row(self, health: Health, report: Report | None, now: int) -> None:
-        """A leader that hears the node says this of it in a summary."""
-        if health is Health.UNKNOWN and (report is None or report.health is not Health.UNKNOWN):
-            # It has no report of the node in its own life.
-            return
+    def row(self, health: Health, now: int) -> None:
+        """A leader that hears the node says this of it in a summary, and its word counts."""
         if not self.known and health is Health.OK:
             # Nothing was wrong, and nothing is.
             self.value, self.known = health, True
@@ -151,6 +148,16 @@ class HealthRecord:
             self.since = None
         elif self.since is None:
             self.since = now
+
+    def counts(self, row: NodeRow, report: Report | None) -> bool:
+        """False for a row that says nothing new of the node's health: its leader has not found out in its own life, or
+        goes by an older report, or beat, than what was told. It may know by asking, or from others, that the node
+        lives, and not how it has been since."""
+        if row.health is Health.UNKNOWN and (report is None or report.health is not Health.UNKNOWN):
+            return False
+        if not self.known or row.incarnation != self.incarnation:
+            return True
+        return not (0 < row.report < self.report or (row.sequence or 0) < self.sequence)
 
     def passed_on(self, report: Report, now: int) -> None:
         """A leader passes a report on."""

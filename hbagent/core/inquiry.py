@@ -356,6 +356,8 @@ class Inquiry:
             member.tcp_proved = None if found is None else found[0]
         else:
             member.udp_proved = None if found is None else found[0]
+        if found is not None and found[0] == member.order.incarnation:
+            member.tried_at = max(member.tried_at, question.asked_at)
         if question.path is Path.UDP:
             if found is not None or (member.liveness is Liveness.ALIVE and member.doubt is None):
                 self._ask_echo(member, Path.TCP, now, check=True)
@@ -467,8 +469,8 @@ class Inquiry:
         short = sender.rpartition("/")[2]
         if relayed.outcome is not Outcome.ANSWERED or self._proof(question, relayed.answer) is None:
             doubt.step(now, f"{short} got nothing from it: {relayed.outcome.value}")
-            if relayed.outcome not in (Outcome.UNSENT, Outcome.ANSWERED):
-                doubt.confirmed += 1
+            # A host that refuses is there; and an answer that is none was made up.
+            doubt.confirmed += relayed.outcome in (Outcome.SILENT, Outcome.CLOSED)
             if relayed.outcome is not Outcome.UNSENT:
                 self._failed_elsewhere(member, doubt, question.asked_at, now)
             return None

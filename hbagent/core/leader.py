@@ -76,7 +76,7 @@ from .roster import Change, Heard, Roster
 from .states import Health, Kind, Liveness
 from .units import MINUTE, SECOND, show_duration
 from .views import EvidenceView
-from .vigil import look
+from .vigil import known_health, look
 from .wallclock import WallClock
 
 #: Verdicts remembered per node for `explain`, and as many changes of its health.
@@ -542,21 +542,26 @@ class LeaderCore:
         )
 
     def _row(self, member: Member, now: int) -> NodeRow:
-        heard_at = member.heard_at
+        heard_at, weighed = member.heard_at, member.weighed
+        sequence = member.order.sequence
+        if member.liveness is Liveness.DEAD and member.verdict is not None:
+            # What trickles in too late to prove anything must not outweigh what another leader has heard meanwhile.
+            sequence = member.verdict.sequence or 0
         return NodeRow(
             node=member.short,
             liveness=member.liveness,
             cause=member.cause,
-            health=member.health,
+            health=known_health(member),
             since_ns=now - member.since,
             age_ns=None if heard_at is None else now - heard_at,
             incarnation=member.order.incarnation,
-            sequence=member.order.sequence,
+            sequence=sequence,
             version=member.version,
             lost=member.order.lost,
             late=member.late,
             loop_gap_ns=member.loop_gap_ns,
             margin_ns=member.detector.margin_ns,
+            report=weighed.number if weighed is not None and weighed.incarnation == member.order.incarnation else 0,
         )
 
     @property
@@ -621,10 +626,11 @@ class LeaderCore:
     # ---- health ------------------------------------------------------------------------------------------
 
     def _look_at_health(self, now: int) -> Effects:
-        """Once a second: whose prober stands still, whose moves again, and who is back with another report."""
+        """Once a second: whose prober stands still, whose moves again, and who is back with other news of either."""
         effects: list[Effect] = []
         for member in self._members.values():
-            if look(member) or member.weighed is not member.report:
+            untold = member.parts is not None and member.stalled is not (PROBER in member.parts)
+            if look(member) or untold or member.weighed is not member.report:
                 effects.extend(self._weigh(member, now))
         return tuple(effects)
 

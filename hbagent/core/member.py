@@ -60,6 +60,7 @@ class Member:
         "loop_gap_before",
         "loop_gap_now",
         "mark",
+        "mark_judged",
         "mark_of",
         "mark_sequence",
         "name",
@@ -81,6 +82,7 @@ class Member:
         "stalled",
         "suspect_at",
         "tcp_proved",
+        "tried_at",
         "udp_proved",
         "verdict",
         "version",
@@ -139,6 +141,8 @@ class Member:
         self.mark = 0
         self.mark_of: int | None = None
         self.mark_sequence = 0
+        #: It has moved, or stood for its window, in this life of the leader.
+        self.mark_judged = False
         #: The agent's own prober does not move.
         self.stalled = False
         #: What is being found out about its silence; None while it is heard.
@@ -154,6 +158,8 @@ class Member:
         #: Incarnation that answered there last, by each protocol; None when none did.
         self.tcp_proved: int | None = None
         self.udp_proved: int | None = None
+        #: When that was asked of it last, and was answered: a sign of its life like any other.
+        self.tried_at = 0
         #: Numbers of the questions under way, when the next is asked, and when the echo path is tried again.
         self.questions: list[int] = []
         self.ask_at = 0

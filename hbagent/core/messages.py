@@ -425,6 +425,8 @@ class NodeRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     loop_gap_ns: int = 0
     #: How much later than expected its beats may come; learned, see `core.tail`.
     margin_ns: int = 0
+    #: Number of the node's report that its health goes by; 0 when there is none, or an older leader does not say.
+    report: int = 0
 
 
 class LeaderStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):

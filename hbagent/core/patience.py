@@ -58,14 +58,17 @@ class Patience:
 
     def signless_at(self, member: Member) -> int:
         """An interval and half a second after the last sign from anybody."""
-        doubt = member.doubt
-        last = member.silent_from if doubt is None else max(member.silent_from, doubt.last_evidence())
+        last = self.last_sign(member)
         return last + self.fresh(member) + self._lag.since(last)
+
+    def last_sign(self, member: Member) -> int:
+        """The newest sign of a node, or of its host: a beat, evidence of a doubt, or that a trial was answered."""
+        last = max(member.silent_from, member.tried_at)
+        return last if member.doubt is None else max(last, member.doubt.last_evidence())
 
     def silence_at(self, member: Member) -> int:
         """When silence alone is enough."""
-        doubt = member.doubt
-        last = member.silent_from if doubt is None else max(member.silent_from, doubt.last_evidence())
+        last = self.last_sign(member)
         return max(last + self.dead_after(member) + self._lag.since(last), self.gone_at(member))
 
     def silence_allowed(self, member: Member) -> int:

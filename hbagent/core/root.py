@@ -456,7 +456,9 @@ class RootCore:
         health = record.told_health
         if row.liveness not in (Liveness.ALIVE, Liveness.SUSPECT):
             return ()
-        health.row(row.health, record.report, now)
+        if not health.counts(row, record.report):
+            return ()
+        health.row(row.health, now)
         if not health.overdue(self.config.patience_ns, now):
             return ()
         news = health.believe(row.health, record.report)

@@ -223,8 +223,8 @@ class Roster:
             if retired is not None:
                 return retired
         member.beats += 1
-        # Also of a beat that is too old to prove life: it goes with the sequence.
-        member.progress = progress
+        # Also of a beat that is too old to prove life: they go with the sequence.
+        member.progress, member.digest = progress, digest
         restarted = verdict is Verdict.RESTART
         if other_clock:
             member.retired_at = None
@@ -254,7 +254,6 @@ class Roster:
         member.heard_at = member.silent_from = now - age
         member.incompatible = False
         member.left_at = None
-        member.digest = digest
         member.loop_gap_now = max(member.loop_gap_now, loop_gap_ns)
         member.suspect_at = member.detector.beat(sent_ns, due_in_ns, interval_ns, now)
         self._queue(member, member.suspect_at - member.detector.lead_ns)
@@ -589,8 +588,9 @@ class Roster:
             return
         silent = show_duration(now - member.silent_from)
         if gone:
+            signless = show_duration(now - self._patience.last_sign(member))
             text = (
-                f"nothing on any path for {silent}: no beat, no acknowledgement by its kernel, no answer to"
+                f"nothing on any path for {signless}: no beat, no acknowledgement by its kernel, no answer to"
                 f" {doubt.unanswered} questions from here and {doubt.helpers} through others"
             )
             yield self._dead(member, Cause.HOST_GONE, text, now)

@@ -45,6 +45,7 @@ FIELD_SINCE: dict[type, dict[str, int]] = {
     m.LastHeard: {"reads": 3},
     m.RackSummary: {"reads": 3},
     m.NodeReport: {"version": 3},
+    m.NodeRow: {"report": 3},
 }
 #: Of each word that a later minor added to a vocabulary, by its value.
 WORD_SINCE: dict[type[enum.Enum], dict[str, int]] = {

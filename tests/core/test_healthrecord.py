@@ -9,7 +9,7 @@ from hbagent.core.messages import AppRow, ProbeResult, Report, Transition
 from hbagent.core.records import NodeState
 from hbagent.core.states import AppState, Health, Liveness
 from hbagent.core.units import SECOND
-from tests.build import INCARNATION, NODE, RACK, became, part
+from tests.build import INCARNATION, NODE, RACK, became, part, row
 
 OK, WARNING, CRITICAL = Health.OK, Health.WARNING, Health.CRITICAL
 STALLED, DEADLOCKED, UNKNOWN = Health.STALLED, Health.DEADLOCKED, Health.UNKNOWN
@@ -19,7 +19,7 @@ PATIENCE = 2 * SECOND
 def record(*said: Transition) -> HealthRecord:
     """A record that was told all of this."""
     made = HealthRecord()
-    made.row(OK, None, 0)
+    made.row(OK, 0)
     for one in said:
         assert made.take(one) is not None
     return made
@@ -131,7 +131,8 @@ def test_what_was_told_outlives_the_root() -> None:
 def overdue_after(health: HealthRecord, value: Health, told: Report | None = None, seconds: int = 10) -> int | None:
     """After how many seconds of rows with this value it is believed."""
     for second in range(seconds):
-        health.row(value, told, second * SECOND)
+        if health.counts(row(health=value), told):
+            health.row(value, second * SECOND)
         if health.overdue(PATIENCE, second * SECOND):
             return second
     return None
@@ -162,8 +163,8 @@ def test_rows_that_go_on_saying_something_else_are_believed_with_the_report_that
 def test_a_leader_whose_rows_agree_outweighs_another_that_has_missed_a_report() -> None:
     health = record(became(5, CRITICAL, OK, part("web", CRITICAL)))
     for second in range(10):
-        health.row(OK, None, second * SECOND)
-        health.row(CRITICAL, None, second * SECOND + 1)
+        health.row(OK, second * SECOND)
+        health.row(CRITICAL, second * SECOND + 1)
         assert not health.overdue(PATIENCE, second * SECOND + 1)
 
 
@@ -172,6 +173,22 @@ def test_a_leader_without_a_report_of_its_own_has_no_say() -> None:
     assert overdue_after(health, UNKNOWN) is None
     assert overdue_after(health, UNKNOWN, report(5, CRITICAL)) is None
     assert overdue_after(health, UNKNOWN, report(6, UNKNOWN)) == 2
+
+
+def test_a_leader_that_has_heard_no_beat_since_has_no_say_either() -> None:
+    health = record(became(5, CRITICAL, OK, part("web", CRITICAL), sequence=20))
+    assert not health.counts(row(health=OK, sequence=19), None)
+    assert health.counts(row(health=OK, sequence=20), None)
+    assert health.counts(row(health=OK, sequence=1, incarnation=INCARNATION + 1), None)
+    assert HealthRecord().counts(row(health=OK, sequence=0), None)
+
+
+def test_nor_has_one_that_goes_by_an_older_report() -> None:
+    health = record(became(5, CRITICAL, OK, part("web", CRITICAL)))
+    assert not health.counts(row(health=OK, report=4), None)
+    assert health.counts(row(health=OK, report=5), None)
+    assert health.counts(row(health=OK, report=0), None), "an older leader does not say"
+    assert health.counts(row(health=OK, report=1, incarnation=INCARNATION + 1), None)
 
 
 def test_a_stalled_prober_is_read_from_a_row_that_is_worse_than_the_report() -> None:
@@ -226,7 +243,7 @@ def test_a_report_with_other_parts_and_no_transition_is_believed_after_a_while()
     said = report(7, CRITICAL, ("db", CRITICAL))
     health.passed_on(said, 0)
     assert not health.overdue(PATIENCE, PATIENCE - 1)
-    health.row(CRITICAL, said, PATIENCE)
+    health.row(CRITICAL, PATIENCE)
     assert health.overdue(PATIENCE, PATIENCE)
     assert gist(health.believe(CRITICAL, said)) == ["CRITICAL>CRITICAL", "db OK>CRITICAL", "web CRITICAL>OK"]
 

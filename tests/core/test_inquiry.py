@@ -226,6 +226,20 @@ def test_a_vanished_host_whose_beats_may_be_very_late_is_dead_no_later() -> None
     assert rack.when("node1", "DEAD") == pytest.approx(last / SECOND + 1.5, abs=0.03)
 
 
+def test_a_vanished_host_that_has_answered_a_trial_since_its_last_beat_is_dead_that_much_later() -> None:
+    rack = settled()
+    rack.run(0.5)
+    # A trial in the middle between two beats, and the host is away before the next.
+    rack.core.inquiry.check_soon(rack.core.roster.members[NODE], rack.now)
+    rack.run(0.3)
+    tried = max(at for at, effect in rack.effects if isinstance(effect, Ask) and effect.peer == NODE)
+    assert tried > 5.5 * SECOND
+    rack.become("node1", Condition.GONE)
+    rack.run(5.0)
+    assert rack.told("node1") == [("SUSPECT", "silence"), ("DEAD", "host-gone")]
+    assert tried / SECOND + 1.49 < rack.when("node1", "DEAD") < tried / SECOND + 1.6
+
+
 def test_a_vanished_host_without_a_known_second_path_is_dead_by_silence_only() -> None:
     rack = Rack(*FIVE)
     for node in rack.nodes.values():
@@ -417,6 +431,17 @@ def test_a_neighbour_that_makes_up_an_answer_is_not_believed() -> None:
     assert relays
     for helper, relay in relays:
         rack.tell(helper, Relayed(number=relay.number, outcome=Outcome.ANSWERED, answer=bytes(48)))
+    rack.run(5.0)
+    assert rack.told("node1")[-1] == ("DEAD", "silence")
+
+
+def test_a_host_that_refuses_a_neighbour_is_there_and_not_called_gone() -> None:
+    rack = settled()
+    rack.mute = {f"{RACK}/{name}" for name in FIVE}
+    rack.become("node1", Condition.GONE)
+    rack.run(0.3)
+    for helper, relay in _relays(rack):
+        rack.tell(helper, Relayed(number=relay.number, outcome=Outcome.REFUSED))
     rack.run(5.0)
     assert rack.told("node1")[-1] == ("DEAD", "silence")
 

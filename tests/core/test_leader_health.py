@@ -18,6 +18,7 @@ from hbagent.core.messages import (
     EvidenceWanted,
     HealthChange,
     Linked,
+    NodeRow,
     ProbeResult,
     Query,
     RackReports,
@@ -85,6 +86,10 @@ class Watch:
 
     def report(self, number: int, health: Health, *rows: Any, node: str = NODE, **fields: Any) -> None:
         self.receive(node, report(number, health, *rows, **fields))
+
+    def rows(self, node: str) -> list[NodeRow]:
+        summaries = [e.message for e in self.effects if isinstance(e, Publish) and isinstance(e.message, RackSummary)]
+        return [row for summary in summaries for row in summary.nodes if node.endswith("/" + row.node)]
 
     @property
     def health(self) -> list[Transition]:
@@ -261,6 +266,18 @@ def test_a_prober_that_stands_still_while_its_agent_beats_is_stalled_until_it_mo
     assert recovered.evidence.text == "agent prober is OK again, and was STALLED"
 
 
+def test_a_leader_that_was_just_started_does_not_say_that_a_prober_is_well_which_it_has_not_seen_move() -> None:
+    watch = Watch()
+    watch.report(1, Health.OK, window_ns=10 * SECOND)
+    watch.run(9)
+    # Another life of it, or another leader, may have told that it stands still: this row unsays nothing.
+    assert {row.health for row in watch.rows(NODE)} == {Health.UNKNOWN}
+    watch.progress[NODE] += 1
+    watch.run(3)
+    assert watch.rows(NODE)[-1].health is Health.OK
+    assert watch.health == []
+
+
 def test_what_is_worse_than_a_stalled_prober_stays_what_the_node_is() -> None:
     watch = Watch()
     watch.report(1, Health.CRITICAL, web(Health.CRITICAL), window_ns=10 * SECOND)
@@ -281,6 +298,24 @@ def test_beats_too_old_to_prove_life_have_their_marks_all_the_same() -> None:
         watch.take(give(watch.core, old, watch.now, NODE))
     watch.run(3)
     assert watch.health == []
+
+
+def test_a_prober_that_is_seen_to_stand_still_while_nobody_hears_its_node_is_told_when_somebody_does() -> None:
+    watch = Watch()
+    watch.report(1, Health.OK, window_ns=10 * SECOND)
+    watch.beating = [NODE2]
+    watch.run(30)
+    assert watch.core.roster.members[NODE].liveness is Liveness.DEAD
+    # Beats of that time come all at once: too old to prove life, and the mark in them has not moved.
+    for sequence in range(watch.sequence - 25, watch.sequence):
+        old = beat(sequence, sent_mono_ns=(sequence - 1) * SECOND, progress=1)
+        watch.take(give(watch.core, old, watch.now))
+    watch.run(2)
+    assert watch.health == []
+    watch.beating = [NODE, NODE2]
+    watch.run(2)
+    (told,) = watch.health
+    assert (told.node, told.health_before, told.health_after) == (NODE, Health.OK, Health.STALLED)
 
 
 def test_a_prober_that_moved_before_its_report_came_is_told_as_well_again_with_it() -> None:

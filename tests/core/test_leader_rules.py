@@ -235,6 +235,18 @@ def test_each_second_a_summary_tells_all_of_every_rack() -> None:
     assert newest.newest == 1
 
 
+def test_a_dead_node_keeps_in_the_summaries_the_sequence_that_it_was_judged_at() -> None:
+    core = leader_core("node1")
+    book = live(play(core), 3)
+    book.wait(T(20) - book.now)
+    # They were sent when it lived and waited somewhere: they prove nothing, and must not outweigh another observer.
+    for second in (4, 5, 6):
+        assert not any(isinstance(effect, Happened) for effect in give(core, beat(second), book.now))
+    book.wait(T(1))
+    (dead,) = published(book, RackSummary)[-1].nodes
+    assert (dead.liveness, dead.sequence) == (Liveness.DEAD, 3)
+
+
 def test_a_leader_that_was_held_up_sends_one_summary_and_not_all_that_it_missed() -> None:
     core = leader_core("node1")
     book = live(play(core), 2)

@@ -8,9 +8,9 @@ from hbagent.core.config import DetectorConfig
 from hbagent.core.detector import make_detector
 from hbagent.core.member import Member
 from hbagent.core.messages import Report
-from hbagent.core.states import Liveness
+from hbagent.core.states import Health, Liveness
 from hbagent.core.units import SECOND
-from hbagent.core.vigil import look
+from hbagent.core.vigil import known_health, look
 from tests.build import INCARNATION, NODE
 
 WINDOW_S = 10
@@ -115,3 +115,51 @@ def test_nor_one_that_was_told_to_run_none_any_more() -> None:
     member.report = msgspec.structs.replace(member.report, window_ns=0)
     assert look(member)
     assert not member.stalled
+
+
+def test_a_leader_that_has_not_seen_the_mark_move_does_not_say_that_the_node_is_well() -> None:
+    member = watched(health=Health.OK)
+    assert known_health(member) is Health.UNKNOWN
+    assert beats_until_told(member, 3) is None
+    assert known_health(member) is Health.UNKNOWN
+    member.progress += 1
+    assert not look(member)
+    assert known_health(member) is Health.OK
+    member.order.sequence += 1
+    assert not look(member)
+    assert known_health(member) is Health.OK
+
+
+def test_one_that_has_seen_it_stand_for_its_window_says_so() -> None:
+    member = watched(health=Health.STALLED)
+    assert known_health(member) is Health.UNKNOWN
+    beats_until_told(member)
+    assert known_health(member) is Health.STALLED
+
+
+def test_what_is_worse_than_a_stalled_prober_needs_no_mark() -> None:
+    assert known_health(watched(health=Health.DEADLOCKED)) is Health.DEADLOCKED
+    assert known_health(watched(health=Health.CRITICAL)) is Health.CRITICAL
+
+
+def test_where_no_mark_is_to_be_expected_the_report_is_all_there_is() -> None:
+    report = Report(incarnation=INCARNATION, number=1)
+    assert known_health(watched(health=Health.WARNING, report=report)) is Health.WARNING
+
+
+def test_a_leader_that_has_not_got_the_newest_report_does_not_say_what_is_in_the_one_before() -> None:
+    member = watched(health=Health.CRITICAL, mark_judged=True)
+    assert known_health(member) is Health.CRITICAL
+    member.digest = 77
+    assert known_health(member) is Health.UNKNOWN
+    assert member.report is not None
+    member.report = msgspec.structs.replace(member.report, digest=77)
+    assert known_health(member) is Health.CRITICAL
+
+
+def test_an_agent_that_was_started_again_has_a_prober_that_was_too() -> None:
+    member = watched(health=Health.OK)
+    member.order.judge(INCARNATION + 1, 1)
+    member.order.sequence = 1
+    assert not look(member)
+    assert known_health(member) is Health.OK

@@ -120,6 +120,7 @@ ROW = m.NodeRow(
     late=1,
     loop_gap_ns=4_000_000,
     margin_ns=35_000_000,
+    report=12,
 )
 
 STATS = m.LeaderStats(
@@ -275,13 +276,19 @@ MESSAGES: dict[str, m.WireMessage] = {
 _REPORTED = m.RackReports(
     rack="dc1/rack07", epoch=4, reports=(m.NodeReport(node="host12", report=REPORT, age_ns=2_000_000),)
 )
+_SUMMARY = MESSAGES["rack-summary"]
+assert isinstance(_SUMMARY, m.RackSummary)
+_SUMMARY_2 = msgspec.structs.replace(
+    _SUMMARY, reads=0, nodes=tuple(msgspec.structs.replace(row, report=0) for row in _SUMMARY.nodes)
+)
 #: What the vectors of an earlier minor mean, where it is not what this version would say.
 EARLIER: dict[str, m.WireMessage] = {
     **{
         f"1.{minor}-{name}": msgspec.structs.replace(MESSAGES[name], reads=0)
-        for name in ("hello", "admission", "heard-wanted", "last-heard", "rack-summary")
+        for name in ("hello", "admission", "heard-wanted", "last-heard")
         for minor in range(3)
     },
+    **{f"1.{minor}-rack-summary": _SUMMARY_2 for minor in range(3)},
     "1.1-rack-reports": _REPORTED,
     "1.2-rack-reports": _REPORTED,
     "1.0-report": REPORT_0,
