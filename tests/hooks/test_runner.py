@@ -44,7 +44,7 @@ LONG_NS = 20 * SECOND
 @pytest.fixture
 def quick_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time from SIGTERM to SIGKILL that a test can afford."""
-    monkeypatch.setattr(runner, "GRACE_NS", 200 * MILLISECOND)
+    monkeypatch.setattr(runner, "GRACE_NS", 100 * MILLISECOND)
 
 
 def in_hand(function: Callable[[], HookFinished]) -> HookFinished:
@@ -82,7 +82,7 @@ def hanging(script: str, lines: int = 1) -> tuple[HookFinished, int]:
         limits.append(limit_ns)
         return shell(script, timeout_ns=limit_ns)
 
-    return patiently(attempt, lambda finished: finished.output.count(b"\n") >= lines, 200 * MILLISECOND), limits[-1]
+    return patiently(attempt, lambda finished: finished.output.count(b"\n") >= lines, 150 * MILLISECOND), limits[-1]
 
 
 def is_gone(pid: int) -> bool:

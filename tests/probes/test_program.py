@@ -84,7 +84,7 @@ def hanging_in_hand(script: str, tag: str) -> tuple[Outcome, int]:
     def has_begun(outcome: Outcome) -> bool:
         return outcome.value is not None and "begun" in outcome.value.text
 
-    return patiently(attempt, has_begun, 300 * MILLISECOND), limits[-1]
+    return patiently(attempt, has_begun, 150 * MILLISECOND), limits[-1]
 
 
 def convert(told: dict[str, Any]) -> Outcome:
@@ -268,7 +268,7 @@ def test_a_program_that_floods_costs_little_and_is_over_at_its_deadline(monkeypa
         return shell("exec yes 'y | a=1'", limit_ns, tag)
 
     monkeypatch.setattr(program._Attendance, "_take_in", count)
-    finished = patiently(flood, lambda finished: finished.text, 300 * MILLISECOND)
+    finished = patiently(flood, lambda finished: finished.text, 200 * MILLISECOND)
     assert (finished.timed_out, finished.text) == (True, "it said: y")
     # At full speed by a page at least, and then once in each pause.
     assert reads[-1] < program.FLOOD_MIN // 4096 + finished.duration_ns // program.FLOOD_PAUSE_NS + 50
