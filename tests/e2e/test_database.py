@@ -39,12 +39,16 @@ def address(server: Server) -> str:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[Fleet]:
     # Config files are for nobody else to read: one holds a password.
-    before = os.umask(0o077)
     with short_directory(tmp_path_factory) as directory:
         made = Fleet(directory, Plan(racks=1, nodes=2, root_lines=(f'store = "{address}"',)))
         with made:
-            made.wake_up()
-            os.umask(before)
+            before = os.umask(0o077)
+            try:
+                made.write()
+                made.start()
+            finally:
+                os.umask(before)
+            made.settle()
             yield made
 
 
@@ -106,4 +110,4 @@ def test_a_second_root_on_the_same_database_is_turned_away(fleet: Fleet) -> None
     assert code == EXIT_UNAVAILABLE
     assert "is another root running?" in text
     assert PASSWORD not in text
-    assert fleet.calm()
+    fleet.settle()

@@ -16,8 +16,9 @@ import pytest
 
 from hbagent.demo.datacenter import wait_until
 from tests.conftest import Figures
+from tests.e2e.fleet import whole_lines
 
-pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(300)]
 
 Demo = subprocess.Popen[str]
 
@@ -42,7 +43,7 @@ def demo(socket_dir: Path) -> Iterator[Demo]:
     yield process
     process.kill()
     process.communicate()
-    wait_until(lambda: not left_of(socket_dir), 10)
+    nothing_is_left_of(socket_dir)
 
 
 def left_of(directory: Path) -> list[str]:
@@ -58,16 +59,21 @@ def left_of(directory: Path) -> list[str]:
     return found
 
 
-def hbagent(directory: Path, *words: str) -> tuple[int, str]:
-    """Exit code and output of a command that asks the demo's root."""
-    command = [sys.executable, "-m", "hbagent", *words, "--config", str(directory / "etc" / "root.toml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+def nothing_is_left_of(directory: Path) -> bool:
+    """True soon after the demo has ended: the last of what its daemons started ends with them, not before."""
+    return wait_until(lambda: not left_of(directory), 20)
+
+
+def hbagent(directory: Path, *words: str, of: str = "root") -> tuple[int, str]:
+    """Exit code and output of a command that asks the demo's root, or its leader."""
+    command = [sys.executable, "-m", "hbagent", *words, "--config", str(directory / "etc" / f"{of}.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout
 
 
-def status(directory: Path) -> dict[str, Any]:
+def status(directory: Path, of: str = "root") -> dict[str, Any]:
     """The answer of `hbagent status -o json`; empty while nobody answers."""
-    _, text = hbagent(directory, "status", "-o", "json")
+    _, text = hbagent(directory, "status", "-o", "json", of=of)
     document: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
     return document
 
@@ -77,47 +83,58 @@ def all_alive(directory: Path) -> bool:
     return len(nodes) == 3 and all(node["liveness"] == "ALIVE" for node in nodes)
 
 
+def provable(directory: Path) -> bool:
+    """True when the leader could prove the end of each node."""
+    nodes = status(directory, "rack1-leader1").get("nodes", [])
+    return len(nodes) == 3 and all(seen["echo"] for node in nodes for seen in node["observers"])
+
+
 def test_a_node_that_is_killed_is_seen_told_and_explained(demo: Demo, socket_dir: Path, figures: Figures) -> None:
     begun = time.monotonic()
-    assert wait_until(lambda: all_alive(socket_dir), 30)
+    assert wait_until(lambda: all_alive(socket_dir), 45)
     figures("demo", f"all nodes ALIVE {time.monotonic() - begun:.1f} s after its start (within 15 s)")
-    assert hbagent(socket_dir, "status")[0] == 0
+    assert wait_until(lambda: provable(socket_dir), 30)
+    assert wait_until(lambda: hbagent(socket_dir, "status")[0] == 0, 30)
     os.kill(int((socket_dir / "run" / "rack1-node1.pid").read_text()), signal.SIGKILL)
     assert wait_until(lambda: hbagent(socket_dir, "status")[0] == 2, 20), "status does not exit with 2"
     (dead,) = (node for node in status(socket_dir)["nodes"] if node["liveness"] == "DEAD")
     assert (dead["node"], dead["cause"]) == ("demo/rack1/node1", "process-exit")
     hooks = socket_dir / "hooks.jsonl"
-    assert wait_until(lambda: "node-dead" in hooks.read_text(), 10)
-    (told,) = (json.loads(line) for line in hooks.read_text().splitlines() if '"node-dead"' in line)
+    assert wait_until(lambda: any('"node-dead"' in line for line in whole_lines(hooks)), 30)
+    (told,) = (json.loads(line) for line in whole_lines(hooks) if '"node-dead"' in line)
     assert told["node"] == "demo/rack1/node1"
     assert told["cause"] == "process-exit"
     code, text = hbagent(socket_dir, "explain", "demo/rack1/node1")
     assert code == 0
     assert "process-exit" in text
     demo.send_signal(signal.SIGINT)
-    output, _ = demo.communicate(timeout=20)
+    output, _ = demo.communicate(timeout=45)
     assert demo.returncode == 0, output
     assert "Traceback" not in output
-    assert left_of(socket_dir) == []
+    assert nothing_is_left_of(socket_dir)
 
 
 @pytest.mark.parametrize("leaders", [1, 2])
 def test_a_demo_for_some_seconds_ends_by_itself_and_says_how_all_was(socket_dir: Path, leaders: int) -> None:
-    process = start(socket_dir, "--for", "6", "-o", "json", "--leaders", str(leaders))
-    output, _ = process.communicate(timeout=40)
-    assert process.returncode == 0, output
-    document = json.loads(output)
+    # A machine that is busy with others may take longer until all are heard, or stand still at the end.
+    for seconds in (6, 20, 45):
+        process = start(socket_dir, "--for", str(seconds), "-o", "json", "--leaders", str(leaders))
+        output, _ = process.communicate(timeout=seconds + 60)
+        assert process.returncode == 0, output
+        document = json.loads(output)
+        if all(seen["liveness"] == "ALIVE" for node in document["nodes"] for seen in (node, *node["observers"])):
+            break
     assert [node["liveness"] for node in document["nodes"]] == ["ALIVE"] * 3
     assert [len(node["observers"]) for node in document["nodes"]] == [leaders] * 3
     assert [leader["state"] for leader in document["racks"][0]["leaders"]] == ["ALIVE"] * leaders
     connected = [path for path in (socket_dir / "log").iterdir() if "peer-connected" in path.read_text()]
     assert len(connected) == (leaders if leaders > 1 else 0)
-    assert left_of(socket_dir) == []
+    assert nothing_is_left_of(socket_dir)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_nothing_is_left_of_a_demo_that_is_killed(demo: Demo, socket_dir: Path, number: signal.Signals) -> None:
-    assert wait_until(lambda: len(left_of(socket_dir)) == 5, 30)
+    assert wait_until(lambda: len(left_of(socket_dir)) == 5, 45)
     demo.send_signal(number)
-    demo.communicate(timeout=20)
-    assert wait_until(lambda: not left_of(socket_dir), 10), left_of(socket_dir)
+    demo.communicate(timeout=45)
+    assert nothing_is_left_of(socket_dir), left_of(socket_dir)
