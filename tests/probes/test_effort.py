@@ -35,7 +35,7 @@ for line in sys.stdin:
     told = meter.read()
     print(told.run_delay_ns, told.throttled_ns, told.suspended_ns, flush=True)
 """
-_SPINNER = "while True: pass"
+_SPINNER = "print(flush=True)\nwhile True: pass"
 
 
 class Teller:
@@ -120,17 +120,18 @@ def test_the_delay_is_that_of_the_thread_that_reads() -> None:
 def test_a_process_that_shares_its_processor_waits_for_it(start: Callable[[], Teller]) -> None:
     cpu = min(os.sched_getaffinity(0))
     teller = start()
-    spinner = subprocess.Popen([sys.executable, "-c", _SPINNER])
+    spinner = subprocess.Popen([sys.executable, "-c", _SPINNER], stdout=subprocess.PIPE)
     try:
         for process in (teller.process, spinner):
             os.sched_setaffinity(process.pid, {cpu})
+        assert spinner.stdout is not None and spinner.stdout.readline() == b"\n"
         teller.ask("make")
         before = teller.read()
         # It uses 200 ms of a processor, and so does the other.
         assert teller.read("spin").run_delay_ns - before.run_delay_ns > 50 * MILLISECOND
     finally:
         spinner.kill()
-        spinner.wait()
+        spinner.communicate()
 
 
 def test_a_process_that_was_stopped_did_not_wait_for_a_processor(start: Callable[[], Teller]) -> None:
