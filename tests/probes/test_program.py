@@ -460,9 +460,9 @@ def test_all_that_real_plugins_print_is_read() -> None:
     measured: dict[str, int] = {}
     for path in paths:
         name = os.path.basename(path)
-        done = run([path, *ARGUMENTS.get(name, ["-H", "127.0.0.1", "-t", "1"])], {}, LONG_NS)
+        done = run([path, *ARGUMENTS.get(name, ["-H", "127.0.0.1", "-t", "1"])], {}, 3 * SECOND)
         output = done.output.decode(errors="replace")
-        finished = look(ExecCheck(argv=(path, *ARGUMENTS.get(name, ["-H", "127.0.0.1", "-t", "1"]))), LONG_NS, {})
+        finished = look(ExecCheck(argv=(path, *ARGUMENTS.get(name, ["-H", "127.0.0.1", "-t", "1"]))), 3 * SECOND, {})
         assert (finished.text or finished.timed_out) and finished.text.isprintable(), name
         assert done.timed_out or done.status in (0, 1, 2, 3), name
         if done.status in (0, 1, 2):
