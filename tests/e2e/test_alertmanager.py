@@ -15,7 +15,7 @@ from hbagent.core.records import Event, Trouble
 from hbagent.core.sinks import Sinks
 from hbagent.core.states import Axis, Cause, Kind
 from hbagent.core.units import SECOND
-from hbagent.demo.datacenter import Plan, free_ports, wait_until
+from hbagent.demo.datacenter import Plan, held_ports, wait_until
 from hbagent.transport.poster import Poster
 from tests.conftest import Figures
 from tests.e2e.conftest import Build
@@ -94,13 +94,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Alertmanag
 
 
 @pytest.fixture(scope="module")
-def fleet(build: Build, places: list[Alertmanager]) -> Fleet:
-    (nobody,) = free_ports(1)
-    urls = ", ".join(f'"{url}"' for url in (*(place.url for place in places), f"http://127.0.0.1:{nobody}"))
-    table = f'[[alertmanager]]\nname = "am"\nurls = [{urls}]\nresend = "5s"\n'
-    made = build(Plan(racks=1, nodes=3, root_tables=table))
-    made.wake_up()
-    return made
+def fleet(build: Build, places: list[Alertmanager]) -> Iterator[Fleet]:
+    with held_ports(1) as (nobody,):
+        urls = ", ".join(f'"{url}"' for url in (*(place.url for place in places), f"http://127.0.0.1:{nobody}"))
+        table = f'[[alertmanager]]\nname = "am"\nurls = [{urls}]\nresend = "5s"\n'
+        made = build(Plan(racks=1, nodes=3, root_tables=table))
+        made.wake_up()
+        yield made
 
 
 def test_a_killed_agent_burns_in_every_alertmanager_until_it_is_back(

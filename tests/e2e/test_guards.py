@@ -24,7 +24,6 @@ from tests.e2e.test_intruders import knock
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.timeout(120)]
 
 INTERVAL = 0.2
-DEAD_AFTER = 1.0
 LEADER = "rack1-leader1"
 #: Its beats go through a proxy.
 DISTANT = "rack1-node1"
@@ -32,7 +31,6 @@ PLAN = Plan(
     racks=1,
     nodes=3,
     interval="200ms",
-    leader_lines=('dead_after_min = "1s"', "dead_after_intervals = 5"),
     root_lines=('lease = "2500ms"',),
 )
 with_and_without = pytest.mark.parametrize("guarded", [True, False], ids=["with", "without"])
@@ -83,24 +81,35 @@ def test_old_beats_do_not_raise_the_dead(proxy: tuple[Fleet, Proxy], guarded: bo
         network.holding.set()
         try:
             time.sleep(2.0)
-            assert fleet.liveness(DISTANT) == "ALIVE", "it is asked, and answers"
+            fleet.until_liveness(DISTANT, "ALIVE")
             fleet.kill(DISTANT)
             fleet.until_liveness(DISTANT, "DEAD")
             time.sleep(1.0)
+            old = fleet.refused("old", LEADER)
         finally:
             network.holding.clear()
-        time.sleep(1.0)
-        kinds = [row["kind"] for row in fleet.events(mark) if row["node"] == node_of(DISTANT)]
+        if guarded:
+            fleet.until(lambda: fleet.refused("old", LEADER) > old, "they came, and were refused")
+            time.sleep(1.0)
+        else:
+            fleet.until(lambda: "node-recovered" in since_death(fleet, mark), "it is raised")
+        kinds = since_death(fleet, mark)
     assert (kinds == ["node-dead"]) is guarded, kinds
-    assert ("node-recovered" in kinds) is not guarded
+
+
+def since_death(fleet: Fleet, mark: int) -> list[str]:
+    """What was told of the distant node from its death on."""
+    kinds = [row["kind"] for row in fleet.events(mark) if row["node"] == node_of(DISTANT)]
+    return kinds[kinds.index("node-dead") :] if "node-dead" in kinds else []
 
 
 @with_and_without
 def test_a_machine_that_stood_still_blames_nobody(fleet: Fleet, guarded: bool) -> None:
-    events: list[str] = []
+    blamed: list[list[str]] = []
     with altered(fleet, guarded, "own-lag", "root", LEADER):
-        # Who is not forgiven may yet be lucky in the order in which things arrive.
-        for _ in range(1 if guarded else 3):
+        # Who is not forgiven may yet be lucky in the order in which things arrive; and where the agents stand still for
+        # longer than they are meant to here, they are late.
+        for _ in range(3):
             mark = fleet.newest()
             with fleet.frozen(*fleet.agents):
                 with fleet.frozen("root", LEADER):
@@ -108,8 +117,11 @@ def test_a_machine_that_stood_still_blames_nobody(fleet: Fleet, guarded: bool) -
                 # The observers go on first, as they may.
                 time.sleep(INTERVAL)
             fleet.settle()
-            events += ids(fleet.events(mark, "node-suspect", "node-dead", "leader-lost"))
-    assert (events == []) is guarded, events
+            blamed.append(ids(fleet.events(mark, "node-suspect", "node-dead", "leader-lost")))
+            if guarded and not blamed[-1]:
+                break
+    assert [] in blamed if guarded else any(blamed), blamed
+    assert not guarded or not any("node-dead" in told for some in blamed for told in some), blamed
 
 
 @with_and_without
@@ -126,7 +138,7 @@ def test_transitions_that_are_sent_again_are_one_event(fleet: Fleet, guarded: bo
             for _ in range(5):
                 summaries.tell(summary)
                 control.tell(again)
-                assert control.socket.poll(5000), "not acknowledged"
+                assert control.socket.poll(30_000), "not acknowledged"
                 control.socket.recv()
         events = [row["kind"] for row in fleet.events(mark) if row["node"] == "demo/rack1/node2"]
     assert events[:2] == ["node-suspect", "node-dead"]
@@ -155,16 +167,16 @@ def test_replayed_beats_are_no_news(fleet: Fleet, guarded: bool) -> None:
         fleet.kill(name)
         with knock(fleet, LEADER, name) as replayer:
             assert replayer.is_admitted()
-            recorded = [beat(7, sequence) for sequence in range(1, 11)]
-            replayer.say(*recorded)
-            time.sleep(INTERVAL)
-            before = fleet.refused("stale", LEADER)
-            replayer.say(*recorded[:-1])
-            # What is heard after them is heard after them.
-            types = fleet.refused("unknown-type", LEADER)
-            replayer.say(UNKNOWN_TYPE)
-            fleet.until(lambda: fleet.refused("unknown-type", LEADER) > types, "all are heard")
-            refused = fleet.refused("stale", LEADER) - before
+            # At such an interval none of them is too old, however long it takes.
+            recorded = [beat(7, sequence, 60.0) for sequence in range(1, 11)]
+            stale = []
+            for some in (recorded, recorded[:-1]):
+                types = fleet.refused("unknown-type", LEADER)
+                # What is heard after them is heard after them.
+                replayer.say(*some, UNKNOWN_TYPE)
+                fleet.until(lambda: fleet.refused("unknown-type", LEADER) > types, "all are heard")  # noqa: B023
+                stale.append(fleet.refused("stale", LEADER))
+            refused = stale[1] - stale[0]
     assert refused == (9 if guarded else 0)
 
 
@@ -181,7 +193,10 @@ def test_a_key_that_is_taken_back_is_not_heard(fleet: Fleet, guarded: bool) -> N
                 before = fleet.refused("unknown-type", LEADER)
                 for _ in range(20):
                     live.say(UNKNOWN_TYPE)
-                time.sleep(2 * INTERVAL)
+                if guarded:
+                    time.sleep(2 * INTERVAL)
+                else:
+                    fleet.until(lambda: fleet.refused("unknown-type", LEADER) - before >= 20, "all are heard")
                 through = fleet.refused("unknown-type", LEADER) - before
             finally:
                 fleet.edit_allowed(lambda allow: allow.allow(Role.AGENT, node_of(name), fleet.keys(name).public))

@@ -16,7 +16,7 @@ from hbagent.demo.datacenter import Plan
 from hbagent.offspring import reaper
 from tests.conftest import Figures
 from tests.e2e.conftest import Build
-from tests.e2e.fleet import Fleet
+from tests.e2e.fleet import Fleet, whole_lines
 from tests.offspring.owning import gone, new_tag, tagged
 
 pytestmark = [pytest.mark.e2e, pytest.mark.paired]
@@ -59,8 +59,7 @@ def runner_of(fleet: Fleet) -> int:
 
 def slow(fleet: Fleet) -> list[dict[str, Any]]:
     """What the hook that hangs was told."""
-    file = fleet.directory / "slow.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [json.loads(line) for line in whole_lines(fleet.directory / "slow.jsonl")]
 
 
 def hbagent(fleet: Fleet, *words: str) -> subprocess.CompletedProcess[str]:
@@ -91,13 +90,16 @@ def test_a_runner_that_is_killed_in_the_middle_costs_an_attempt_and_no_event(fle
 
 
 def test_hooks_are_listed_and_tried_from_the_command_line(fleet: Fleet) -> None:
-    listed = json.loads(hbagent(fleet, "hooks", "list", "-o", "json").stdout)["hooks"]
-    rows = {row["hook"]: row for row in listed}
-    assert (rows["slow"]["done"], rows["slow"]["failed"], rows["slow"]["dead"]) == (1, 1, 0)
-    assert rows["slow"]["last"]["error"] == ""
+    def row() -> dict[str, Any]:
+        listed = json.loads(hbagent(fleet, "hooks", "list", "-o", "json").stdout)["hooks"]
+        return next(row for row in listed if row["hook"] == "slow")
+
+    fleet.until(lambda: row()["done"], "the second attempt is done")
+    assert (row()["done"], row()["failed"], row()["dead"]) == (1, 1, 0)
+    assert row()["last"]["error"] == ""
     done = hbagent(fleet, "hooks", "test", "demo", "--kind", "rack-dark")
     assert (done.returncode, done.stderr) == (0, "")
-    assert fleet.told()[-1]["test"] is True
+    assert [told["kind"] for told in fleet.told() if told["test"]] == ["rack-dark"]
     assert any("did=hook-test" in line for line in fleet.lines("root", "operator"))
 
 
@@ -116,6 +118,6 @@ def test_a_root_that_is_killed_takes_everything_of_its_hooks_with_it(fleet: Flee
 
 def test_a_root_that_ends_leaves_no_hook(fleet: Fleet) -> None:
     fleet.until(lambda: len(tagged(TAG)) >= 4, "a hook hangs")
-    code, seconds = fleet.end("root")
-    assert (code, seconds < 3) == (0, True)
-    assert tagged(TAG) == []
+    # They would go on for five minutes.
+    assert fleet.end("root")[0] == 0
+    assert gone(TAG)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hbagent.demo.datacenter import free_ports, wait_until
+from hbagent.demo.datacenter import held_ports, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 ALERTMANAGER, PROMETHEUS = "prometheus-alertmanager", "prometheus"
@@ -112,11 +112,12 @@ class Prometheus(Server):
 @contextlib.contextmanager
 def alertmanagers(directory: Path, count: int) -> Iterator[list[Alertmanager]]:
     """So many members, ready."""
-    made = [Alertmanager(directory / f"am{port}", port) for port in free_ports(count)]
-    try:
-        for one in made:
-            one.start()
-        yield made
-    finally:
-        for one in made:
-            one.kill()
+    with held_ports(count) as ports:
+        made = [Alertmanager(directory / f"am{port}", port) for port in ports]
+        try:
+            for one in made:
+                one.start()
+            yield made
+        finally:
+            for one in made:
+                one.kill()
