@@ -52,7 +52,7 @@ class Inquirer:
     def send(self, name: str, message: Any) -> None:
         self._router.send(node_of(name), message)
 
-    def hear(self, kind: type[M], name: str, bound_s: float = 10.0) -> M:
+    def hear(self, kind: type[M], name: str, bound_s: float = 30.0) -> M:
         """The next message of this kind from an agent."""
         end = time.monotonic() + bound_s
         while True:
