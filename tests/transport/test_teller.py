@@ -69,12 +69,13 @@ def test_nobody_there_is_told_by_the_kind_of_error(socket_dir: Path) -> None:
 
 def test_a_full_queue_is_waited_for_without_spinning_and_no_longer_than_allowed(socket_dir: Path) -> None:
     with deaf(socket_dir / "deaf"):
-        before, cpu = time.monotonic(), time.process_time()
         with pytest.raises(TimeoutError):
             for _ in range(10_000):
+                before, worked = time.monotonic(), time.thread_time()
                 send(str(socket_dir / "deaf"), b"READY=1", 0.3)
-        assert 0.3 <= time.monotonic() - before < 10
-        assert time.process_time() - cpu < 0.2
+        assert time.monotonic() - before >= 0.3
+        # Who spins works all the time.
+        assert time.thread_time() - worked < 0.1
 
 
 def test_a_listener_that_does_not_take_it_is_given_up_and_no_descriptor_is_left(socket_dir: Path) -> None:
