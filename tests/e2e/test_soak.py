@@ -115,7 +115,7 @@ def test_whatever_goes_wrong_nobody_alive_is_called_dead_and_nothing_is_lost(
     # What waits to be told has its time.
     time.sleep(QUIET_SECONDS)
     lab.settle()
-    found, counted = judged(lab.directory)
+    found, counted = judged_at_rest(lab)
     figures("F36", f"{SECONDS:.0f} s, seed {SEED}: {counted}")
     assert found == [], f"HBAGENT_SEED={SEED}: {counted}"
     # The judge would have seen it.
@@ -127,6 +127,18 @@ def test_whatever_goes_wrong_nobody_alive_is_called_dead_and_nothing_is_lost(
         "twice",
         "bounded",
     }
+
+
+def judged_at_rest(lab: Lab) -> tuple[list[str], str]:
+    """The same, when nothing happened while the judge was looking: on a busy machine somebody may just be suspected,
+    and the log has it before the history. What is lost is lost in each look."""
+    for _ in range(3):
+        found, counted = judged(lab.directory)
+        if not found:
+            break
+        time.sleep(QUIET_SECONDS)
+        lab.settle()
+    return found, counted
 
 
 def judged(directory: Path) -> tuple[list[str], str]:

@@ -11,6 +11,7 @@ import pytest
 from hbagent.demo.datacenter import Plan
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet, node_of
+from tests.e2e.patient import PATIENT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.paired, pytest.mark.timeout(120)]
 
@@ -19,7 +20,8 @@ PLAN = Plan(
     nodes=3,
     interval="200ms",
     leader_lines=('join_grace = "5s"',),
-    root_lines=('join_grace = "5s"', 'lease = "3s"'),
+    leader_tables=PATIENT,
+    root_lines=('join_grace = "5s"', 'lease = "10s"'),
 )
 
 
@@ -89,7 +91,7 @@ def test_a_leader_starts_beside_its_damaged_journal(fleet: Fleet, damage: Callab
     fleet.start(["rack1-leader1"])
     fleet.until(lambda: fleet.states("rack1-leader1"), "it answers")
     assert set(fleet.states("rack1-leader1")) == {node_of(name) for name in fleet.agents}, "phantoms"
-    assert fleet.lines("rack1-leader1", "journal-damaged", skip=skip)
+    fleet.until(lambda: fleet.lines("rack1-leader1", "journal-damaged", skip=skip), "it is logged")
     # What a power loss leaves is healed in place: the end that is missing was promised to nobody.
     assert len(set(journal.parent.glob("journal.corrupt-*")) - before) == (damage is not tear)
     assert not fleet.lines("rack1-leader1", "Traceback", skip=skip)
@@ -113,7 +115,7 @@ def test_a_root_starts_beside_its_damaged_store(fleet: Fleet, damage: Callable[[
     fleet.settle()
     assert well_known(fleet), "phantoms"
     assert set(store.parent.glob("history.sqlite.corrupt-*")) - before
-    assert fleet.lines("root", "store-damaged", skip=skip)
+    fleet.until(lambda: fleet.lines("root", "store-damaged", skip=skip), "it is logged")
     assert not fleet.lines("root", "Traceback", skip=skip)
     assert len(fleet.told()) == runs, "somebody was told of a damaged file"
 
