@@ -202,8 +202,12 @@ def test_without_keys_it_works_on_loopback_when_all_sides_ask_for_it(build: Buil
 def test_one_side_alone_cannot_choose_plain_text(build: Build) -> None:
     fleet = build(Plan(racks=1, nodes=1))
     fleet.write()
+    enciphered = fleet.config(NODE).read_text()
     replace(fleet, NODE, r"^key = .*", "plain = true")
     fleet.start([LEADER, NODE])
     fleet.until(lambda: fleet.lines(NODE, "started"), "started")
     fleet.until(lambda: fleet.ask("status", LEADER), "the leader answers")
     assert not until(lambda: fleet.liveness(NODE, of=LEADER) == "ALIVE", 3)
+    fleet.config(NODE).write_text(enciphered)
+    fleet.restart(NODE)
+    fleet.until_liveness(NODE, "ALIVE", 30, of=LEADER)

