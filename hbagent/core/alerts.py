@@ -18,7 +18,7 @@ he was told (`records.Told`). The rest follows from three rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -41,11 +41,14 @@ from .notice import (
     asks,
     axis_of,
     document,
+    is_news,
     of_drill,
+    parts_of,
     phase_of,
     severity,
     subject_of,
     with_observers,
+    worsened,
 )
 from .objections import Key, Objection, Objections
 from .records import Event, HookRun, Restored, RunState, Told, Trouble
@@ -62,6 +65,7 @@ SILENCES_NS = SECOND
 _RETIREMENTS = {
     Axis.LIVENESS: Kind.NODE_LEFT,
     Axis.HEALTH: Kind.HEALTH_CHANGED,
+    Axis.DRILL: Kind.HEALTH_CHANGED,
     Axis.RACK: Kind.RACK_RECOVERED,
     Axis.LEADER: Kind.LEADER_RECOVERED,
 }
@@ -124,7 +128,8 @@ class Alerts:
     def _restore(self, restored: Restored, now: int) -> None:
         for trouble in self.troubles.values():
             if trouble.flapping:
-                self._flapping.resume(trouble.subject, trouble.axis, now)
+                for part in trouble.flap_parts or ("",):
+                    self._flapping.resume(trouble.subject, trouble.axis, now, part=part)
                 for sink in self._config.sinks:
                     if sink.name in trouble.flap_told:
                         self.sinks.flap(
@@ -256,11 +261,16 @@ class Alerts:
     def _burn(self, key: Key, before: Trouble | None, event: Event, now: int) -> Trouble:
         """A trouble begins, or is another one now."""
         begins = before is None or before.over
+        known = before.parts if before is not None and not before.over else {}
+        parts = parts_of(known, event)
         flapping = before.flapping if before is not None else ""
         flap_told = before.flap_told if before is not None else ()
-        if begins and key[1] is not Axis.DRILL and self._flapping.trouble(*key, now):
-            flapping = self._say_flapping(event, now)
-            flap_told = tuple(self._informed)
+        flap_parts = before.flap_parts if before is not None else ()
+        for part in self._weighed(key[1], event, begins):
+            if self._flapping.trouble(*key, now, part):
+                flapping = self._say_flapping(event, part, now)
+                flap_told = tuple(dict.fromkeys((*flap_told, *self._informed)))
+                flap_parts = (*flap_parts, part)
         text = event.evidence.text if event.evidence is not None else ""
         trouble = Trouble(
             subject=key[0],
@@ -277,6 +287,8 @@ class Alerts:
             drill=of_drill(event),
             flapping=flapping,
             flap_told=flap_told,
+            parts=parts,
+            flap_parts=flap_parts,
             told=before.told if before is not None else {},
         )
         if event.kind is Kind.NODE_SUSPECT:
@@ -286,14 +298,26 @@ class Alerts:
             if not trouble.incident:
                 name = self.incidents.join(trouble, topic_of(event), event.sequence, text)
                 trouble = msgspec.structs.replace(trouble, incident=name)
-            elif before is not None and _is_worse(trouble, before):
+            elif before is not None and is_news(trouble, Told(level=_level(before), parts=known)):
                 self.incidents.worse(trouble.incident, text)
         return self._keep(trouble)
 
-    def _say_flapping(self, event: Event, now: int) -> str:
-        axis = axis_of(event)
+    @staticmethod
+    def _weighed(axis: Axis, event: Event, begins: bool) -> Iterable[str]:
+        """The parts whose trouble counts towards flapping; that of a whole subject is "".
+
+        A part that goes to and fro between two bad states is as tiresome as one that heals in between.
+        """
+        if axis is Axis.DRILL:
+            return ()
+        if axis is Axis.HEALTH and event.evidence is not None and event.evidence.changes:
+            return worsened(event)
+        return ("",) if begins else ()
+
+    def _say_flapping(self, event: Event, part: str, now: int) -> str:
         half_life = show_duration(self._config.flap.half_life_ns)
-        text = f"its {axis.value} changes too often (half-life {half_life}): each change is told no more until it stays"
+        what = part or f"its {axis_of(event).value}"
+        text = f"{what} changes too often (half-life {half_life}): each change is told no more until it stays"
         said = self.tell(self._about(event, Kind.NODE_FLAPPING, text), now)
         return said.event_id
 
@@ -403,7 +427,7 @@ class Alerts:
 
     def _send(self, run: HookRun, trouble: Trouble, event: Event | None = None) -> None:
         """Nothing objects."""
-        told = {**trouble.told, run.hook: Told(sent=True, level=_level(trouble))}
+        told = {**trouble.told, run.hook: Told(sent=True, level=_level(trouble), parts=trouble.parts)}
         trouble = self._keep(msgspec.structs.replace(trouble, told=told))
         if not isinstance(self.receivers[run.hook], SinkConfig):
             self._ledger.run(msgspec.structs.replace(run, state=RunState.PENDING))
@@ -507,16 +531,17 @@ class Alerts:
                 rack=trouble.rack,
                 leader=subject if axis is Axis.LEADER else "",
                 liveness_to=Liveness.LEFT if axis is Axis.LIVENESS else None,
-                health_to=Health.OK if axis is Axis.HEALTH else None,
+                health_to=Health.OK if kind is Kind.HEALTH_CHANGED else None,
                 evidence=Evidence(text=why),
+                axis=axis if axis is Axis.DRILL else None,
             )
             self.tell(event, now)
         for axis in Axis:
-            self._steady((subject, axis), now)
-        self.forget(subject)
+            self._steady((subject, axis), None, now)
+        self._forget(subject)
 
-    def forget(self, subject: str) -> None:
-        """A node is known no longer: nothing is left to be told of it."""
+    def _forget(self, subject: str) -> None:
+        """Nothing is left to be told of it."""
         for axis in NODE_AXES:
             trouble = self.troubles.get((subject, axis))
             if trouble is not None:
@@ -549,8 +574,8 @@ class Alerts:
                 self._look_again(now)
             change = self.objections.silences.next_change(wall)
             self._silences_at = None if change is None else now + min(max(change - wall, 1), SILENCES_NS)
-        for key in self._flapping.steady(now):
-            self._steady(key, now)
+        for subject, axis, part in self._flapping.steady(now):
+            self._steady((subject, axis), part, now)
         self._look_at_held(now)
         return self.sinks.wake(now, self._wall.at(now))
 
@@ -686,7 +711,8 @@ class Alerts:
         for run, trouble in zip(runs, troubles, strict=True):
             self._withhold(run, Reason.BRAKE if run.reason is Reason.BRAKE else Reason.GROUPED, event.event_id)
             if not end and trouble is not None and _is_beginning(run):
-                told = {**trouble.told, run.hook: Told(sent=True, via=event.event_id, level=_level(trouble))}
+                said = Told(sent=True, via=event.event_id, level=_level(trouble), parts=trouble.parts)
+                told = {**trouble.told, run.hook: said}
                 self._keep(msgspec.structs.replace(trouble, told=told))
                 self._by_summary[event.event_id] = self._by_summary.get(event.event_id, 0) + 1
 
@@ -730,10 +756,16 @@ class Alerts:
             self._inform(msgspec.structs.replace(run, state=RunState.PENDING), now)
             self._keep(msgspec.structs.replace(trouble, flap_told=(*trouble.flap_told, run.hook)))
 
-    def _steady(self, key: Key, now: int) -> None:
-        """A subject flaps no more: that is told, and what is still to be told of its trouble."""
+    def _steady(self, key: Key, part: str | None, now: int) -> None:
+        """A part flaps no more, or none of them (None): once none does, that is told, and what is still to be told of
+        the trouble."""
         trouble = self.troubles.get(key)
         if trouble is None or not trouble.flapping:
+            return
+        left = () if part is None else tuple(other for other in trouble.flap_parts if other != part)
+        if left:
+            self._keep(msgspec.structs.replace(trouble, flap_parts=left))
+            self._look_again(now)
             return
         subject, axis = key
         node = axis in NODE_AXES
@@ -752,7 +784,7 @@ class Alerts:
         )
         for name in self.receivers:
             self.sinks.steady(name, subject, axis, self._wall.at(now))
-        trouble = self._keep(msgspec.structs.replace(trouble, flapping="", flap_told=()))
+        trouble = self._keep(msgspec.structs.replace(trouble, flapping="", flap_told=(), flap_parts=()))
         if not trouble.over:
             self._look_again(now)
             return
@@ -792,14 +824,10 @@ def _level(trouble: Trouble) -> int:
     return severity(trouble.kind, trouble.health)
 
 
-def _is_worse(now: Trouble, before: Trouble) -> bool:
-    return _level(now) > _level(before)
-
-
 def _knows(trouble: Trouble, run: HookRun) -> bool:
     """True when the receiver was told before it began to flap, and it is no worse than then."""
     told = trouble.told.get(run.hook, Told())
-    return run.reason is Reason.FLAPPING and told.sent and told.level >= _level(trouble)
+    return run.reason is Reason.FLAPPING and told.sent and not is_news(trouble, told)
 
 
 def _is_beginning(run: HookRun) -> bool:

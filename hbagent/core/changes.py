@@ -7,10 +7,12 @@ well, or of which nothing is heard any more while it was well, is no change; one
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
-from .health import RANK
+from .drill import is_drill
+from .health import RANK, worst
 from .messages import CHANGES_MAX, AppRow, HealthChange, ProbeResult, Report
 from .states import Health
 
@@ -66,6 +68,41 @@ def _change(part: tuple[str, str], was: Health, row: AppRow | ProbeResult) -> He
 def worst_first(changes: Iterable[HealthChange]) -> tuple[HealthChange, ...]:
     """What is worst now first; among what is well again, what was worst."""
     return tuple(sorted(changes, key=lambda c: (RANK[c.after], RANK[c.before], c.subject, c.name)))
+
+
+class Told(NamedTuple):
+    """What people are told together."""
+
+    before: Health
+    after: Health
+    changes: tuple[HealthChange, ...]
+
+
+def apart(changes: tuple[HealthChange, ...], before: Health, after: Health, parts: Parts) -> tuple[Told, ...]:
+    """The same changes of a node's health, those of drills by themselves; `parts` is what is not OK by now.
+
+    A drill makes its node as bad as is meant to be told: that is no trouble of the node, and must not hide the end of
+    one either. So what is told of the rest is the health that the node would have without it.
+    """
+    if not any(is_drill(change.name) for change in changes) and not any(is_drill(name) for _, name in parts):
+        return (Told(before, after, changes),)
+    found = []
+    real = tuple(change for change in changes if not is_drill(change.name))
+    drills = tuple(change for change in changes if is_drill(change.name))
+    if real or not drills:
+        were = {**parts, **{(change.subject, change.name): change.before for change in changes}}
+        told = Told(_without_drills(before, were), _without_drills(after, parts), real)
+        if real or told.before is not told.after:
+            found.append(told)
+    if drills:
+        found.append(Told(before, after, drills))
+    return tuple(found)
+
+
+def _without_drills(health: Health, parts: Parts) -> Health:
+    # A node that weighs its parts may be better than the worst of them.
+    others = worst(other for (_, name), other in parts.items() if not is_drill(name))
+    return max(health, others, key=RANK.__getitem__)
 
 
 def told(changes: tuple[HealthChange, ...]) -> tuple[HealthChange, ...]:

@@ -1,9 +1,10 @@
 """When something breaks and heals so often that each time is told no more.
 
 Each trouble of a subject weighs one, and half as much after each half-life: troubles in a row add up, those of last
-week count for nothing. At the weight `start` the subject begins to flap, which is told once, and it is over once the
-weight has sunk below `stop`, which is told once too: two bounds, so that the word itself does not flap. A share of
-the last twenty results would need as many results to forget as to learn; a weight needs only time.
+week count for nothing. Of a node's health each part is weighed by itself, and each step for the worse: one bad probe
+must not hold down what is told of another. At the weight `start` a subject begins to flap, which is told once, and it
+is over once the weight has sunk below `stop`, which is told once too: two bounds, so that the word itself does not
+flap. A share of the last twenty results would need as many results to forget as to learn; a weight needs only time.
 
 Only telling is held down. The state of what flaps is shown as it is.
 """
@@ -19,14 +20,15 @@ from .states import Axis
 #: Half-lives of quiet after which flapping is over, however bad it was: a weight that grew without bound would hold
 #: down for hours what broke once a second for minutes.
 QUIET_HALF_LIVES = 4
-#: Subjects and axes that are remembered: each of 10,000 nodes on both, with room for racks and leaders.
+#: Subjects, axes and parts that are remembered: of each of 10,000 nodes its liveness and a part or two.
 KEYS_MAX = 25_000
 
-Key = tuple[str, Axis]
+#: Subject, axis, and the part of a node's health; "" on the other axes.
+Key = tuple[str, Axis, str]
 
 
 class Flapping:
-    """Weights by subject and axis. Bounded: beyond `KEYS_MAX` the one that was calm for longest is forgotten."""
+    """Weights by subject, axis and part. Bounded: beyond `KEYS_MAX` the one that was calm for longest is forgotten."""
 
     __slots__ = ("_calm", "_config", "_due", "_flapping", "_weight_max")
 
@@ -37,7 +39,7 @@ class Flapping:
         self._calm: dict[Key, tuple[float, int]] = {}
         self._flapping: dict[Key, tuple[float, int]] = {}
         #: When to look at what flaps: one entry for each, early rather than late.
-        self._due: list[tuple[int, str, Axis]] = []
+        self._due: list[tuple[int, str, Axis, str]] = []
 
     def use(self, config: FlapConfig) -> None:
         """Another config: what flaps goes on until it is below the new `stop`."""
@@ -46,9 +48,9 @@ class Flapping:
         self._due = [(self._over_at(key), *key) for key in self._flapping]
         heapq.heapify(self._due)
 
-    def trouble(self, subject: str, axis: Axis, now: int) -> bool:
+    def trouble(self, subject: str, axis: Axis, now: int, part: str = "") -> bool:
         """Weigh one more; True when it begins to flap with this one."""
-        key = (subject, axis)
+        key = (subject, axis, part)
         if key in self._flapping:
             self._flapping[key] = (self._heavier(self._flapping[key], now), now)
             return False
@@ -59,33 +61,33 @@ class Flapping:
         if weight < self._config.start:
             self._calm[key] = (weight, now)
             return False
-        self.resume(subject, axis, now, weight)
+        self.resume(subject, axis, now, weight, part)
         return True
 
-    def resume(self, subject: str, axis: Axis, now: int, weight: float | None = None) -> None:
+    def resume(self, subject: str, axis: Axis, now: int, weight: float | None = None, part: str = "") -> None:
         """It flaps already, for a life of this process before said so: take it up where it would have begun."""
-        key = (subject, axis)
+        key = (subject, axis, part)
         self._calm.pop(key, None)
         if key in self._flapping:
             return
         self._flapping[key] = (self._config.start if weight is None else weight, now)
-        heapq.heappush(self._due, (self._over_at(key), subject, axis))
+        heapq.heappush(self._due, (self._over_at(key), *key))
 
-    def is_flapping(self, subject: str, axis: Axis) -> bool:
+    def is_flapping(self, subject: str, axis: Axis, part: str = "") -> bool:
         """True from the trouble with which it began until `steady` has said that it is over."""
-        return (subject, axis) in self._flapping
+        return (subject, axis, part) in self._flapping
 
     def steady(self, now: int) -> list[Key]:
         """What flaps no more, each told once, the one that was due first first."""
         over = []
         while self._due and self._due[0][0] <= now:
-            _, subject, axis = heapq.heappop(self._due)
-            key = (subject, axis)
+            _, subject, axis, part = heapq.heappop(self._due)
+            key = (subject, axis, part)
             if key not in self._flapping:
                 continue
             at = self._over_at(key)
             if at > now:
-                heapq.heappush(self._due, (at, subject, axis))
+                heapq.heappush(self._due, (at, *key))
                 continue
             # What is left of the weight counts for the next time.
             self._calm[key] = (self._weight(self._flapping.pop(key), now), now)
@@ -98,9 +100,9 @@ class Flapping:
 
     def forget(self, subject: str) -> None:
         """A subject that is known no more; its flapping ends without a word."""
-        for axis in Axis:
-            self._calm.pop((subject, axis), None)
-            self._flapping.pop((subject, axis), None)
+        for kept in (self._calm, self._flapping):
+            for key in [key for key in kept if key[0] == subject]:
+                del kept[key]
         self._due = [entry for entry in self._due if entry[1] != subject]
         heapq.heapify(self._due)
 

@@ -8,13 +8,16 @@ told now, later or not at all is another question: `core.alerts`.
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection, Mapping
 from typing import Any, Union
 
 import msgspec
 
 from .config import HookConfig, SinkConfig
 from .drill import is_drill
-from .records import Event
+from .health import RANK
+from .messages import HealthChange
+from .records import Event, Told, Trouble
 from .states import HEALTH_ORDER, Axis, Cause, Health, Kind, Liveness
 from .views import SCHEMA, evidence_view
 from .wallclock import rfc3339
@@ -101,6 +104,42 @@ def severity(kind: Kind, health: Health | None) -> int:
     if kind is Kind.HEALTH_CHANGED and health is not None:
         return len(HEALTH_ORDER) - HEALTH_ORDER.index(health)
     return 1 if kind in (Kind.NODE_SUSPECT, Kind.NODE_AWAY) else 2
+
+
+def parts_of(known: Mapping[str, int], event: Event) -> dict[str, int]:
+    """What is not well in a trouble of health once `event` has been told, each part with the worst that it was since it
+    broke; `known` is what was not well before. Empty on the other axes."""
+    if event.kind is not Kind.HEALTH_CHANGED or event.health_to is None:
+        return {}
+    changes = event.evidence.changes if event.evidence is not None else ()
+    parts = dict(known)
+    for change in changes:
+        if change.after is Health.OK:
+            parts.pop(part_of(change), None)
+        else:
+            level = severity(event.kind, change.after)
+            parts[part_of(change)] = max(level, parts.get(part_of(change), 0))
+    if not changes:
+        parts[""] = max(severity(event.kind, event.health_to), parts.get("", 0))
+    return parts
+
+
+def worsened(event: Event) -> tuple[str, ...]:
+    """The parts of a node's health of which `event` tells that they are worse than before."""
+    changes = event.evidence.changes if event.evidence is not None else ()
+    return tuple(part_of(change) for change in changes if RANK[change.after] < RANK[change.before])
+
+
+def part_of(change: HealthChange) -> str:
+    """A part of a node's health in words: "app web"."""
+    return f"{change.subject} {change.name}"
+
+
+def is_news(trouble: Trouble, told: Told, but: Collection[str] = ()) -> bool:
+    """True when something in `trouble` is worse than what a receiver was told of it, the parts of `but` aside."""
+    if trouble.parts:
+        return any(level > told.parts.get(part, 0) for part, level in trouble.parts.items() if part not in but)
+    return severity(trouble.kind, trouble.health) > told.level
 
 
 def asks(receiver: Receiver, event: Event, told: bool, known: bool = True) -> Asked:

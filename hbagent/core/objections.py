@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from .config import RootConfig, SinkConfig
 from .incidents import Incidents
-from .notice import ROOT, Receiver
-from .records import HookRun, Restored, Silence, Trouble
+from .notice import ROOT, Receiver, is_news
+from .records import HookRun, Restored, Silence, Told, Trouble
 from .settling import Settling
 from .silences import Silences
 from .states import NODE_AXES, Axis, Cause, Kind, Reason
@@ -96,10 +96,13 @@ class Objections:
     def is_held_down(trouble: Trouble, receiver: Receiver) -> bool:
         """True when it flaps, and `receiver` was told so, or does not want to know it.
 
-        Who was not told for a silence could not know what he is not told for.
+        Who was not told for a silence could not know what he is not told for. And what flaps says nothing of the other
+        parts of a node's health: one of those that got worse is told.
         """
         told = receiver.name in trouble.flap_told or Kind.NODE_FLAPPING not in receiver.on
-        return bool(trouble.flapping) and told
+        if not trouble.flapping or not told:
+            return False
+        return not trouble.parts or not is_news(trouble, trouble.told.get(receiver.name, Told()), trouble.flap_parts)
 
     def _doubt(self, waiting: Waiting, receiver: Receiver, trouble: Trouble, now: int) -> Objection | None:
         """While others of the rack are in doubt, this may be one trouble of the rack."""

@@ -166,8 +166,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     sent: bool = False
     #: The summary that told it; "" when it was told by itself.
     via: str = ""
-    #: How bad it was when it was told (`core.notice.severity`).
+    #: How bad it was when it was told (`core.notice.severity`), and how bad each of its parts had been by then.
     level: int = 0
+    parts: dict[str, int] = {}
     #: The newest notification of it that was kept back or waits; "" for none.
     run_id: str = ""
 
@@ -194,6 +195,10 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     #: The event that said that it flaps; "" while it does not. And the receivers that were told so.
     flapping: str = ""
     flap_told: tuple[str, ...] = ()
+    #: Of a node's health: each part that is not well ("app web"; "" for one that nobody named), with the worst that it
+    #: was since it broke. And those that flap.
+    parts: dict[str, int] = {}
+    flap_parts: tuple[str, ...] = ()
     #: By name of the receiver.
     told: dict[str, Told] = {}
 

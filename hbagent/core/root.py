@@ -19,7 +19,7 @@ import msgspec
 
 from .accuracy import Accuracy
 from .alerts import Alerts
-from .changes import sentence, told
+from .changes import apart, sentence, told
 from .chronicle import Chronicle
 from .config import RootConfig
 from .datacenter import FORGET_NS, Datacenter
@@ -468,27 +468,28 @@ class RootCore:
         self, record: NodeRecord, news: News, leader: LeaderRecord, said: Transition | None, now: int
     ) -> Effects:
         """The health of a node, or of a part of it, is another. Whether it lives is another matter."""
-        text = sentence(news.changes, news.before, news.after)
-        if said is not None:
-            evidence = msgspec.structs.replace(said.evidence, text=text, changes=told(news.changes))
-        else:
-            text += " (told by a summary; the transition itself was lost)"
-            evidence = Evidence(text=text, incarnation=record.told_health.incarnation, changes=told(news.changes))
         shown = self.shown(record)
-        self.tell(
-            Kind.HEALTH_CHANGED,
-            (said.at_wall_ns if said is not None else 0) or self.wall.at(now),
-            now,
-            node=record.name,
-            rack=record.rack,
-            leader=leader.name,
-            liveness_from=shown.liveness,
-            liveness_to=shown.liveness,
-            health_from=news.before,
-            health_to=news.after,
-            cause=shown.cause,
-            evidence=evidence,
-        )
+        for before, after, changes in apart(news.changes, news.before, news.after, record.told_health.parts):
+            text = sentence(changes, before, after)
+            if said is not None:
+                evidence = msgspec.structs.replace(said.evidence, text=text, changes=told(changes))
+            else:
+                text += " (told by a summary; the transition itself was lost)"
+                evidence = Evidence(text=text, incarnation=record.told_health.incarnation, changes=told(changes))
+            self.tell(
+                Kind.HEALTH_CHANGED,
+                (said.at_wall_ns if said is not None else 0) or self.wall.at(now),
+                now,
+                node=record.name,
+                rack=record.rack,
+                leader=leader.name,
+                liveness_from=shown.liveness,
+                liveness_to=shown.liveness,
+                health_from=before,
+                health_to=after,
+                cause=shown.cause,
+                evidence=evidence,
+            )
         self.ledger.node(record.state())
         return (Happened(record.name, Kind.HEALTH_CHANGED, news.before.value, news.after.value, shown.cause),)
 
@@ -532,9 +533,9 @@ class RootCore:
             cause=Cause.LEFT,
             evidence=Evidence(text=f"{by} said that it is gone for good"),
         )
+        self.alerts.retire(node, f"{by} said that it is gone for good", now)
         self.datacenter.forget(record)
         self.datacenter.forgotten[node] = None
-        self.alerts.forget(node)
         self.verdicts.forget(node)
         self.stirred[record.rack] = None
         self.ledger.node(NodeState(node=node, rack=record.rack, liveness=Liveness.LEFT, forgotten=True))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hbagent.core.alerts import Alerts
 from hbagent.core.chronicle import Chronicle
 from hbagent.core.config import BrakeConfig, HookConfig, RackConfig, RootConfig, SinkConfig
+from hbagent.core.health import worst
 from hbagent.core.ledger import Ledger
 from hbagent.core.messages import Evidence, Order
 from hbagent.core.records import Batch, Event, HookRun, Incident, Restored, RunState, Silence, Trouble
@@ -81,6 +82,7 @@ class Life:
         #: What leaders say of every node.
         self.observers: tuple[tuple[str, Liveness, Cause | None], ...] = ()
         self._given: set[str] = set()
+        self._apps: dict[str, dict[str, Health]] = {}
         self.start()
 
     def start(self, heard: bool = True) -> None:
@@ -138,10 +140,15 @@ class Life:
     def lose(self, kind: Kind, leader: str, rack: str = R1) -> Event:
         return self.say(kind, "", rack, leader=f"{rack}-{leader}")
 
-    def sick(self, node: str, health: Health, rack: str = R1) -> Event:
-        changes = (part("web", health),)
+    def sick(self, node: str, health: Health, rack: str = R1, app: str = "web") -> Event:
+        apps = self._apps.setdefault(f"{rack}/{node}", {})
+        change, apps[app] = part(app, health, apps.get(app, Health.OK)), health
         return self.say(
-            Kind.HEALTH_CHANGED, node, rack, health_to=health, evidence=Evidence(text="web", changes=changes)
+            Kind.HEALTH_CHANGED,
+            node,
+            rack,
+            health_to=worst(apps.values()),
+            evidence=Evidence(text=f"{app} is {health.value}", changes=(change,)),
         )
 
     def silence(self, seconds: int, **order: Any) -> str:
@@ -404,6 +411,98 @@ def test_an_acknowledged_incident_tells_only_what_is_worse() -> None:
     life.sick("n1", Health.OK)
     assert life.kinds()[-1] == "health-changed n1"
     assert life.disk.incidents[incident].state is IncidentState.RESOLVED
+    life.check()
+
+
+def test_who_knows_of_one_application_is_told_of_another_one() -> None:
+    life = Life()
+    incident = life.sick("n1", Health.CRITICAL, app="billing").incident
+    life.alerts.incidents.acknowledge(incident, "ada", "known", life.wall.at(life.now))
+    life.sick("n1", Health.WARNING, app="disk")
+    assert life.last()["evidence"]["text"] == "disk is WARNING"
+    life.alerts.incidents.acknowledge(incident, "ada", "that too", life.wall.at(life.now))
+    life.pass_time(600).sick("n1", Health.OK, app="disk")
+    assert life.kinds() == 2 * ["health-changed n1"], "that is no worse"
+    life.pass_time(600).sick("n1", Health.WARNING, app="disk")
+    assert life.kinds() == 3 * ["health-changed n1"], "it was well in between"
+    life.check()
+
+
+def test_an_acknowledgement_holds_for_the_worst_that_was_known() -> None:
+    life = Life()
+    incident = life.sick("n1", Health.WARNING).incident
+    life.pass_time(600).sick("n1", Health.CRITICAL)
+    life.alerts.incidents.acknowledge(incident, "ada", "on it", life.wall.at(life.now))
+    told = life.kinds()
+    for health in 3 * (Health.WARNING, Health.CRITICAL):
+        life.pass_time(3600).sick("n1", health)
+    assert life.kinds() == told
+    life.start()
+    life.pass_time(60).sick("n1", Health.WARNING)
+    life.pass_time(60).sick("n1", Health.CRITICAL)
+    assert life.kinds() == told, "and a restart forgets none of it"
+    life.pass_time(60).sick("n1", Health.DEADLOCKED)
+    assert life.kinds() == [*told, "health-changed n1"]
+    life.check()
+
+
+def test_what_flaps_holds_down_no_other_part_of_its_node() -> None:
+    life = Life(hook("page", *ALL_TROUBLES))
+    for health in 4 * (Health.CRITICAL, Health.OK):
+        life.pass_time(1).sick("n1", health, app="noisy")
+    told = life.kinds()
+    assert told == [*(4 * ["health-changed n1"]), "node-flapping n1"]
+    life.pass_time(1).sick("n1", Health.CRITICAL, app="pay")
+    assert life.last()["evidence"]["text"] == "pay is CRITICAL"
+    life.start()
+    for health in 2 * (Health.CRITICAL, Health.OK):
+        life.pass_time(1).sick("n1", health, app="noisy")
+    assert life.kinds() == [*told, "health-changed n1"], "the noisy one is still held down"
+    life.sick("n1", Health.DEADLOCKED, app="pay")
+    life.sick("n1", Health.WARNING, app="third")
+    assert life.kinds() == [*told, *(3 * ["health-changed n1"])]
+    for app in ("pay", "third"):
+        life.sick("n1", Health.OK, app=app)
+    life.pass_time(3600)
+    assert life.kinds()[-2:] == ["node-steady n1", "health-changed n1"]
+    assert life.disk.troubles == {}
+    life.check()
+
+
+def test_a_part_that_waits_to_be_told_is_told_although_another_one_flaps_meanwhile() -> None:
+    life = Life(hook("page", *ALL_TROUBLES, hold_ns=5 * SECOND))
+    for health in 4 * (Health.CRITICAL, Health.OK):
+        life.pass_time(1).sick("n1", health, app="noisy")
+    assert life.kinds() == ["node-flapping n1"]
+    life.sick("n1", Health.CRITICAL, app="pay")
+    life.pass_time(2).sick("n1", Health.CRITICAL, app="noisy")
+    assert life.pass_time(4).kinds() == ["node-flapping n1", "health-changed n1"]
+    life.check()
+
+
+def test_a_part_that_goes_between_two_bad_states_flaps_too() -> None:
+    life = Life(hook("page", *ALL_TROUBLES))
+    for health in 40 * (Health.WARNING, Health.CRITICAL):
+        life.pass_time(4).sick("n1", health)
+    assert life.kinds() == [*(3 * ["health-changed n1"]), "node-flapping n1"]
+    life.pass_time(3600)
+    assert life.kinds()[4:] == ["node-steady n1"], "it is as bad as he knows"
+    life.sick("n1", Health.OK)
+    assert life.kinds()[5:] == ["health-changed n1"]
+    life.check()
+
+
+def test_each_part_that_flaps_is_named_and_it_is_over_with_the_last() -> None:
+    life = Life(hook("page", *ALL_TROUBLES))
+    for app in ("one", "two"):
+        for health in 3 * (Health.CRITICAL, Health.OK):
+            life.pass_time(1).sick("n1", health, app=app)
+    flaps = [event.evidence for event in life.disk.events.values() if event.kind is Kind.NODE_FLAPPING]
+    assert [said.text.split(" changes")[0] for said in flaps if said] == ["app one", "app two"]
+    life.start()
+    life.pass_time(3600)
+    assert life.kinds().count("node-steady n1") == 1
+    assert life.disk.troubles == {}
     life.check()
 
 

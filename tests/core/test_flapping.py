@@ -45,7 +45,7 @@ def test_it_is_over_at_its_deadline_and_not_before_and_is_told_once() -> None:
     assert due == pytest.approx(1.585 * CONFIG.half_life_ns, rel=0.001)
     assert flapping.steady(due - 1) == []
     assert flapping.is_flapping(NODE, Axis.LIVENESS)
-    assert flapping.steady(due) == [(NODE, Axis.LIVENESS)]
+    assert flapping.steady(due) == [(NODE, Axis.LIVENESS, "")]
     assert not flapping.is_flapping(NODE, Axis.LIVENESS)
     assert flapping.steady(due + DAY) == []
     assert flapping.deadline() is None
@@ -60,7 +60,7 @@ def test_each_further_trouble_puts_the_end_off() -> None:
     assert flapping.steady(due) == []
     later = flapping.deadline()
     assert later is not None and later > due
-    assert flapping.steady(later) == [(NODE, Axis.LIVENESS)]
+    assert flapping.steady(later) == [(NODE, Axis.LIVENESS, "")]
 
 
 def test_however_bad_it_was_it_is_over_within_four_half_lives() -> None:
@@ -69,7 +69,7 @@ def test_however_bad_it_was_it_is_over_within_four_half_lives() -> None:
         flapping.trouble(NODE, Axis.LIVENESS, i * SECOND)
     quiet = 999 * SECOND + QUIET_HALF_LIVES * CONFIG.half_life_ns
     assert flapping.steady(quiet - MINUTE) == []
-    assert flapping.steady(quiet + 1) == [(NODE, Axis.LIVENESS)]
+    assert flapping.steady(quiet + 1) == [(NODE, Axis.LIVENESS, "")]
 
 
 def test_liveness_and_health_flap_apart() -> None:
@@ -87,7 +87,7 @@ def test_what_was_forgotten_ends_without_a_word_and_may_begin_anew() -> None:
     assert not flapping.is_flapping(NODE, Axis.LIVENESS)
     assert not flapping.trouble(NODE, Axis.LIVENESS, 1)
     begin(flapping, now=2)
-    assert sorted(flapping.steady(DAY)) == [(NODE, Axis.LIVENESS), ("d/r1/n2", Axis.LIVENESS)]
+    assert sorted(flapping.steady(DAY)) == [(NODE, Axis.LIVENESS, ""), ("d/r1/n2", Axis.LIVENESS, "")]
 
 
 def test_what_flapped_in_an_earlier_life_is_taken_up_and_ends_once() -> None:
@@ -96,7 +96,7 @@ def test_what_flapped_in_an_earlier_life_is_taken_up_and_ends_once() -> None:
     flapping.resume(NODE, Axis.LIVENESS, 0)
     assert flapping.is_flapping(NODE, Axis.LIVENESS)
     assert not flapping.trouble(NODE, Axis.LIVENESS, 1)
-    assert flapping.steady(DAY) == [(NODE, Axis.LIVENESS)]
+    assert flapping.steady(DAY) == [(NODE, Axis.LIVENESS, "")]
 
 
 @given(
@@ -112,7 +112,7 @@ def test_starts_and_ends_take_turns_and_it_ends_within_four_half_lives(
     on: dict[str, int] = {}
     for number, wait in troubles:
         now += wait
-        for subject, _ in flapping.steady(now):
+        for subject, *_ in flapping.steady(now):
             del on[subject]
         subject = f"d/r1/n{number}"
         began = flapping.trouble(subject, Axis.LIVENESS, now)
@@ -146,4 +146,4 @@ def test_what_was_calm_for_long_is_forgotten_at_the_next_trouble() -> None:
     flapping = Flapping(CONFIG)
     flapping.trouble(NODE, Axis.LIVENESS, 0)
     flapping.trouble("d/r1/n2", Axis.LIVENESS, 1 * DAY)
-    assert list(flapping._calm) == [("d/r1/n2", Axis.LIVENESS)]
+    assert list(flapping._calm) == [("d/r1/n2", Axis.LIVENESS, "")]

@@ -21,7 +21,7 @@ from hbagent.core.messages import (
     RackReports,
     Report,
 )
-from hbagent.core.records import Event, NodeState, Restored
+from hbagent.core.records import Event, NodeState, Restored, RunState
 from hbagent.core.root import RootCore
 from hbagent.core.states import AppState, Cause, Health, Kind, Liveness
 from hbagent.core.units import SECOND
@@ -68,7 +68,9 @@ class Site:
         self.told = dict.fromkeys(self.leaders, 0)
         self.events: list[Event] = []
         self.states: list[NodeState] = []
+        #: What hooks were given, and what they are to be given once they have done with that.
         self.inputs: list[dict[str, Any]] = []
+        self.owed: dict[str, dict[str, Any]] = {}
         self.take(self.core.wake(0))
 
     def take(self, effects: Effects) -> Effects:
@@ -76,6 +78,9 @@ class Site:
             if isinstance(effect, Persist):
                 self.events += effect.batch.events
                 self.states += effect.batch.nodes
+                for run in effect.batch.runs:
+                    if run.state is RunState.PENDING:
+                        self.owed.setdefault(run.run_id, msgspec.json.decode(run.input))
                 self.take(self.core.receive("", Kept(effect.token), self.now))
             elif isinstance(effect, RunHook):
                 self.inputs.append(msgspec.json.decode(effect.input))
@@ -125,6 +130,10 @@ def changes(events: list[Event]) -> list[tuple[Any, ...]]:
         for event in events
         if event.kind is Kind.HEALTH_CHANGED and event.evidence is not None
     ]
+
+
+def owed(site: Site) -> list[dict[str, Any]]:
+    return list(site.owed.values())
 
 
 STUCK = became(5, DEADLOCKED, OK, part("web", DEADLOCKED, text="thread worker-1 holds 0x1", details=("one", "two")))
@@ -390,6 +399,48 @@ def test_whoever_wants_a_drill_is_told_why_there_is_none() -> None:
     site.now += ROOT_TIME_NS
     late = [effect for effect in site.take(site.core.wake(site.now)) if isinstance(effect, Answer)]
     assert [answer.error for answer in late] == [f"{LEADER} did not answer within 1.5s"]
+
+
+def test_the_end_of_a_trouble_is_told_as_its_end_while_a_drill_makes_its_node_bad() -> None:
+    site = joined()
+    site.say(LEADER, became(5, CRITICAL, OK, part("short", CRITICAL)))
+    site.say(LEADER, became(6, DEADLOCKED, CRITICAL, part("hbagent-drill-1", DEADLOCKED)))
+    site.say(LEADER, became(7, DEADLOCKED, DEADLOCKED, part("short", OK, CRITICAL)))
+    assert [(said["drill"], said["health"]["from"], said["health"]["to"]) for said in owed(site)] == [
+        (False, "OK", "CRITICAL"),
+        (True, "CRITICAL", "DEADLOCKED"),
+        (False, "CRITICAL", "OK"),
+    ]
+    assert [trouble.drill for trouble in site.core.alerts.troubles.values()] == [True]
+    assert site.states[-1].health is DEADLOCKED, "that is what it shows"
+    site.say(LEADER, became(8, OK, DEADLOCKED, part("hbagent-drill-1", OK, DEADLOCKED)))
+    assert (owed(site)[-1]["drill"], site.core.alerts.troubles) == (True, {})
+
+
+def test_a_drill_and_a_trouble_of_one_report_are_two_events() -> None:
+    site = joined()
+    site.say(LEADER, became(5, DEADLOCKED, OK, part("hbagent-drill-1", DEADLOCKED), part("shop", WARNING)))
+    assert changes(site.events) == [
+        (OK, WARNING, ("app", "shop", WARNING)),
+        (OK, DEADLOCKED, ("app", "hbagent-drill-1", DEADLOCKED)),
+    ]
+    site.say(LEADER, became(6, OK, DEADLOCKED, part("hbagent-drill-1", OK, DEADLOCKED), part("shop", OK, WARNING)))
+    assert [said["drill"] for said in owed(site)] == [False, True, False, True]
+    assert site.core.alerts.troubles == {}
+
+
+def test_who_was_told_of_a_trouble_is_told_of_its_end_when_its_node_is_forgotten() -> None:
+    site = joined()
+    site.say(LEADER, STUCK)
+    site.say(LEADER, transition(6, Liveness.LEFT, ALIVE))
+    site.liveness = Liveness.LEFT
+    site.core.forget(NODE, "ada", site.now)
+    site.seconds(1)
+    ends = [said for said in owed(site) if said["kind"] == "health-changed"]
+    assert [said["health"]["to"] for said in ends] == ["DEADLOCKED", "OK"]
+    assert ends[1]["incident"] == ends[0]["incident"] != ""
+    assert ends[1]["evidence"]["text"] == "ada said that it is gone for good"
+    assert site.core.alerts.troubles == {}
 
 
 def test_the_runs_of_an_event_are_read_by_the_store() -> None:
