@@ -200,9 +200,7 @@ class Prober:
         )
 
     def _tell_refused(self) -> None:
-        counts = dict(self._notify.counts) if self._notify is not None else {}
-        for ordinary in ("taken", "descriptors"):
-            counts.pop(ordinary, None)
+        counts = self._notify.refused() if self._notify is not None else {}
         if counts and counts != self._refused:
             self._tell("warning", "notify-refused", counts)
         self._refused = counts

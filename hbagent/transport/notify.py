@@ -81,6 +81,8 @@ _CONTROL = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_TIMESTAMP.s
 _CONTROL_ONE = _CONTROL + socket.CMSG_LEN(4)
 #: What would move the cursor, or end the line, of whoever reads a value.
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], "?")
+#: What becomes of a datagram, or of what comes with it, in the ordinary course of things.
+_ORDINARY = ("taken", "barrier", "descriptors")
 
 
 class NotifySocket:
@@ -150,6 +152,10 @@ class NotifySocket:
                 found.append(msgspec.structs.replace(notified, stacks=number) if number else notified)
         return found
 
+    def refused(self) -> dict[str, int]:
+        """Of `counts` those that somebody should know of."""
+        return {what: count for what, count in self.counts.items() if what not in _ORDINARY}
+
     def stacks(self, number: int) -> int | None:
         """The descriptor of a memory file, which stays this socket's; None when it is held no longer."""
         held = self._stacks.get(number)
@@ -200,7 +206,9 @@ class NotifySocket:
         if fields is None:
             return self._refused("malformed")
         if fields == (("BARRIER", "1"),):
-            return self._refused("barrier")
+            # All that it is for is that it was taken off the queue.
+            self._count("barrier")
+            return None
         process = self._senders.look(pid, sent_boot_ns, now)
         named = dict(fields)
         main = named.get("X_HBAGENT_MAIN") or named.get("MAINPID", "")

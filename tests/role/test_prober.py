@@ -46,12 +46,18 @@ RSS_MAX_MIB = 20
 class Probing:
     """A prober process, and the test as its agent."""
 
-    def __init__(self) -> None:
+    def __init__(self, *changed: str, **environment: str) -> None:
+        """With settings of its modules that are `changed` before it begins."""
         self.link, theirs = socket.socketpair()
         self.link.setblocking(False)
         with theirs:
             command = [sys.executable, "-m", "hbagent.role.prober"]
-            self.process: subprocess.Popen[bytes] = subprocess.Popen(command, stdin=theirs.fileno())
+            if changed:
+                lines = ["import hbagent.role.probing as probing, hbagent.role.prober as prober", *changed]
+                command = [sys.executable, "-c", "\n".join([*lines, "prober.main()"])]
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
+                command, stdin=theirs.fileno(), env={**os.environ, **environment}
+            )
         self.words: list[Word] = []
         self._input = b""
         self._decoder: msgspec.msgpack.Decoder[Word] = msgspec.msgpack.Decoder(Word)
@@ -305,6 +311,23 @@ def test_a_socket_that_cannot_be_had_is_told_once_and_had_later(probing: Probing
     notify.parent.mkdir()
     assert until(notify.exists)
     assert len(probing.lines("notify-unavailable")) == 1
+
+
+@pytest.mark.slow
+def test_a_barrier_is_not_told_among_what_was_refused(socket_dir: Path) -> None:
+    made = Probing(f"probing.TELL_REFUSED_NS = {100 * MILLISECOND}")
+    try:
+        notify = socket_dir / "n"
+        made.configure(notify=str(notify))
+        assert until(notify.exists)
+        say(notify, "BARRIER=1")
+        begun = made.marks()
+        assert until(lambda: made.marks() > begun + 1)
+        say(notify, "nothing")
+        assert until(lambda: made.lines("notify-refused"))
+        assert made.lines("notify-refused") == [{"malformed": 1}]
+    finally:
+        made.end()
 
 
 def test_it_listens_where_the_new_settings_say(probing: Probing, socket_dir: Path) -> None:

@@ -333,6 +333,9 @@ def test_a_barrier_is_let_go_only_when_everything_before_was_taken(server: Notif
     assert [notified.fields for notified in server.read(0)] == [(("READY", "1"),)]
     assert poller.poll(0) == [(ours, select.POLLHUP)]
     assert server.counts["barrier"] == 1
+    tell(path, b"nothing")
+    server.read(0)
+    assert server.refused() == {"malformed": 1}
     os.close(ours)
 
 
