@@ -26,7 +26,7 @@ print(resident() - before)
 
 
 def kept(how: str) -> int:
-    run = subprocess.run([sys.executable, "-c", CODE, how], capture_output=True, text=True, check=True, timeout=30)
+    run = subprocess.run([sys.executable, "-c", CODE, how], capture_output=True, text=True, check=True, timeout=50)
     return int(run.stdout)
 
 
