@@ -357,7 +357,7 @@ class Inquiry:
         else:
             member.udp_proved = None if found is None else found[0]
         if found is not None and found[0] == member.order.incarnation:
-            member.tried_at = max(member.tried_at, question.asked_at)
+            member.answered_at = max(member.answered_at, question.asked_at)
         if question.path is Path.UDP:
             if found is not None or (member.liveness is Liveness.ALIVE and member.doubt is None):
                 self._ask_echo(member, Path.TCP, now, check=True)

@@ -23,6 +23,8 @@ from .units import SECOND
 #: The smallest offset is that of the last half to whole minute: clocks of two hosts drift 100 ppm at worst,
 #: 6 ms a minute.
 FLOOR_TURN_NS = 30 * SECOND
+#: A beat that looks older than this is looked at more closely: its sender's clock may have stood still.
+AGED_NS = SECOND // 10
 _FAR = 1 << 63
 
 
@@ -32,6 +34,7 @@ class Member:
     __slots__ = (
         "address",
         "agent_version",
+        "answered_at",
         "answers",
         "ask_at",
         "beats",
@@ -64,6 +67,7 @@ class Member:
         "mark_of",
         "mark_sequence",
         "name",
+        "old_age_ns",
         "old_arrived_at",
         "old_run",
         "old_sent_ns",
@@ -73,6 +77,7 @@ class Member:
         "questions",
         "queued_for",
         "rack",
+        "recalled",
         "report",
         "report_at",
         "retired_at",
@@ -82,7 +87,6 @@ class Member:
         "stalled",
         "suspect_at",
         "tcp_proved",
-        "tried_at",
         "udp_proved",
         "verdict",
         "version",
@@ -102,6 +106,8 @@ class Member:
         self.version = 0
         #: Last proof of life on the leader's clock; None until the node was heard in this life of the leader.
         self.heard_at: int | None = None
+        #: An earlier life of the leader knew it to live, and this one has neither heard nor missed it yet.
+        self.recalled = False
         #: When silence began that ends in DEAD: the last proof of life, or the leader's start.
         self.silent_from = now
         self.interval_ns = interval_ns
@@ -114,6 +120,7 @@ class Member:
         self.floor_before = _FAR
         self.floor_turn = 0
         self.old_run = 0
+        self.old_age_ns = 0
         self.old_arrived_at = 0
         self.old_sent_ns = 0
         self.loop_gap_now = 0
@@ -158,8 +165,8 @@ class Member:
         #: Incarnation that answered there last, by each protocol; None when none did.
         self.tcp_proved: int | None = None
         self.udp_proved: int | None = None
-        #: When that was asked of it last, and was answered: a sign of its life like any other.
-        self.tried_at = 0
+        #: When the newest question that it answered was asked: a sign of its life like any other.
+        self.answered_at = 0
         #: Numbers of the questions under way, when the next is asked, and when the echo path is tried again.
         self.questions: list[int] = []
         self.ask_at = 0
@@ -199,7 +206,7 @@ class Member:
             age = self.age_of(offset, now)
         else:
             age = offset - (self.floor_now if self.floor_now < self.floor_before else self.floor_before)
-        if age > self.fresh_ns:
+        if age > AGED_NS:
             return False
         if sequence != order.sequence + 1:
             order.lost += sequence - order.sequence - 1

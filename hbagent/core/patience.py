@@ -63,7 +63,7 @@ class Patience:
 
     def last_sign(self, member: Member) -> int:
         """The newest sign of a node, or of its host: a beat, evidence of a doubt, or that a trial was answered."""
-        last = max(member.silent_from, member.tried_at)
+        last = max(member.silent_from, member.answered_at)
         return last if member.doubt is None else max(last, member.doubt.last_evidence())
 
     def silence_at(self, member: Member) -> int:

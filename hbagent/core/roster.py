@@ -26,7 +26,7 @@ from .detector import make_detector
 from .doubt import Doubt
 from .gate import Gate
 from .inquiry import Inquiry, Proof
-from .member import Member
+from .member import AGED_NS, Member
 from .messages import Evidence
 from .observer import CREDIT_MAX_NS, OwnLag
 from .order import Verdict
@@ -40,8 +40,9 @@ INTERVAL_ASSUMED_NS = SECOND
 #: An interval outside this is not believed: 10 ms floods, ten minutes watches nothing.
 INTERVAL_MIN_NS = 10_000_000
 INTERVAL_MAX_NS = 600 * SECOND
-#: Beats that arrive old but spaced as they were sent, so many in a row, are no backlog: the sender's clock stood
-#: still while its host slept. A backlog arrives in one burst.
+#: Beats that look old and arrive spaced as they were sent, so many in a row, are no backlog: the sender's clock stood
+#: still while its host slept. A backlog arrives in one burst. Should a network hold each of them up by as much, then
+#: a death is seen so much later: with the last of them.
 OLD_RUN_MAX = 3
 #: Two incarnations are told apart from a restart when the retired one beats again after this share of an interval.
 DUPLICATE_SPACING = 2
@@ -137,7 +138,7 @@ class Roster:
         if member is not None:
             member.queued_for = -1
             gate = self._gates[member.rack]
-            gate.watched -= self._watches(member)
+            gate.watched -= self._counts(member)
             self._darkness[member.rack] = self._darkness.get(member.rack, 0) - (member.cause is Cause.RACK_DARK)
             if member.doubt is not None:
                 self.inquiry.end(member)
@@ -174,7 +175,7 @@ class Roster:
         if member is None:
             return
         gate = self._gates[member.rack]
-        gate.watched -= self._watches(member)
+        gate.watched -= self._counts(member)
         member.liveness = liveness
         member.cause = cause if cause is not None or liveness is Liveness.ALIVE else Cause.SILENCE
         if incarnation is not None:
@@ -183,7 +184,9 @@ class Roster:
         if liveness is Liveness.SUSPECT or cause is Cause.RACK_DARK:
             member.liveness = Liveness.ALIVE
             member.cause = None
-        gate.watched += self._watches(member)
+        # It finds its way back some time in the next seconds, and says neither by that when it comes nor by that when
+        # it does not whether its rack is silent.
+        member.recalled = True
         if member.liveness is Liveness.ALIVE or member.cause in _UNCLEAR:
             member.silent_from = now
             member.suspect_at = now + self._patience.dead_after(member) - self._patience.silence_allowed(member)
@@ -233,7 +236,11 @@ class Roster:
         if leaving:
             return self._left(member, now)
         age = member.age_of(now - sent_ns, now)
-        if age > member.fresh_ns and not other_clock and not self._slept(member, sent_ns, now):
+        if age <= AGED_NS:
+            member.old_run = 0
+        elif not other_clock and self._slept(member, sent_ns, age, now):
+            age = 0
+        if age > member.fresh_ns and not other_clock:
             # It clears nothing, but when it was sent its node was alive.
             member.silent_from = max(member.silent_from, now - age)
             return Heard.OLD
@@ -249,6 +256,7 @@ class Roster:
             self.inquiry.cleared += member.liveness is Liveness.ALIVE
             self._clear(member, now)
         member.judge_from = 0
+        self._heard_again(member, now)
         age = max(0, min(age, member.fresh_ns))
         silent_ns = now - member.heard_at if member.heard_at is not None else None
         member.heard_at = member.silent_from = now - age
@@ -284,11 +292,12 @@ class Roster:
             text += f" after {show_duration(silent_ns)} of silence"
         return self._change(member, kind, Liveness.ALIVE, None, text, silent_ns, now)
 
-    def _slept(self, member: Member, sent_ns: int, now: int) -> bool:
-        """True when an old beat is the latest of several that arrive as they were sent: the sender's clock stood."""
+    def _slept(self, member: Member, sent_ns: int, age: int, now: int) -> bool:
+        """True when a beat that looks old is the latest of several that arrive as they were sent: the sender's clock
+        stood still, for as long as they look older than they are."""
         arrived, sent = now - member.old_arrived_at, sent_ns - member.old_sent_ns
         member.old_run = member.old_run + 1 if member.old_run and arrived >= sent // 2 else 1
-        member.old_arrived_at, member.old_sent_ns = now, sent_ns
+        member.old_arrived_at, member.old_sent_ns, member.old_age_ns = now, sent_ns, age
         if member.old_run < OLD_RUN_MAX:
             return False
         member.forget_offsets()
@@ -403,13 +412,15 @@ class Roster:
         member = proof.member
         if member.doubt is None or proof.incarnation != member.order.incarnation:
             return None
+        # Kept beside `silent_from`: a beat may still come that was sent before.
+        member.answered_at = max(member.answered_at, proof.at)
         silent_ns = None if member.heard_at is None else now - member.heard_at
         asked_ns = now - proof.at
         if asked_ns > member.interval_ns:
             # It lived then, but has been silent since; the clock of its silence starts there.
             member.silent_from = max(member.silent_from, proof.at)
             return None
-        if member.old_run:
+        if member.old_run and member.old_age_ns > member.fresh_ns:
             # Its beats come and look old, while it answers at once: its clock stood still.
             member.forget_offsets()
             member.detector.reset()
@@ -418,6 +429,7 @@ class Roster:
         text = f"answered after {show_duration(asked_ns)} by {_PATH_TEXT[proof.path]}"
         member.doubt.step(now, text)
         self._clear(member, now)
+        self._heard_again(member, now)
         member.heard_at = member.silent_from = max(proof.at, member.silent_from)
         # Never heard in this life of the leader, the detector knows of no beat that could be missing.
         known = silent_ns is not None
@@ -505,6 +517,7 @@ class Roster:
         self._queue(member, min(self._patience.gone_at(member), self._patience.silence_at(member)))
 
     def _doubt(self, member: Member, now: int) -> Doubt:
+        self._count_in(member)
         doubt = member.doubt = Doubt(now, member.silent_from)
         if member.heard_at is not None:
             doubt.step(member.silent_from, f"beat {member.order.sequence} sent, the last that came")
@@ -671,6 +684,22 @@ class Roster:
         asked_ns = self._config.pings * self._config.ping_spacing_ns
         return doubt.cause(self._patience.fresh(member)) is Cause.SILENCE and now >= doubt.started_at + asked_ns
 
+    def _counts(self, member: Member) -> bool:
+        """True for a node that is one of its rack: of those that are watched, who may be missed."""
+        return self._watches(member) and not member.recalled
+
+    def _count_in(self, member: Member) -> None:
+        """A node that an earlier life knew has been heard, or is missed by now."""
+        if member.recalled:
+            member.recalled = False
+            self._gates[member.rack].watched += self._watches(member)
+
+    def _heard_again(self, member: Member, now: int) -> None:
+        """It is heard for the first time in this life: of more who live, fewer are silent."""
+        if member.recalled:
+            self._count_in(member)
+            self._lighten(member.rack, now)
+
     def _watches(self, member: Member) -> bool:
         """True for a node whose silence is news."""
         return member.liveness in (Liveness.ALIVE, Liveness.SUSPECT) or member.cause is Cause.RACK_DARK
@@ -710,6 +739,7 @@ class Roster:
             steps=member.doubt.story() if member.doubt is not None else (),
         )
         before = member.liveness
+        self._count_in(member)
         gate = self._gates[member.rack]
         gate.watched -= self._watches(member)
         was_dark = member.cause is Cause.RACK_DARK

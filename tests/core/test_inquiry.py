@@ -240,6 +240,22 @@ def test_a_vanished_host_that_has_answered_a_trial_since_its_last_beat_is_dead_t
     assert tried / SECOND + 1.49 < rack.when("node1", "DEAD") < tried / SECOND + 1.6
 
 
+def test_a_beat_that_comes_after_an_answer_and_was_sent_before_it_takes_back_nothing() -> None:
+    rack = settled()
+    node, member = rack.nodes["node1"], rack.core.roster.members[NODE]
+    node.lose = 1
+    while not member.answers:
+        rack.run(0.001)
+    proved = member.silent_from
+    # The beat that was missed was only slow.
+    numbers = (node.incarnation, node.sequence, proved - 50 * MILLISECOND, node.interval_ns, node.interval_ns)
+    rack.take(rack.core.beat(node.name, *numbers, 0, 0, 0, False, rack.now))
+    rack.become("node1", Condition.GONE)
+    rack.run(5.0)
+    assert rack.told("node1") == [("SUSPECT", "silence"), ("DEAD", "host-gone")]
+    assert rack.when("node1", "DEAD") >= proved / SECOND + 1.499
+
+
 def test_a_vanished_host_without_a_known_second_path_is_dead_by_silence_only() -> None:
     rack = Rack(*FIVE)
     for node in rack.nodes.values():

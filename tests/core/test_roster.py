@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from hbagent.core.config import LeaderConfig
 from hbagent.core.observer import OwnLag
 from hbagent.core.roster import Change, Heard, Roster
@@ -123,6 +125,50 @@ def test_a_node_whose_clock_stood_still_for_less_than_it_takes_to_die_is_not_cal
     assert member.liveness is Liveness.ALIVE
 
 
+def short_sleep(asleep: int, beats: int) -> tuple[Roster, int]:
+    """A roster, and the time: a machine and its clock were paused from 10 s on, and so many beats came since."""
+    roster = make_roster()
+    for second in range(1, 11):
+        hear(roster, second, second * SECOND)
+    member, now = roster.members[NODE], 0
+    for sequence in range(11, 11 + beats):
+        now = sequence * SECOND + asleep
+        verdicts(roster, now - SECOND, now)
+        if not member.beat(7, sequence, sequence * SECOND, SECOND, SECOND, 0, 0, 0, now):
+            roster.unusual(member, 7, sequence, sequence * SECOND, SECOND, SECOND, 0, 0, 0, False, now)
+    return roster, now
+
+
+@pytest.mark.parametrize("asleep_ms", [200, 500, 900, 1100])
+def test_a_node_that_slept_for_less_than_an_interval_is_as_old_as_its_beats_from_the_third_on(asleep_ms: int) -> None:
+    roster, now = short_sleep(asleep_ms * MILLISECOND, beats=3)
+    member = roster.members[NODE]
+    assert member.liveness is Liveness.ALIVE
+    assert member.heard_at == member.silent_from == now
+    # It ends now: neither suspected nor dead sooner than any other.
+    assert [(at - now) // (100 * MILLISECOND) for at, _ in verdicts(roster, now, now + 10 * SECOND)] == [11, 50]
+
+
+def test_one_late_beat_and_another_are_no_other_clock() -> None:
+    roster, now = short_sleep(900 * MILLISECOND, beats=2)
+    member = roster.members[NODE]
+    assert member.heard_at == now - 900 * MILLISECOND
+    # The next is not: those two had been under way for long.
+    hear(roster, 13, 13 * SECOND + 910 * MILLISECOND)
+    assert member.heard_at == 13 * SECOND + 910 * MILLISECOND
+
+
+def test_beats_that_a_network_had_held_and_that_come_all_at_once_are_no_other_clock() -> None:
+    roster = make_roster()
+    for second in range(1, 11):
+        hear(roster, second, second * SECOND)
+    member = roster.members[NODE]
+    arrival = 11_900 * MILLISECOND
+    for number, sent in enumerate((11_000, 11_250, 11_500, 11_600), 11):
+        roster.unusual(member, 7, number, sent * MILLISECOND, SECOND, SECOND, 0, 0, 0, False, arrival + number)
+    assert member.heard_at is not None and member.heard_at < 11_700 * MILLISECOND
+
+
 def test_a_dead_nodes_last_beats_that_arrive_late_all_at_once_put_its_death_off_by_an_interval_at_most() -> None:
     roster = make_roster()
     for second in range(1, 11):
@@ -135,3 +181,85 @@ def test_a_dead_nodes_last_beats_that_arrive_late_all_at_once_put_its_death_off_
     found += verdicts(roster, arrival, 25 * SECOND)
     assert [kind for _, kind in found] == [Kind.NODE_SUSPECT, Kind.NODE_DEAD]
     assert 18 * SECOND <= found[-1][0] <= 18_020 * MILLISECOND
+
+
+# ---- a rack after a restart of its leader ----------------------------------------------------------------
+
+EIGHT = tuple(f"{RACK}/node{number}" for number in range(1, 9))
+
+
+class After:
+    """A rack after a restart of its leader: all of it was alive before, and some of it has been heard since."""
+
+    def __init__(self, *heard: str) -> None:
+        self.roster = Roster(LeaderConfig(name="dc1/rack1-leader1", racks={RACK: EIGHT}), OwnLag(), 0)
+        self.now = 0
+        self.found: list[tuple[int, str, Liveness, Cause | None]] = []
+        for node in EIGHT:
+            self.roster.recall(node, Liveness.ALIVE, None, 7, 100, SECOND, 0)
+        for second in (1, 2, 3):
+            self.hear(second, *heard)
+
+    def hear(self, second: int, *nodes: str) -> None:
+        self.until(second)
+        for node in nodes:
+            member = self.roster.members[node]
+            numbers = (7, 100 + second, self.now, SECOND, SECOND, 0, 0, 0)
+            if not member.beat(*numbers, self.now):
+                change = self.roster.unusual(member, *numbers, False, self.now)
+                self.note(change)
+
+    def until(self, second: float) -> None:
+        while self.now < second * SECOND:
+            self.now += 10 * MILLISECOND
+            for change in self.roster.expire(self.now):
+                self.note(change)
+
+    def note(self, change: Change | Heard) -> None:
+        if isinstance(change, Change):
+            self.found.append((self.now, change.member.short, change.after, change.cause))
+
+    def told(self, node: str) -> list[tuple[Liveness, Cause | None]]:
+        short = node.rpartition("/")[2]
+        return [(after, cause) for _, name, after, cause in self.found if name == short]
+
+
+def test_a_rack_that_goes_dark_when_half_of_it_was_heard_by_a_leader_just_started_is_dark() -> None:
+    after = After(*EIGHT[:4])
+    after.until(20)
+    for node in EIGHT[:4]:
+        assert after.told(node)[-1] == (Liveness.UNKNOWN, Cause.RACK_DARK)
+    assert all(liveness is not Liveness.DEAD for _, _, liveness, _ in after.found)
+    # The others could come back to this leader until now: they are part of it, and make it no lighter.
+    seen = []
+    while after.now < 40 * SECOND:
+        after.until(after.now / SECOND + 1)
+        seen.append(after.roster.dark_ns(RACK, after.now) is not None)
+    assert all(seen)
+    assert {after.told(node)[-1] for node in EIGHT} == {(Liveness.UNKNOWN, Cause.RACK_DARK)}
+
+
+def test_three_that_fall_silent_while_the_others_are_yet_to_be_heard_are_judged_alone_once_they_are() -> None:
+    after = After(*EIGHT[:3])
+    after.until(12)
+    assert {after.told(node)[-1] for node in EIGHT[:3]} == {(Liveness.UNKNOWN, Cause.RACK_DARK)}
+    for second in range(13, 40):
+        after.hear(second, *EIGHT[3:])
+    assert {after.told(node)[-1] for node in EIGHT[:3]} == {(Liveness.DEAD, Cause.SILENCE)}
+    assert not any(after.told(node) for node in EIGHT[3:])
+
+
+def test_a_rack_of_which_nothing_is_heard_after_a_restart_of_its_leader_is_dark_when_its_time_is_over() -> None:
+    after = After()
+    after.until(24)
+    assert after.found == []
+    after.until(40)
+    assert {after.told(node)[-1] for node in EIGHT} == {(Liveness.UNKNOWN, Cause.RACK_DARK)}
+    assert not any(liveness is Liveness.DEAD for _, _, liveness, _ in after.found)
+
+
+def test_what_was_recalled_and_is_forgotten_counts_for_nothing() -> None:
+    after = After(EIGHT[0])
+    for node in EIGHT:
+        after.roster.remove(node, after.now)
+    assert after.roster._gates[RACK].watched == 0
