@@ -45,6 +45,7 @@ class Question:
         "about",
         "ack_at",
         "answered_at",
+        "asked_at",
         "asker",
         "connection",
         "done",
@@ -55,7 +56,8 @@ class Question:
         "request",
     )
 
-    def __init__(self, asker: Host, peer: str, number: int, path: Path, request: bytes = b"") -> None:
+    def __init__(self, at: int, asker: Host, peer: str, number: int, path: Path, request: bytes = b"") -> None:
+        self.asked_at = at
         self.asker = asker
         self.life = asker.life
         self.peer = peer
@@ -85,7 +87,7 @@ class Asking:
 
     def witness(self, at: int, asker: Host, order: Witness) -> None:
         """Look whether what is sent next is acknowledged."""
-        question = Question(asker, order.peer, order.number, Path.KERNEL)
+        question = Question(at, asker, order.peer, order.number, Path.KERNEL)
         route = asker.route_to.get(order.peer)
         listens = route is not None and route.server is asker
         if route is None or not (route.known if listens else route.open):
@@ -127,7 +129,7 @@ class Asking:
     def ask(self, at: int, asker: Host, order: Ask) -> None:
         """Send one echo request."""
         push, network = self._world.push, self._network
-        question = Question(asker, order.peer, order.number, order.path, order.request)
+        question = Question(at, asker, order.peer, order.number, order.path, order.request)
         target = self.addresses.get(order.address)
         if network.loss and self._rng.random() < UNSENT:
             push(at + UNSENT_NS, self._conclude, question, Outcome.UNSENT, b"")

@@ -58,6 +58,8 @@ TCP_ASKS = 3
 #: Refusals of UDP that one ended process makes to one leader in `EVIDENCE_NS`, no more than its kernel grants: three
 #: for each doubt, and trials.
 UDP_REFUSALS = 6
+#: Pings of one leader to one node of which an answer may still come.
+PINGS_KEPT = 100
 #: Questions to the node itself before it is called dead after its rack came back, and those granted for them.
 ANEW_ASKS = 3
 ANEW_GRANT = 20
@@ -76,6 +78,7 @@ class Record:
         "acked_at",
         "answered_at",
         "asked_at",
+        "pings",
         "promises",
         "proved_life",
         "refused",
@@ -99,6 +102,8 @@ class Record:
         self.tcp_proved_life = -1
         #: When the leader last got an acknowledgement, an answer, or somebody else's word.
         self.acked_at = self.answered_at = self.vouched_at = -FAR
+        #: When its newest pings were sent, by their numbers.
+        self.pings: dict[int, int] = {}
         #: Its newest questions to the node itself.
         self.asked_at: deque[int] = deque(maxlen=ANEW_ASKS)
         #: (begin, count) of TCP questions within a pause, and of refusals of late.
@@ -144,7 +149,11 @@ class Claims:
         if isinstance(message, (Ping, Relay, HeardWanted)):
             self._pay(at, host)
         if isinstance(message, Ping):
-            self.record(host.name, peer).asked_at.append(at)
+            record = self.record(host.name, peer)
+            record.asked_at.append(at)
+            record.pings[message.number] = at
+            if len(record.pings) > PINGS_KEPT:
+                del record.pings[next(iter(record.pings))]
 
     def echo_asked(self, at: int, host: Host, order: Ask) -> None:
         """An echo request leaves."""
@@ -186,9 +195,11 @@ class Claims:
         record = self.record(host.name, answered.peer)
         agent = self._world.by_name[answered.peer]
         if outcome is Outcome.ACKED:
-            record.acked_at = at
+            # A driver may find out later, and what was sent with the question may have been sent again: that it was
+            # asked is all that an acknowledgement proves.
+            record.acked_at = max(record.acked_at, question.asked_at)
         elif outcome is Outcome.ANSWERED:
-            record.answered_at = at
+            record.answered_at = max(record.answered_at, question.asked_at)
             record.proved_life = agent.life
             if answered.path is Path.TCP:
                 record.tcp_proved_life = agent.life
@@ -211,7 +222,9 @@ class Claims:
             return
         if isinstance(message, Pong):
             if self._world.by_name[sender].role == "agent":
-                self.record(host.name, sender).answered_at = at
+                # It lived when it was asked; when it answered, nobody here can know.
+                record = self.record(host.name, sender)
+                record.answered_at = max(record.answered_at, record.pings.get(message.number, -FAR))
             return
         newest = beat_wire.decode(host.route_to[message.node].newest)
         if message.age_ns is None or not isinstance(newest, Beat) or newest.incarnation != message.incarnation:
@@ -344,7 +357,9 @@ class Claims:
             self._wrong(at, "cause", route, "SUSPECT(process-frozen) without an acknowledgement of late")
         elif cause is Cause.LINK_CUT:
             since = at - patience - 2 * self._scenario.interval_ns
-            if any(a < since and b > at for a, b in (*agent.outages, *agent.pauses, *agent.absences)):
+            away = any(a < since and b > at for a, b in (*agent.outages, *agent.pauses, *agent.absences))
+            # In a rack that is dark there is nobody left to ask whether what others knew still holds.
+            if away and any(silent_since(other.client, other, at) == at for other in _rackmates(route)):
                 self._wrong(at, "cause", route, "SUSPECT(link-cut), and nobody can have heard it")
         # Whoever others hear is asked once a second, and SUSPECT(link-cut) is no suspicion of him.
         if verdict.before == _ALIVE and cause is not Cause.LINK_CUT:
@@ -377,18 +392,30 @@ class Claims:
         for other in route.server.routes_in:
             if other.client.name.startswith(key[1] + "/"):
                 newest = self.record(key[0], other.client.name).told[-1:]
-                dark += newest != [] and newest[0][2] is Cause.RACK_DARK
-                watched += newest != [] and newest[0][1] in (_ALIVE, _SUSPECT)
+                # Of what an earlier life told, this one knows that its nodes lived then.
+                before = newest != [] and newest[0][0] < route.server.started_at
+                is_dark = newest != [] and newest[0][2] is Cause.RACK_DARK
+                dark += is_dark and not before
+                watched += newest != [] and (newest[0][1] in (_ALIVE, _SUSPECT) or (is_dark and before))
         if dark < self._scenario.leader.dark_share * (dark + watched):
             self._lit_at[key] = at
             self._granted[key[0]] = self._granted.get(key[0], 0) + ANEW_GRANT * dark
+
+    def lit_at(self, route: Route, since: int) -> int:
+        """When the rack of a node, dark to a leader after `since` and this node with it, was seen to be back; FAR while
+        it is not, -1 when it was not dark."""
+        told = self.record(route.server.name, route.client.name).told
+        if not any(cause is Cause.RACK_DARK for when, _, cause in told if when >= since):
+            return -1
+        lit_at = self._lit_at.get((route.server.name, route.client.name.rpartition("/")[0]), -1)
+        return FAR if lit_at is None else lit_at
 
     def _anew(self, at: int, route: Route, record: Record, cause: Cause | None) -> None:
         """Nobody is called dead of what was found while his whole rack was silent."""
         lit_at = self._lit_at.get((route.server.name, route.client.name.rpartition("/")[0]))
         if lit_at is None or not self._scenario.leader.doubt:
             return
-        before = [why for when, _, why in record.told if when <= lit_at]
+        before = [why for when, _, why in record.told if route.server.started_at <= when <= lit_at]
         if before[-1:] != [Cause.RACK_DARK] or any(word == _ALIVE for when, word, _ in record.told if when > lit_at):
             return
         if at - lit_at < self._scenario.leader.gate_hold_ns:
@@ -396,7 +423,8 @@ class Claims:
                 at, "anew", route, f"DEAD({_word(cause)}) {(at - lit_at) / SECOND:.3f} s after its rack is back"
             )
         asked = sum(when >= lit_at for when in record.asked_at)
-        if asked < ANEW_ASKS:
+        # Where it is, and with which key it is asked, it says when it connects.
+        if asked < ANEW_ASKS and route.known:
             self._wrong(at, "anew", route, f"DEAD({_word(cause)}), asked {asked} times since its rack is back")
 
     def _frozen(self, at: int, route: Route, cause: Cause | None) -> None:
@@ -436,6 +464,9 @@ class Claims:
             return False
         frozen = route.client.paused and not route.client.gone
         record = self.record(route.server.name, route.client.name)
+        if record.told and record.told[-1][2] is Cause.LINK_CUT:
+            # What others knew of it holds until one of them says otherwise.
+            return False
         return not frozen and record.vouched_at < at - EVIDENCE_NS - self._scenario.interval_ns
 
     def _mass(self, at: int, route: Route, cause: Cause | None) -> None:
@@ -537,10 +568,14 @@ def paused_since(leader: Host, at: int) -> int:
 
 def silent_since(agent: Host, route: Route, at: int) -> int:
     """When `agent` last stopped, stood still, went away or lost its way to the leader; `at` when none of it is so."""
-    for a, b in (*agent.outages, *agent.pauses, *agent.absences, *route.cut_spans):
-        if a <= at < b:
-            return a
-    return at
+    spans = (*agent.outages, *agent.pauses, *agent.absences, *route.cut_spans)
+    return min((a for a, b in spans if a <= at < b), default=at)
+
+
+def _rackmates(route: Route) -> list[Route]:
+    """The ways of the others of its rack to the same leader."""
+    rack = route.client.name.rpartition("/")[0] + "/"
+    return [other for other in route.server.routes_in if other is not route and other.client.name.startswith(rack)]
 
 
 def _spans(route: Route) -> list[list[int]]:

@@ -55,6 +55,8 @@ TOLD_NS = 500 * MILLISECOND
 CAUGHT_UP_NS = 7 * SECOND
 #: A beat that took less than this shows its leader how fast the way can be.
 PROMPT_NS = 50 * MILLISECOND
+#: From so many beats on a leader knows that a node's clock stood still: three in a row, of which one may be lost.
+CLOCK_BEATS = 6
 #: What was written so shortly before a crash may not have reached the disk.
 UNSYNCED_NS = 2 * SECOND
 #: Runs that were owed less than this before the end may still be on their way: retries take 1 and 5 s.
@@ -91,9 +93,11 @@ class Checker:
         #: Root's verdicts by node, over all its lives.
         self._root_verdicts: dict[str, list[tuple[int, str]]] = {}
         self._root_told: dict[str, str] = {}
-        #: How often leaders and root called a node DEAD.
+        #: How often leaders and root called a node DEAD, how often that is on the root's disk, and since when.
         self._leader_deaths: dict[str, int] = {}
         self._root_deaths: dict[str, int] = {}
+        self._durable_deaths: dict[str, int] = {}
+        self._death_kept_at: dict[str, int] = {}
         self._marks: dict[tuple[str, int], int] = {}
         self._event_keys: dict[tuple[object, ...], int] = {}
         self._runs: dict[str, HookRun] = {}
@@ -121,9 +125,22 @@ class Checker:
                 route.prompt_life = -1
                 route.told = ""
                 route.rows = None
+            # What its disk had not synced, it says no more.
+            self._incarnations = {key: past for key, past in self._incarnations.items() if key[0] != host.name}
             self.claims.started(host)
         elif host.role == "root":
             self._root_told.clear()
+            # What it had told and not written, its leaders tell again.
+            self._root_deaths = dict(self._durable_deaths)
+
+    def slept(self, host: Host, length: int) -> None:
+        """The clock of a host stood still."""
+        for route in host.routes_in:
+            # What it knew of the least time that beats take is worth nothing any more.
+            route.prompt_life = -1
+        for route in host.routes_out:
+            route.slept_ns = length + (route.slept_ns if route.since_sleep < CLOCK_BEATS else 0)
+            route.since_sleep = 0
 
     def left(self, at: int, host: Host) -> None:
         """A process said goodbye and ended."""
@@ -148,6 +165,7 @@ class Checker:
 
     def arrived(self, at: int, route: Route, sent: int) -> None:
         """A beat reached its leader's host."""
+        route.since_sleep += 1
         if not route.heard and at - sent <= self._scenario.fresh_ns:
             route.heard = True
             route.first_heard.append(at)
@@ -223,7 +241,8 @@ class Checker:
         return config.dead_after_ns if cause is Cause.PROCESS_FROZEN else self._scenario.dead_after_ns
 
     def _accurate(self, at: int, host: Host, route: Route, allowed: int, what: str) -> None:
-        heard = route.newest_sent
+        # Of whom no beat has come in this life, an answer may have.
+        heard = route.newest_sent if route.newest_sent >= 0 else route.proof_sent
         if heard < 0:
             # Not heard in this life: only what an earlier life knew may be judged, and after the grace.
             heard = host.started_at
@@ -233,6 +252,9 @@ class Checker:
         # A pause begins up to one tick before the tick by which the observer measures it.
         ticks = sum(1 for begin, end in host.pauses if begin < at and end > heard) * self._scenario.leader.tick_ns
         silent = at - heard - paused_between(host, heard, at)
+        if route.since_sleep < CLOCK_BEATS:
+            # Its clock stood still, and until some beats have shown it, they look older than they are.
+            silent += min(route.slept_ns, self._scenario.fresh_ns)
         if silent + ticks < allowed - EPSILON_NS and at - self._silent_since(route.client, at) < allowed:
             self._violate(
                 at,
@@ -277,6 +299,11 @@ class Checker:
         if any(route.verdicts and route.verdicts[-1][1] == _DEAD for route in routes):
             return
         if self._leader_deaths.get(node, 0) > self._root_deaths.get(node, 0):
+            return
+        # A root that has lost sight of the node in between may have told one death of a leader's twice, and now hears
+        # of the next.
+        kept_at = self._death_kept_at.get(node, -1)
+        if any(when > kept_at and word == _DEAD for route in routes for when, word in route.verdicts):
             return
         if agent is not None and self._silent_since(agent, at) <= at - self._scenario.dead_after_ns:
             return
@@ -377,12 +404,16 @@ class Checker:
             evidence = event.evidence
             proof = (evidence.text, evidence.incarnation) if evidence is not None else ()
             what = (event.leader, event.node, event.kind.value, event.at_wall_ns, proof)
-            # Two receivers may have been sent the same words.
-            if what in self._event_keys and event.kind is not Kind.SUMMARY:
+            # Two receivers may have been sent the same words; and an application may have been stuck and well twice
+            # while its leader stood still, of which `health` knows more.
+            if what in self._event_keys and event.kind not in (Kind.SUMMARY, Kind.HEALTH_CHANGED):
                 self._violate(at, "once", f"{event.kind.value} of {event.node or event.leader} is an event twice")
             self._event_keys[what] = at
             if event.kind is Kind.HEALTH_CHANGED:
                 self.health.committed(at, event)
+            if event.kind is Kind.NODE_DEAD and not event.late and not event.withheld:
+                self._durable_deaths[event.node] = self._durable_deaths.get(event.node, 0) + 1
+                self._death_kept_at[event.node] = at
         for run in batch.runs:
             self._runs[run.run_id] = run
         self.notices.committed(at, batch)
@@ -509,6 +540,12 @@ class Checker:
             if last == FAR:
                 return None
             due = max(due, last + CAUGHT_UP_NS + allowed + scenario.leader.gate_hold_ns)
+        lit_at = self.claims.lit_at(route, begin)
+        if lit_at == FAR:
+            return None
+        if lit_at >= 0:
+            # Whoever was dark with his rack is asked anew when it is back, and then judged alone.
+            due = max(due, lit_at + scenario.leader.gate_hold_ns + scenario.interval_ns + allowed + SLACK_NS)
         since = begin - scenario.interval_ns
         life = max((b for _, b in leader.outages if b <= begin), default=-1)
         if life >= 0 and not any(life <= t <= begin for t in route.first_heard):
@@ -565,10 +602,12 @@ class Checker:
         for run in sorted(owed, key=lambda run: run.queued):
             if run.state is RunState.DEAD:
                 continue
-            queue = (run.node, run.hook)
-            at = max(self.notices.told_at(run.run_id), free_at.get(queue, 0))
-            free_at[queue] = self._done_at(at, run, end_at)
-            if free_at[queue] < end_at and (run.event_id, run.hook) not in self._succeeded:
+            # A summary waits for all of whom it tells, and they for it.
+            queues = [(name, run.hook) for name in (run.node, *run.members)]
+            at = max(self.notices.told_at(run.run_id), *(free_at.get(queue, 0) for queue in queues))
+            done_at = self._done_at(at, run, end_at)
+            free_at.update(dict.fromkeys(queues, done_at))
+            if done_at < end_at and (run.event_id, run.hook) not in self._succeeded:
                 what = f"{run.kind.value if run.kind is not None else '?'} of {run.subject}"
                 self._violate(at, "owed", f"{run.hook} was never told {run.event_id}, {what}")
 
@@ -576,11 +615,13 @@ class Checker:
         """By when a run that may start at `owed_at` must have ended well; `end_at` when it may still be on its way."""
         root = self._world.root
         key = (run.event_id, run.hook)
-        if key in self._succeeded:
+        if key in self._succeeded and run.state is RunState.DONE:
             return self._succeeded[key]
+        # Of an end that the root did not live to write, it knows nothing: the run is tried as if it had not been.
         failed = self._failed.get(key, [])
         waits = root.config.hook_retries_ns
-        again = failed[-1] + waits[len(failed) - 1] if 0 < len(failed) <= len(waits) else 0
+        tries = min(max(run.attempt, len(failed)), len(waits))
+        again = failed[-1] + waits[tries - 1] if failed else 0
         due = max([owed_at, again, root.started_at, *(b for _, b in root.pauses)]) + HOOK_NS
         return min(due, end_at) if root.runs else end_at
 
@@ -615,6 +656,9 @@ class Checker:
             member = route.server.core.roster.members[agent.name]
             if self._scenario.loss and member.liveness is Liveness.SUSPECT:
                 truth = ""
+            if not (route.heard or route.told):
+                # It speaks for nobody whom it has not heard or judged in its own life: what is shown is older.
+                continue
             if truth and member.liveness.value != truth:
                 self._violate(
                     at, "agreement", f"{route.server.name}: {agent.name} is {member.liveness.value}, in truth {truth}"

@@ -48,6 +48,8 @@ class HealthClaims:
         self._events: dict[str, int] = {}
         self._newest: dict[str, Health | None] = {}
         self._parts: dict[tuple[str, str, str], Health] = {}
+        #: Nodes of which a row alone was believed: nobody said which part made it so.
+        self._blind: dict[str, None] = {}
         #: Changes that were there to be told, and those that were expected in time and came.
         self.changes = 0
         self.in_time = 0
@@ -107,13 +109,17 @@ class HealthClaims:
         if before is not None and before is not event.health_from:
             self._violate(at, "health", f"{event.node} was told {before.value}, and goes on from {event.health_from}")
         self._newest[event.node] = event.health_to
+        if not event.evidence.changes:
+            self._blind[event.node] = None
         for change in event.evidence.changes:
             part = (event.node, change.subject, change.name)
-            if self._parts.get(part, Health.OK) is change.after:
+            if self._parts.get(part, Health.OK) is change.after and event.node not in self._blind:
                 self._violate(at, "health", f"{change.subject} {change.name} of {event.node} is told twice")
             self._parts[part] = change.after
             if not self._was_so(at, host, change.after, (change.subject, change.name) == PROBER):
                 self._violate(at, "health", f"{change.subject} of {event.node} never was {change.after.value}")
+        if event.evidence.changes:
+            self._blind.pop(event.node, None)
         count = self._events[event.node] = self._events.get(event.node, 0) + 1
         long = [a for a, b in prober.stuck_spans if min(b, at) - a > self._window_ns(host) - LOOK_NS]
         if count > len(prober.changes) + 2 * len(long):

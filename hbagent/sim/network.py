@@ -78,6 +78,8 @@ class Route:
         "rows",
         "server",
         "server_open",
+        "since_sleep",
+        "slept_ns",
         "stuck",
         "told",
         "up_at",
@@ -125,6 +127,9 @@ class Route:
         self.first_heard: list[int] = []
         self.prompt_life = -1
         self.excused_at = -1
+        #: By how much the client's clock has lately lost against the server's, and how many beats have come since.
+        self.slept_ns = 0
+        self.since_sleep = 0
         self.told = ""
         self.verdicts: list[tuple[int, str]] = []
         self.rows: tuple[int, int] | None = None
@@ -232,6 +237,10 @@ class Network:
 
     def _connect(self, at: int, route: Route, *_: Any) -> None:
         if route.open or route.blocked or route.client.core is None or route.server.core is None:
+            return
+        if route.client.paused:
+            # Nobody connects who is held still.
+            self.connect_soon(at, route)
             return
         if route.stuck:
             # The old connection's data is still on its way; a new one has nothing to do with it.

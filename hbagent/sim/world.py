@@ -358,6 +358,7 @@ class World:
     def suspended(self, at: int, host: Host, length: int, *_: Any) -> None:
         """The monotonic clock of `host` has stood still for `length`; its process, still held, learns of it first."""
         self.trace.add(at, "slept", host.name, length)
+        self.checker.slept(host, length)
         host.offset_ns -= length
         host.suspended_ns += length
         # It had no process that could have wanted to run.
@@ -756,11 +757,19 @@ class World:
         if host.life != life or host.core is None:
             return
         agent = host.role == "agent"
-        if not host.paused:
+        if host.paused:
+            if at == host.started_at:
+                # However long it is held at its start: the first thing that a process learns is what time it is.
+                host.inbox.insert(0, (self._first_wall_time, host, life, None))
+        else:
             self._receive(at, host, "", WallTime(host.wall(at)))
             if agent and host.core is not None:
                 self._receive(at, host, "", Effort(host.run_delay_ns, 0, host.suspended_ns))
         self.push(at + (AGENT_WALL_NS if agent else WALL_NS), self._wall_time, host, life)
+
+    def _first_wall_time(self, at: int, host: Host, life: int, *_: Any) -> None:
+        if host.life == life and host.core is not None:
+            self._receive(at, host, "", WallTime(host.wall(at)))
 
     _PERFORMERS: dict[type, Callable[..., None]] = {
         Publish: _publish,
