@@ -18,12 +18,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from . import drills
-from .account import STOOD_STILL, reason
+from .accounts import Accounts
 from .bundles import Bundle, Bundles, bundle_of, too_many
-from .changes import PROBER, bad_parts, compare, sentence, told, worst_first
 from .config import LeaderConfig
 from .effects import Answer, Effect, Effects, Exit, Happened, Note, Publish, Send
-from .health import worse
 from .inquiry import Proof
 from .leadercells import LeaderCells
 from .leaderviews import brief_view, cells_view, explain_view, status_view
@@ -31,18 +29,15 @@ from .member import Member
 from .memory import Entry, Memory, acknowledged_entry, verdict_entry
 from .messages import (
     Account,
-    AccountWanted,
     Admission,
     Answered,
     Disconnected,
     DrillBegun,
     DrillWanted,
-    Evidence,
     EvidencePage,
     EvidenceWanted,
     Farewell,
     FarewellAck,
-    HealthChange,
     HeardWanted,
     Hello,
     KeepFailed,
@@ -73,16 +68,15 @@ from .observer import PAUSE_MIN_NS, OwnLag
 from .outbox import Outbox
 from .refusals import Refusals
 from .roster import Change, Heard, Roster
-from .states import Health, Kind, Liveness
+from .states import Kind, Liveness
 from .units import MINUTE, SECOND, show_duration
 from .views import EvidenceView
-from .vigil import known_health, look
+from .vigil import known_health
 from .wallclock import WallClock
+from .weighing import is_there, look_at, weigh
 
 #: Verdicts remembered per node for `explain`, and as many changes of its health.
 STORY_LENGTH = 10
-#: A node that is back is asked this often, once a second, why it was silent; then nobody will know.
-ACCOUNT_TRIES = 10
 #: What was learned of each node's lateness is written down this often, and when the leader ends.
 REMEMBER_NS = 10 * MINUTE
 #: Why an agent is not admitted, for its log. The wire refuses more than 256 characters.
@@ -118,9 +112,7 @@ class LeaderCore:
         self._summary_next = now
         self._reports_due: dict[str, dict[str, int]] = {rack: {} for rack in racks}
         self._reports_all_at = dict.fromkeys(racks, now + config.report_interval_ns)
-        #: Who is asked why it was silent: number of the question, how long it was, and how often it was asked.
-        self._owed: dict[str, tuple[int, int, int]] = {}
-        self._accounts = 0
+        self._accounts = Accounts(self._members)
         self._remember_at = now + REMEMBER_NS
         #: Evidence bundles under way from agents.
         self._bundles = Bundles(self.epoch)
@@ -323,49 +315,9 @@ class LeaderCore:
 
     # ---- accounts ----------------------------------------------------------------------------------------
 
-    def _want_account(self, change: Change) -> None:
-        """A node that was suspected, or worse, is back in the same life: it knows why it was not heard."""
-        if change.kind is Kind.NODE_RECOVERED and change.evidence.silent_ns is not None:
-            self._accounts += 1
-            self._owed[change.member.name] = (self._accounts, change.evidence.silent_ns, 0)
-
-    def _ask_accounts(self) -> Iterable[Send]:
-        """Once a second, since a node's beats are heard before its control connection is there again."""
-        for node, (number, silent_ns, tries) in list(self._owed.items()):
-            if tries >= ACCOUNT_TRIES:
-                del self._owed[node]
-                continue
-            self._owed[node] = (number, silent_ns, tries + 1)
-            member = self._members[node]
-            yield Send(
-                node, AccountWanted(number=number, since_ns=silent_ns + (tries + 1) * SECOND + member.interval_ns)
-            )
-
     def _account(self, sender: str, account: Account, now: int) -> Effects:
-        owed = self._owed.get(sender)
-        member = self._members.get(sender)
-        if owed is None or member is None or owed[0] != account.number:
-            return ()
-        del self._owed[sender]
-        word, text = reason(account, owed[1], member.interval_ns)
-        if word in STOOD_STILL:
-            member.detector.forgive(owed[1])
-        evidence = Evidence(
-            text=f"{word}: {text}",
-            incarnation=account.incarnation,
-            silent_ns=owed[1],
-            interval_ns=member.interval_ns,
-            account=account,
-        )
-        change = Change(
-            member=member,
-            kind=Kind.NODE_ACCOUNTED,
-            before=member.liveness,
-            after=member.liveness,
-            cause=member.cause,
-            evidence=evidence,
-        )
-        return self._tell((change,), now)
+        change = self._accounts.take(sender, account)
+        return self._tell((change,), now) if change is not None else ()
 
     # ---- verdicts ----------------------------------------------------------------------------------------
 
@@ -375,7 +327,7 @@ class LeaderCore:
         news = tuple(changes)
         for change in news:
             transition = self._transition(change, now)
-            self._want_account(change)
+            self._accounts.want(change)
             self._outbox.add(self.epoch, transition)
             entries.append(verdict_entry(self.epoch, transition))
             self._remember(transition)
@@ -385,7 +337,7 @@ class LeaderCore:
         effects.append(self.memory.keep(entries))
         effects.extend(self._send_outbox(now))
         if any(change.kind is Kind.NODE_RECOVERED for change in news):
-            effects.extend(self._ask_accounts())
+            effects.extend(self._accounts.ask())
         return tuple(effects)
 
     def _remember(self, transition: Transition) -> None:
@@ -495,8 +447,8 @@ class LeaderCore:
             self._count_at = now + SECOND
             self._allow_beats(now)
             effects.extend(self._missing_reports())
-            effects.extend(self._look_at_health(now))
-            effects.extend(self._ask_accounts())
+            effects.extend(self._tell(look_at(self._members.values()), now))
+            effects.extend(self._accounts.ask())
             beats = sum(member.beats for member in self._members.values())
             self.inquiry.refill(beats - self._beats_seen)
             self._beats_seen = beats
@@ -621,58 +573,7 @@ class LeaderCore:
         member.report = report
         member.report_at = now
         self._reports_due[member.rack][sender] = 0
-        return self._weigh(member, now)
-
-    # ---- health ------------------------------------------------------------------------------------------
-
-    def _look_at_health(self, now: int) -> Effects:
-        """Once a second: whose prober stands still, whose moves again, and who is back with other news of either."""
-        effects: list[Effect] = []
-        for member in self._members.values():
-            untold = member.parts is not None and member.stalled is not (PROBER in member.parts)
-            if look(member) or untold or member.weighed is not member.report:
-                effects.extend(self._weigh(member, now))
-        return tuple(effects)
-
-    def _weigh(self, member: Member, now: int) -> Effects:
-        """Compare what is known of a node's health with what was told of it. It has nothing to do with its liveness.
-
-        What a node says that nobody hears waits until somebody does.
-        """
-        report = member.report
-        if report is None or (member.parts is not None and not _is_there(member)):
-            return ()
-        member.weighed = report
-        look(member)
-        parts, health = bad_parts(report), report.health
-        if member.stalled:
-            parts[PROBER], health = Health.STALLED, worse(health, Health.STALLED)
-        known, before = member.parts, member.health
-        member.parts, member.health = parts, health
-        if known is None or (parts == known and health is before):
-            # The first report is compared with nothing: the root goes by the rows of the summaries.
-            return ()
-        changes = compare(known, report)
-        if member.stalled is not (PROBER in known):
-            changes = worst_first((*changes, _prober_change(member)))
-        evidence = Evidence(
-            text=sentence(changes, before, health),
-            incarnation=report.incarnation,
-            sequence=member.order.sequence,
-            interval_ns=member.interval_ns,
-            changes=told(changes),
-        )
-        change = Change(
-            member=member,
-            kind=Kind.HEALTH_CHANGED,
-            before=member.liveness,
-            after=member.liveness,
-            cause=member.cause,
-            evidence=evidence,
-            health_before=before,
-            report=report.number,
-        )
-        return self._tell((change,), now)
+        return self._tell(weigh(member), now)
 
     # ---- evidence ----------------------------------------------------------------------------------------
 
@@ -695,7 +596,7 @@ class LeaderCore:
         member = self._members.get(node)
         if member is None:
             return f"no node {node!r} in {', '.join(self._config.racks)}"
-        if not _is_there(member):
+        if not is_there(member):
             return f"{node} is {member.liveness.value}: it cannot be asked"
         return ""
 
@@ -808,7 +709,7 @@ class LeaderCore:
         for node in gone:
             self.roster.remove(node, now)
             self._stories.pop(node, None)
-            self._owed.pop(node, None)
+            self._accounts.forget(node)
         for node in added:
             self.roster.add(node, now)
         self._summary_at = {rack: self._summary_at.get(rack, now) for rack in config.racks}
@@ -875,20 +776,6 @@ class LeaderCore:
         Terminate: _terminate,
         Query: _query,
     }
-
-
-def _is_there(member: Member) -> bool:
-    return member.liveness in (Liveness.ALIVE, Liveness.SUSPECT)
-
-
-def _prober_change(member: Member) -> HealthChange:
-    subject, name = PROBER
-    before, after = (Health.OK, Health.STALLED) if member.stalled else (Health.STALLED, Health.OK)
-    text = ""
-    if member.stalled:
-        beats = member.order.sequence - member.mark_sequence
-        text = f"its mark has not moved for {show_duration(beats * member.interval_ns)} while the agent beats"
-    return HealthChange(subject=subject, name=name, before=before, after=after, text=text)
 
 
 def _happened(transition: Transition) -> Happened:
