@@ -1,14 +1,20 @@
 """Which programs this daemon runs for whoever configured it: hooks at the root, checks of a prober.
 
-Whoever can write the file runs commands as this daemon, so only root and the daemon's own user may.
+Whoever can write the file runs commands as this daemon, and so does whoever can put another one in its place: only root
+and the daemon's own user may. So every directory on the way is looked at, as sshd does before it believes a file, and
+that of each link on the way as well.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+
+#: The kernel follows no more links in one path.
+_LINKS = 40
 
 
 def distrust(argv: Sequence[str], what: str) -> str:
@@ -18,7 +24,7 @@ def distrust(argv: Sequence[str], what: str) -> str:
     path = Path(argv[0])
     try:
         found = path.stat()
-        directory = path.resolve().parent.stat()
+        places = {place: place.stat() for place in _places(path)}
     except (OSError, ValueError, RuntimeError) as error:
         return f"{path}: {getattr(error, 'strerror', None) or error}"
     if not stat.S_ISREG(found.st_mode):
@@ -27,8 +33,39 @@ def distrust(argv: Sequence[str], what: str) -> str:
         return f"{path}: owned by user {found.st_uid}; must be owned by root or by the user of this process"
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"{path}: writable by group or others; chmod go-w it"
-    if directory.st_mode & stat.S_IWOTH and not directory.st_mode & stat.S_ISVTX:
-        return f"{path}: its directory is writable by everybody; chmod o-w it"
+    for place, status in places.items():
+        # Its owner can always write there, and in a sticky one remove what is not his.
+        if status.st_uid not in (0, os.geteuid()):
+            return (
+                f"{path}: its directory {place} is owned by user {status.st_uid}; "
+                "must be owned by root or by the user of this process"
+            )
+        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+            return f"{path}: its directory {place} is writable by everybody; chmod o-w it"
     if not os.access(path, os.X_OK):
         return f"{path}: not executable; chmod +x it"
     return ""
+
+
+def _places(path: Path) -> Iterator[Path]:
+    """Every directory in which whoever may write there decides what an absolute `path` means. Raises OSError."""
+    here, links = Path("/"), 0
+    ahead = list(path.parts[1:])
+    yield here
+    while ahead:
+        part = ahead.pop(0)
+        if part == "..":
+            here = here.parent
+            continue
+        step = here / part
+        if step.is_symlink():
+            links += 1
+            if links > _LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            target = PurePath(os.readlink(step))
+            if target.is_absolute():
+                here = Path("/")
+            ahead = [part for part in target.parts if part != "/"] + ahead
+        elif ahead:
+            here = step
+            yield here

@@ -225,7 +225,7 @@ def test_what_anybody_could_replace_is_not_run(tmp_path: Path) -> None:
     path.write_text("#!/bin/sh\n")
     path.chmod(0o755)
     tmp_path.chmod(0o777)
-    assert "its directory is writable by everybody" in refusal([str(path)])
+    assert f"its directory {tmp_path} is writable by everybody" in refusal([str(path)])
     tmp_path.chmod(0o1777)
     assert refusal([str(path)]) == ""
     assert "not a regular file" in refusal([str(tmp_path)])
