@@ -237,9 +237,13 @@ def _retry(args: argparse.Namespace, asker: query.Asker) -> int:
     elif retried:
         screen = terminal.screen(args)
         print("\n".join(f"owed again: {clean(run_id, screen)}" for run_id in retried))
+    over = [str(run_id) for run_id in document.get("over") or ()]
+    if over and args.output != "json":
+        ways = "hbagent hooks retry RUN tells one all the same"
+        print(f"not told again, for what they tell of has passed: {len(over)} ({ways})")
     if not retried and args.letter:
         query.say(f"no run {args.letter!r} was given up; see: hbagent hooks dead")
         return EXIT_USAGE
-    if not retried and args.output != "json":
+    if not retried and not over and args.output != "json":
         print("nothing was given up")
     return 0

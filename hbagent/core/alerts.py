@@ -25,10 +25,12 @@ import msgspec
 from .brake import Brake
 from .chronicle import Chronicle
 from .config import RootConfig, SinkConfig
+from .dispatch import revived
 from .effects import Effect
 from .flapping import Flapping
 from .incidents import Incidents
 from .ledger import Ledger
+from .letters import Letters
 from .messages import Evidence
 from .notice import (
     AXES,
@@ -102,6 +104,8 @@ class Alerts:
         self._flapping = Flapping(config.flap)
         self._brake = Brake(config.brake)
         self.sinks = Sinks(config.sinks, life)
+        #: What was given up, and may be told again.
+        self.letters = Letters()
         #: Notifications that were put aside, and may be told when their reason ends.
         self._aside: dict[str, HookRun] = {}
         #: How many troubles that are not over were told by each summary.
@@ -151,6 +155,8 @@ class Alerts:
                 self._wait(waiting, Objection(run.reason or Reason.GRACE, run.ref, until))
             elif run.state is RunState.SUPPRESSED and run.reason in RELEASED:
                 self._aside[run.run_id] = run
+            elif run.state is RunState.DEAD and self.holds(run):
+                self.letters.given_up(run, now)
         for state in restored.nodes:
             self._adopt(state.node, state.rack, state.open, state.cause, now)
 
@@ -465,6 +471,40 @@ class Alerts:
         told = {**trouble.told, run.hook: msgspec.structs.replace(before, run_id=run.run_id)}
         self._keep(msgspec.structs.replace(trouble, told=told))
 
+    # ---- dead letters ------------------------------------------------------------------------------------
+
+    def hook_ended(self, run: HookRun, now: int) -> None:
+        """A run is over: it ended well, so what its hook failed to tell is told again; or it was given up."""
+        if run.state is RunState.DONE:
+            for letter in self.letters.worked(run):
+                self._tell_again(letter, now)
+        elif run.state is RunState.DEAD and self.holds(run):
+            self.letters.given_up(run, now)
+
+    def holds(self, run: HookRun) -> bool:
+        """False for what a receiver need not be told any more: news, and troubles or ends that have passed."""
+        if run.hook not in self.receivers:
+            return False
+        burns = self.objections.burning((run.subject, run.axis or Axis.LIVENESS)) is not None
+        if run.end:
+            return not burns
+        if run.kind is not Kind.SUMMARY:
+            return burns and _is_beginning(run)
+        return self._by_summary.get(run.event_id, 0) > 0
+
+    def _tell_again(self, run: HookRun, now: int) -> None:
+        if not self.holds(run):
+            return
+        receiver = self.receivers[run.hook]
+        trouble = self.objections.burning((run.subject, run.axis or Axis.LIVENESS))
+        if trouble is not None and not run.end:
+            waiting = Waiting(run, now - receiver.hold_ns)
+            waiting.doubted = True
+            if self.objections.to_telling(waiting, receiver, trouble, now) is not None:
+                self.letters.given_up(run, now)
+                return
+        self._ledger.run(revived(run, self._wall.at(now)))
+
     # ---- ends --------------------------------------------------------------------------------------------
 
     def _cancel(self, trouble: Trouble) -> None:
@@ -577,6 +617,8 @@ class Alerts:
         for subject, axis, part in self._flapping.steady(now):
             self._steady((subject, axis), part, now)
         self._look_at_held(now)
+        for letter in self.letters.due(now):
+            self._tell_again(letter, now)
         return self.sinks.wake(now, self._wall.at(now))
 
     def deadline(self) -> int:
@@ -586,6 +628,7 @@ class Alerts:
             self._silences_at,
             self._room.deadline(),
             self._flapping.deadline(),
+            self.letters.deadline(),
             self.sinks.deadline(),
         )
         return min(due for due in others if due is not None)

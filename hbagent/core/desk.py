@@ -282,13 +282,18 @@ class Desk:
         return (Revive(sender.encode("latin-1"), ordered.order.id, ordered.order.target),)
 
     def revived(self, revived: Revived, now: int) -> Effects:
-        """Runs that were given up are owed again."""
+        """Runs that were given up are owed again; of all of them, those that are still true."""
         if revived.error:
             return (Answer(revived.asker, revived.id, None, revived.error),)
+        retried, over = [], []
         for run in revived.runs:
             assert isinstance(run, HookRun)
-            self._root.ledger.run(again(run, self._root.wall.at(now)))
-        return (Answer(revived.asker, revived.id, {"schema": SCHEMA, "retried": [run.run_id for run in revived.runs]}),)
+            if revived.named or self._root.alerts.holds(run):
+                self._root.ledger.run(again(run, self._root.wall.at(now)))
+                retried.append(run.run_id)
+            else:
+                over.append(run.run_id)
+        return (Answer(revived.asker, revived.id, {"schema": SCHEMA, "retried": retried, "over": over}),)
 
     _QUERIES: ClassVar[dict[str, Callable[[Any, str, Query, int], Any]]] = {
         "ping": _ping,

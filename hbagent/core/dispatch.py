@@ -8,8 +8,8 @@ starts when it is the first in all of them and leaves all of them when it is ove
 order than things were told. It joins all of them at once, hence the oldest run of a hook is always the first
 everywhere, and no two ever wait for one another.
 
-A hook that hangs holds up its own runs and nobody else's: no hook may have all the places, as long as there are others
-that would have none.
+A hook that hangs holds up its own runs and nobody else's. So there is a place more for each hook beside the first, no
+hook has more than `concurrency`, and none takes a second one that would leave another hook without any.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Dispatch:
     def ready(self, now: int) -> tuple[RunHook, ...]:
         """Start these: due, next of all of whom they tell, and within the number that may run at once."""
         starting = []
-        while len(self._running) < self._concurrency:
+        while len(self._running) < self.places:
             first = min((heads[0] for heads in self._open()), default=None)
             if first is None or first[0] > now:
                 break
@@ -196,14 +196,13 @@ class Dispatch:
 
     def deadline(self) -> int | None:
         """When a waiting run comes due; None while all places are taken or nothing waits."""
-        if len(self._running) >= self._concurrency:
+        if len(self._running) >= self.places:
             return None
         return min((heads[0][0] for heads in self._open()), default=None)
 
     def view(self) -> dict[str, Any]:
         """Each hook and how it does, as a console is shown it; counts are since the start."""
-        gone = [name for name, score in self._scores.items() if score.waiting and name not in self._configured]
-        return {"schema": SCHEMA, "hooks": [self._row(name) for name in (*self._configured, *gone)]}
+        return {"schema": SCHEMA, "hooks": [self._row(name) for name in self._names()]}
 
     def _row(self, name: str) -> dict[str, Any]:
         hook, score = self._hooks[name], self._scores[name]
@@ -231,11 +230,27 @@ class Dispatch:
             },
         }
 
+    @property
+    def places(self) -> int:
+        """How many runs may be under way at once, of all hooks together."""
+        return self._concurrency + max(0, len(self._names()) - 1)
+
+    def _names(self) -> list[str]:
+        """The hooks of the config, and those that are gone from it and still have something to tell."""
+        return [*self._configured, *self._gone()]
+
+    def _gone(self) -> list[str]:
+        return [name for name, score in self._scores.items() if score.waiting and name not in self._configured]
+
     def _open(self) -> list[list[tuple[int, int, Key]]]:
-        """Queues of hooks of which one more run may start, as far as the hook is concerned."""
-        others = max(0, len(self._configured) - 1)
-        share = max(1, self._concurrency - others)
-        return [heads for name, heads in self._heads.items() if heads and self._scores[name].running < share]
+        """Queues of hooks of which one more run may start, as far as the hooks are concerned."""
+        idle = [name for name in self._names() if not self._scores[name].running]
+        spare = self.places - len(self._running) - len(idle)
+        return [
+            heads
+            for name, heads in self._heads.items()
+            if heads and (name in idle or (spare > 0 and self._scores[name].running < self._concurrency))
+        ]
 
     def _wait(self, owed: _Owed) -> None:
         heads = self._heads.setdefault(owed.run.hook, [])

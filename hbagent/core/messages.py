@@ -729,6 +729,9 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True, tag="vitals"):
     facts: HostFacts | None = None
     probes: tuple[ProbeResult, ...] = ()
     apps: tuple[AppRow, ...] = ()
+    #: Examinations of applications in this life of the prober, and how often one had to wait for its turn.
+    examinations: int = 0
+    examinations_put_off: int = 0
 
 
 class Recalled(msgspec.Struct, frozen=True, kw_only=True, tag="recalled"):
@@ -811,11 +814,27 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class BundlesGone(msgspec.Struct, frozen=True):
+    """What came of a `LookForBundles`: those that are not there any more."""
+
+    numbers: tuple[int, ...] = ()
+
+
 class Acted(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a `RestartUnit`."""
 
     run: int
     error: str = ""
+
+
+class UnitAnswered(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of an `AskUnit`."""
+
+    run: int
+    #: None: systemd cannot tell, or there is none.
+    stopped: bool | None = None
+    #: Why it failed, as systemd calls it.
+    text: str = ""
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
@@ -878,6 +897,8 @@ class Revived(msgspec.Struct, frozen=True):
     #: `records.HookRun` each.
     runs: tuple[Any, ...] = ()
     error: str = ""
+    #: It was asked for by its id.
+    named: bool = False
 
 
 class Terminate(msgspec.Struct, frozen=True, gc=False):

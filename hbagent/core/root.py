@@ -303,7 +303,7 @@ class RootCore:
     def _summary(self, sender: str, summary: RackSummary, now: int) -> Effects:
         leader = self.datacenter.leader_of(sender, summary.rack)
         if leader is None:
-            return self.refuse(sender, "forged-rack", now)
+            return self._not_theirs(sender, summary.rack, "forged-rack", now)
         verdict = leader.order.judge(summary.epoch, summary.number << PAGE_BITS | summary.page)
         if verdict not in (Verdict.FRESH, Verdict.RESTART):
             return self.refuse(sender, verdict.value, now)
@@ -331,11 +331,12 @@ class RootCore:
         record = self.datacenter.record(node, summary.rack)
         if record is None:
             return self.refuse(leader.name, "too-many-nodes", now)
-        told: Effects = ()
+        # That it lives first: how it is counts for what is known of it then.
+        told = self._liveness_row(record, leader, summary, row, complete, now)
         if row.age_ns is not None:
-            told = self._health_row(record, row, leader, now)
+            told = (*told, *self._health_row(record, row, leader, now))
             self.verdicts.watch(record, now)
-        return (*told, *self._liveness_row(record, leader, summary, row, complete, now))
+        return told
 
     def _liveness_row(
         self,
@@ -370,7 +371,7 @@ class RootCore:
     def _reports(self, sender: str, reports: RackReports, now: int) -> Effects:
         leader = self.datacenter.leader_of(sender, reports.rack)
         if leader is None:
-            return self.refuse(sender, "forged-rack", now)
+            return self._not_theirs(sender, reports.rack, "forged-rack", now)
         for item in reports.reports:
             record = self.nodes.get(f"{reports.rack}/{item.node}")
             if record is None:
@@ -391,7 +392,8 @@ class RootCore:
     def _transitions(self, sender: str, batch: Transitions, now: int) -> Effects:
         leader = self.datacenter.leader_of(sender)
         if leader is None:
-            return self.refuse(sender, "forged-id", now)
+            rack = rack_of(batch.items[0].node) if batch.items else sender
+            return self._not_theirs(sender, rack, "forged-id", now)
         if not leader.lease.held:
             # What it says could not be told now, and taken in it would not be sent again.
             return ()
@@ -407,8 +409,9 @@ class RootCore:
             if transition.number <= mark:
                 continue
             mark = transition.number
-            if rack_of(transition.node) not in leader.racks:
-                effects.extend(self.refuse(sender, "forged-rack", now))
+            rack = rack_of(transition.node)
+            if rack not in leader.racks:
+                effects.extend(self._not_theirs(sender, rack, "forged-rack", now))
                 continue
             effects.extend(self._transition(leader, transition, batch, now))
         if mark > leader.taken(batch.epoch):
@@ -461,20 +464,24 @@ class RootCore:
         health.row(row.health, now)
         if not health.overdue(self.config.patience_ns, now):
             return ()
+        found = not health.known
         news = health.believe(row.health, record.report)
-        return self._tell_health(record, news, leader, None, now) if news is not None else ()
+        how = "found so when it was first heard of" if found else "told by a summary; no transition told of it"
+        return self._tell_health(record, news, leader, None, now, how) if news is not None else ()
 
     def _tell_health(
-        self, record: NodeRecord, news: News, leader: LeaderRecord, said: Transition | None, now: int
+        self, record: NodeRecord, news: News, leader: LeaderRecord, said: Transition | None, now: int, how: str = ""
     ) -> Effects:
         """The health of a node, or of a part of it, is another. Whether it lives is another matter."""
         shown = self.shown(record)
+        # Whoever tells how it is has heard it.
+        cause = shown.cause if shown.cause is not Cause.NEVER_SEEN else None
         for before, after, changes in apart(news.changes, news.before, news.after, record.told_health.parts):
             text = sentence(changes, before, after)
             if said is not None:
                 evidence = msgspec.structs.replace(said.evidence, text=text, changes=told(changes))
             else:
-                text += " (told by a summary; the transition itself was lost)"
+                text += f" ({how})"
                 evidence = Evidence(text=text, incarnation=record.told_health.incarnation, changes=told(changes))
             self.tell(
                 Kind.HEALTH_CHANGED,
@@ -487,11 +494,11 @@ class RootCore:
                 liveness_to=shown.liveness,
                 health_from=before,
                 health_to=after,
-                cause=shown.cause,
+                cause=cause,
                 evidence=evidence,
             )
         self.ledger.node(record.state())
-        return (Happened(record.name, Kind.HEALTH_CHANGED, news.before.value, news.after.value, shown.cause),)
+        return (Happened(record.name, Kind.HEALTH_CHANGED, news.before.value, news.after.value, cause),)
 
     # ---- what was asked of a node ------------------------------------------------------------------------
 
@@ -558,6 +565,7 @@ class RootCore:
             return ()
         if run.kind is not Kind.WATCHDOG:
             self.ledger.run(run)
+        self.alerts.hook_ended(run, now)
         fields = {"hook": run.hook, "event": run.event_id, "attempt": run.attempt}
         if run.state is RunState.DONE:
             return (Note("info", "hook-done", {**fields, "took": show_duration(result.duration_ns)}),)
@@ -574,6 +582,16 @@ class RootCore:
     def refuse(self, sender: str, reason: str, now: int) -> Effects:
         return self._refusals.add(sender, reason, now)
 
+    def _not_theirs(self, leader: str, rack: str, reason: str, now: int) -> Effects:
+        """A leader speaks for a rack that is not its own: of one that is in no config any more, or not yet, that is
+        somebody's unfinished work and no attack."""
+        if rack in self.racks:
+            return self.refuse(leader, reason, now)
+        if not self._refusals.add_once("unconfigured-rack", leader, rack):
+            return ()
+        remedy = "give it a [[rack]] in the root's file, or take it out of the leader's"
+        return (Note("warning", "unconfigured-rack", {"leader": leader, "rack": rack, "remedy": remedy}),)
+
     def _wall_time(self, sender: str, wall: WallTime, now: int) -> Effects:
         first = not self.wall.at(now)
         step = self.wall.tell(wall.wall_ns, now)
@@ -585,6 +603,7 @@ class RootCore:
         """The config was read again: other hooks, other racks. A leader that stays keeps its lease and its marks."""
         config: RootConfig = message.config
         self.config = config
+        self._refusals.reconfigured()
         self.alerts.use(config)
         self.dispatch.reconfigure(config.hooks, config.hook_concurrency, config.hook_retries_ns, config.hook_queue_max)
         gone = self.datacenter.reconfigure(config, now)

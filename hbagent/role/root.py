@@ -280,7 +280,8 @@ class Root:
     def _find_given_up(self, effect: Revive) -> None:
         """In the store's thread."""
         try:
-            found = Revived(effect.asker, effect.id, self._history.given_up(effect.run_id))
+            runs = self._history.given_up(effect.run_id)
+            found = Revived(effect.asker, effect.id, runs, named=bool(effect.run_id))
         except HistoryError as error:
             found = Revived(effect.asker, effect.id, error=str(error))
         self._driver.post(found)

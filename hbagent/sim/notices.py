@@ -67,7 +67,7 @@ _NEXT = {
     RunState.HELD: tuple(RunState),
     RunState.PENDING: (RunState.PENDING, RunState.DONE, RunState.DEAD),
     RunState.DONE: (RunState.DONE,),
-    RunState.DEAD: (RunState.DEAD,),
+    RunState.DEAD: (RunState.DEAD, RunState.PENDING),
     RunState.SUPPRESSED: (RunState.SUPPRESSED,),
 }
 _FOLDED = (Reason.BRAKE, Reason.GROUPED)

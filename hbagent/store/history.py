@@ -313,10 +313,17 @@ class History(Reading):
         troubles = _all_records(database, TROUBLES)
         waiting = [
             record
-            for table, state in ((RUNS, RunState.PENDING), (UNSENT, RunState.HELD))
-            for record in _all_records(database, table, state.value)
+            for table, states in ((RUNS, (RunState.PENDING, RunState.DEAD)), (UNSENT, (RunState.HELD,)))
+            for record in _all_records(database, table, *(state.value for state in states))
         ]
-        runs: dict[str, HookRun] = {run.run_id: run for run in waiting}
+        burning = {(trouble.subject, trouble.axis) for trouble in troubles if not trouble.over}
+        summaries = {told.via for trouble in troubles for told in trouble.told.values() if told.via}
+        runs: dict[str, HookRun] = {
+            run.run_id: run
+            for run in waiting
+            # A dead letter about what has passed is told again by nobody but people.
+            if run.state is not RunState.DEAD or (run.subject, run.axis) in burning or run.event_id in summaries
+        }
         named = {told.run_id: None for trouble in troubles for told in trouble.told.values() if told.run_id}
         for run_id in named:
             for table in (UNSENT, RUNS) if run_id not in runs else ():
@@ -383,14 +390,14 @@ def unbalanced(database: Database) -> list[str]:
     return wrong
 
 
-def _all_records(database: Database, table: Table, wanted: Any = None) -> list[Any]:
+def _all_records(database: Database, table: Table, *wanted: Any) -> list[Any]:
     """Every record of a table, or those whose third column is `wanted`. Raises DamagedError if any row is damaged.
 
     Rows that are not wanted are looked at too: an owed notification must not vanish behind a flipped bit of its state.
     """
     found, damaged = [], 0
     for row in database.each(f"SELECT {table.columns_sql} FROM {table.name}"):
-        if wanted is not None and row[2] != wanted:
+        if wanted and row[2] not in wanted:
             damaged += not is_sound(row)
             continue
         record = record_of(table, row)

@@ -15,8 +15,9 @@ from hbagent.cli.grid import Screen
 from hbagent.cli.hooks_cmd import FAILED, LINES_SHOWN_MAX, dead_lines, hook_lines, trial_lines
 from hbagent.core.effects import RunHook
 from hbagent.core.messages import HookFinished
-from hbagent.core.records import Batch, HookRun, RunState
-from hbagent.core.states import Kind
+from hbagent.core.records import Batch, HookRun, RunState, Trouble
+from hbagent.core.root import RootCore
+from hbagent.core.states import Axis, Kind
 from hbagent.core.units import MILLISECOND
 from hbagent.store.sqlite import SqliteHistory
 from tests.cli.answering import WALL_NS, Daemon
@@ -195,6 +196,7 @@ def letters(paging: Daemon, tmp_path: Path) -> SqliteHistory:
             event_id=f"e-{number}",
             hook="page",
             node=f"demo/rack1/node{number}",
+            subject=f"demo/rack1/node{number}",
             state=state,
             attempt=5,
             error="exit 1: no route",
@@ -232,6 +234,15 @@ def test_one_or_all_of_them_are_owed_again(paging: Daemon, capsys: pytest.Captur
     assert capsys.readouterr().out == "owed again: e-1-page\n"
     assert call(paging, "dead", "-o", "name") == 0
     assert capsys.readouterr().out == "e-2-page\n"
+    assert call(paging, "retry", "--all") == 0
+    told = capsys.readouterr().out
+    assert (
+        told == "not told again, for what they tell of has passed: 1 (hbagent hooks retry RUN tells one all the same)\n"
+    )
+    assert isinstance(paging.core, RootCore)
+    paging.core.alerts.troubles["demo/rack1/node2", Axis.LIVENESS] = Trouble(
+        subject="demo/rack1/node2", axis=Axis.LIVENESS, rack="demo/rack1", incident="", kind=Kind.NODE_DEAD
+    )
     assert call(paging, "retry", "--all") == 0
     assert capsys.readouterr().out == "owed again: e-2-page\n"
     assert call(paging, "retry", "--all") == 0

@@ -54,7 +54,7 @@ class Disk:
         runs = [
             run
             for run in self.runs.values()
-            if run.state in (RunState.PENDING, RunState.HELD)
+            if run.state in (RunState.PENDING, RunState.HELD, RunState.DEAD)
             or (run.state is RunState.SUPPRESSED and run.run_id in named)
         ]
         return Restored(
@@ -150,6 +150,13 @@ class Life:
             health_to=worst(apps.values()),
             evidence=Evidence(text=f"{app} is {health.value}", changes=(change,)),
         )
+
+    def end(self, event: Event, state: RunState, receiver: str = "page") -> None:
+        """Its hook has done with it."""
+        run = msgspec.structs.replace(self.disk.runs[f"{event.event_id}-{receiver}"], state=state)
+        self.ledger.run(run)
+        self.alerts.hook_ended(run, self.now)
+        self.commit()
 
     def silence(self, seconds: int, **order: Any) -> str:
         values = {"what": "silence", "reason": "switch swap", "length_ns": seconds * SECOND, **order}
@@ -705,6 +712,72 @@ def test_what_flaps_and_is_expected_no_more_stops() -> None:
     life.pass_time(1)
     assert life.kinds()[-1] == "node-steady n1"
     assert life.disk.troubles == {}
+    life.check()
+
+
+def test_what_still_burns_when_a_hook_works_again_is_told_and_what_has_passed_is_not() -> None:
+    life = Life()
+    for node in ("n1", "n2", "n3"):
+        event = life.say(DEAD, node)
+        life.pass_time(158).end(event, RunState.DEAD)
+    life.say(BACK, "n2")
+    life.start()
+    works = life.say(DEAD, "n4")
+    life._given.clear()
+    life.told.clear()
+    life.end(works, RunState.DONE)
+    assert life.kinds() == ["node-dead n1", "node-dead n3"]
+    life.say(BACK, "n1")
+    assert life.kinds()[-1] == "node-recovered n1"
+    life.check()
+
+
+def test_the_end_that_could_not_be_told_is_told_once_the_hook_works() -> None:
+    life = Life()
+    life.end(life.say(DEAD), RunState.DONE)
+    back = life.say(BACK)
+    life.end(back, RunState.DEAD)
+    life._given.clear()
+    life.told.clear()
+    life.end(life.say(DEAD, "n2"), RunState.DONE)
+    assert life.kinds() == ["node-dead n2", "node-recovered n1"]
+    assert life.why(back)[0] is RunState.PENDING
+
+
+def test_a_hook_that_works_again_and_has_nothing_new_to_tell_is_found_out() -> None:
+    life = Life()
+    dead = life.say(DEAD)
+    life.end(dead, RunState.DEAD)
+    life._given.clear()
+    assert life.pass_time(590).kinds() == ["node-dead n1"]
+    assert life.pass_time(20).kinds() == 2 * ["node-dead n1"]
+    assert life.why(dead)[0] is RunState.PENDING
+
+
+def test_a_letter_about_what_somebody_silenced_meanwhile_waits() -> None:
+    life = Life()
+    life.end(life.say(DEAD), RunState.DEAD)
+    silence = life.silence(3600, nodes=("*/n1",))
+    life._given.clear()
+    life.told.clear()
+    life.end(life.say(DEAD, "n2"), RunState.DONE)
+    assert life.kinds() == ["node-dead n2"], silence
+    assert "node-dead n1" in life.pass_time(7300).kinds()
+
+
+def test_a_summary_that_could_not_be_told_is_told_while_any_of_it_burns() -> None:
+    life = Life(brake=BrakeConfig(rack_max=1))
+    for number in range(4):
+        life.say(DEAD, f"n{number}", cause=Cause.PROCESS_EXIT)
+    life.pass_time(11)
+    (summary,) = [event for event in life.disk.events.values() if event.kind is Kind.SUMMARY]
+    life.end(summary, RunState.DEAD)
+    life.say(BACK, "n2")
+    life.start()
+    life._given.clear()
+    life.told.clear()
+    life.end(life.say(DEAD, "n8", R2), RunState.DONE)
+    assert "summary k1" in life.kinds()
     life.check()
 
 

@@ -143,7 +143,9 @@ def test_what_was_given_up_is_owed_again_with_all_its_attempts() -> None:
     effects = order(core, "hook-retry", target="")
     assert [effect for effect in effects if isinstance(effect, Revive)]
     dead = run(4, state=RunState.DEAD, attempt=5, error="exit 1")
-    effects = core.receive("", Revived(b"console", 7, (dead,)), 20)
+    (answer,) = answers(core.receive("", Revived(b"console", 7, (dead,)), 20))
+    assert (answer.view["retried"], answer.view["over"]) == ([], [dead.run_id]), "nobody is dead, so nobody is told"
+    effects = core.receive("", Revived(b"console", 7, (dead,), named=True), 20)
     (answer,) = answers(effects)
     assert answer.view["retried"] == [dead.run_id]
     (persist,) = [effect for effect in effects if isinstance(effect, Persist)]

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -507,8 +508,19 @@ def test_of_everybody_all_is_told_in_the_order_in_which_it_was_owed(seed: int, c
 # ---- nobody holds up the others --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("others", [(), ("page",), ("page", "log"), ("page", "log", "chat", "mail", "fence")])
+def test_each_hook_may_have_as_many_places_as_if_it_were_the_only_one(others: tuple[str, ...]) -> None:
+    dispatch = make(concurrency=4, hooks=tuple(hook(name) for name in ("slow", *others)))
+    for number in range(1, 9):
+        dispatch.add(run(number, node=f"dc1/rack1/node{number}", hook="slow", run_id=f"e-{number}-slow"), 0)
+    assert ids(dispatch.ready(0)) == [f"e-{number}-slow" for number in range(1, 5)]
+    for number, name in enumerate(others, 10):
+        dispatch.add(run(number, node="dc1/rack1/node1", hook=name, run_id=f"e-{number}-{name}"), 0)
+    assert ids(dispatch.ready(0)) == sorted(f"e-{number}-{name}" for number, name in enumerate(others, 10))
+
+
 def test_a_hook_that_hangs_leaves_a_place_to_each_of_the_others() -> None:
-    dispatch = make(concurrency=4, hooks=(hook("slow"), hook("page"), hook("log")))
+    dispatch = make(concurrency=2, hooks=(hook("slow"), hook("page"), hook("log")))
     for number in range(1, 9):
         dispatch.add(run(number, node=f"dc1/rack1/node{number}", hook="slow", run_id=f"e-{number}-slow"), 0)
     assert ids(dispatch.ready(0)) == ["e-1-slow", "e-2-slow"]
@@ -520,12 +532,22 @@ def test_a_hook_that_hangs_leaves_a_place_to_each_of_the_others() -> None:
     assert ids(dispatch.ready(T(1))) == ["e-3-slow"]
 
 
-def test_with_more_hooks_than_places_each_has_one() -> None:
+def test_two_hooks_that_hang_leave_a_place_to_the_third() -> None:
     names = ("a", "b", "c")
     dispatch = make(concurrency=2, hooks=tuple(hook(name) for name in names))
-    for number, name in enumerate(("a", "a", "b", "c"), 1):
+    for number, name in enumerate(("a", "a", "a", "b", "b", "c", "c"), 1):
         dispatch.add(run(number, node=f"dc1/rack1/node{number}", hook=name, run_id=f"{number}-{name}"), 0)
-    assert ids(dispatch.ready(0)) == ["1-a", "3-b"]
+    assert ids(dispatch.ready(0)) == ["1-a", "2-a", "4-b", "6-c"]
+    dispatch.finished(ended("1-a"), 0, WALL_NS)
+    assert ids(dispatch.ready(0)) == ["3-a"], "the place that was spare still is"
+
+
+def test_a_hook_that_is_gone_from_the_config_tells_what_it_owes_beside_the_others() -> None:
+    dispatch = make(concurrency=1)
+    dispatch.add(run(1), 0)
+    dispatch.reconfigure((hook("log"),), 1, RETRIES, 100)
+    dispatch.add(run(2, hook="log", run_id="e-2-log"), 0)
+    assert sorted(ids(dispatch.ready(0))) == ["e-1-page", "e-2-log"]
 
 
 # ---- what came of them -----------------------------------------------------------------------------------
@@ -552,7 +574,7 @@ def test_what_a_run_printed_is_no_error_when_it_ended_well() -> None:
 
 
 def test_each_hook_is_shown_with_what_came_of_its_runs() -> None:
-    dispatch = make(hooks=(hook("page", hold_ns=T(10)), hook("log")))
+    dispatch = make(concurrency=1, hooks=(hook("page", hold_ns=T(10)), hook("log")))
     for number in (1, 2, 3):
         dispatch.add(run(number, node=f"dc1/rack1/node{number}"), 0)
     dispatch.ready(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hbagent.core.records import MARKS_MAX, Batch, Event, Mark, Restored, RunState
+from hbagent.core.records import MARKS_MAX, Batch, Event, Mark, Restored, RunState, Told
 from hbagent.core.states import Axis, IncidentState, Liveness
 from hbagent.core.units import SECOND
 from hbagent.store.history import EVENTS_READ_MAX, VERDICTS_PER_RACK_MAX, HistoryError
@@ -81,6 +81,18 @@ def test_a_run_that_a_trouble_names_comes_back_whatever_it_is(open_store: Open) 
     troubles = (trouble(1, "event-1-page"), trouble(3, "event-3-page"), trouble(4, "event-9-page"))
     open_store().commit(Batch(runs=runs, troubles=troubles))
     assert open_store().restore().runs == (unsent(1), run(3, RunState.DEAD))
+
+
+def test_a_letter_that_was_given_up_comes_back_while_what_it_tells_of_burns(open_store: Open) -> None:
+    letters = [run(number, RunState.DEAD, subject=f"dc1/rack1/node{number}") for number in (1, 2)]
+    summary = run(7, RunState.DEAD, subject="dc1/rack1", axis=None)
+    told = {"page": Told(sent=True, via=summary.event_id)}
+    troubles = (trouble(1), msgspec.structs.replace(trouble(3), told=told))
+    over = msgspec.structs.replace(trouble(2), over=True)
+    open_store().commit(Batch(runs=(*letters, summary, run(8, RunState.DEAD, subject="dc1/rack2")), troubles=troubles))
+    assert open_store().restore().runs == (letters[0], summary)
+    open_store().commit(Batch(troubles=(over,)))
+    assert open_store().restore().runs == (letters[0], summary)
 
 
 def test_a_trouble_that_is_over_is_gone(open_store: Open) -> None:
