@@ -6,7 +6,6 @@ A port that was looked for and let go may be somebody else's a moment later.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from collections.abc import Iterator
 
@@ -23,10 +22,3 @@ def port_of(held: socket.socket) -> int:
     """Its number."""
     port: int = held.getsockname()[1]
     return port
-
-
-def own_address() -> str:
-    """An address of loopback that no other process binds to: a port of it that was given up is free for who wants it
-    again."""
-    pid = os.getpid()
-    return f"127.{64 + (pid >> 16) % 64}.{pid >> 8 & 255}.{pid & 255}"

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,10 +82,14 @@ def test_every_link_leads_to_a_file_or_a_heading(document: Path) -> None:
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in typed("clone")])
 def test_what_is_typed_in_the_clone_goes_as_far_as_it_may_here(block: Block) -> None:
+    # Or each looks for all Pythons of this host.
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONS": sys.executable}
     for line in block.text.splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["make"]:
-            done = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+            done = subprocess.run(
+                ["make", "--dry-run", *words[1:]], cwd=ROOT, env=environment, capture_output=True, text=True
+            )
             assert done.returncode == 0, done.stderr
         elif words[:2] == ["pip", "install"] or words[:2] == ["pipx", "install"]:
             assert [word for word in words[2:] if not is_of_this_project(word)] == []

@@ -28,7 +28,8 @@ from hbagent.transport.allow import AllowList, Role
 from hbagent.transport.connections import Connections
 from hbagent.transport.sockets import Context, Host, operator_router
 from hbagent.transport.zap import ZapServer
-from tests.ports import bound, own_address, port_of
+from tests.loopback import OWN
+from tests.ports import bound, port_of
 from tests.transport.doors import until
 
 #: Longer than a busy machine stands still; what is told at once comes before it.
@@ -201,7 +202,7 @@ def test_something_else_that_listens_is_told(root: Root) -> None:
 
 
 def test_a_root_that_comes_back_is_reached_again(tmp_path: Path) -> None:
-    root = Root(tmp_path, f"tcp://{own_address()}:*")
+    root = Root(tmp_path, f"tcp://{OWN}:*")
     with Asker(root.target(), BOUND_NS) as asker:
         asker.ask("ping")
         root.close()
