@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.root)
         item.add_marker(pytest.mark.needs(*PROGRAMS))
         if not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(600))
+            item.add_marker(pytest.mark.timeout(900))
     names = [f"test_{name}.py" for name in ORDER]
     ours.sort(key=lambda item: names.index(item.path.name))
     places = iter(ours)

@@ -33,7 +33,12 @@ HOOK = f"#!/bin/sh\nexec flock {TOLD}.lock sh -c '(cat; echo) >>{TOLD}'\n"
 #: disk are those of a machine that runs tests.
 KINDS = tuple(sorted(kind.value for kind in HOOK_KINDS if kind not in (Kind.WATCHDOG, Kind.HEALTH_CHANGED)))
 #: Longer than anything that is waited for here takes on a busy machine.
-BOUND_S = 30.0
+BOUND_S = 60.0
+#: For an answer of the root. The commands' own default is for people.
+ANSWER = ("--timeout", "20s")
+#: For the unit of an agent that is killed. systemd would start it again after 0.2 s, and for a leader that gets no turn
+#: until then its host has refused nothing.
+SLOWER = "RestartSec=3"
 _RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
 
 
@@ -72,6 +77,8 @@ class Deployment:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "vault-password").write_text("of a datacenter that is gone in ten minutes\n")
         (directory / "vault-password").chmod(0o600)
+        # Whatever this machine has set elsewhere is not read.
+        (directory / "ansible.cfg").touch()
         hook = directory / "tell"
         hook.write_text(HOOK)
         hook.chmod(0o755)
@@ -141,6 +148,7 @@ class Deployment:
             "PATH": f"{CONTROLLER}:{os.environ['PATH']}",
             "HOME": str(self.directory),
             "LANG": "C.UTF-8",
+            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.directory / "collections"),
             "ANSIBLE_VAULT_PASSWORD_FILE": str(self.directory / "vault-password"),
             "ANSIBLE_PIPELINING": "true",
@@ -151,7 +159,8 @@ class Deployment:
             # A host that is gone is noticed, as with the ansible.cfg of the example.
             "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o ConnectTimeout=10"
             " -o ServerAliveInterval=5 -o ServerAliveCountMax=3",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/hblab-{self.lab.name}",
+            # It goes with the lab: nobody calls hosts of the same name through connections to these.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.lab.directory / "ssh"),
         }
         began = time.monotonic()
         done = subprocess.run(
@@ -175,7 +184,7 @@ class Deployment:
 
     def ask(self, *command: str, check: bool = True) -> Any:
         """The answer of a command at the root's host, as JSON; None when it has none."""
-        done = self.root.run("hbagent", *command, "-o", "json", check=False)
+        done = self.root.run("hbagent", *command, *ANSWER, "-o", "json", check=False)
         with contextlib.suppress(json.JSONDecodeError):
             return json.loads(done.stdout)
         if check:
@@ -202,15 +211,32 @@ class Deployment:
 
     def told(self) -> list[dict[str, Any]]:
         """What the hook was told so far."""
-        lines = self.root.shell(f"cat {TOLD} 2>/dev/null || true").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
+        # No line is read while it is written.
+        script = f"test ! -e {TOLD}.lock || flock --shared {TOLD}.lock cat {TOLD} 2>/dev/null || true"
+        return [json.loads(line) for line in self.root.shell(script).splitlines() if line.strip()]
+
+    def all_told(self) -> bool:
+        """True when the hook was told all of what has happened so far."""
+        happened = (self.ask("status", check=False) or {"root": {}})["root"].get("newest_event")
+        kept = [event["sequence"] for event in self.events()]
+        # A hook is owed what is on the disk.
+        if happened is None or max(kept, default=0) < happened:
+            return False
+        status = self.ask("status", check=False)
+        return bool(status) and status["root"]["hooks_waiting"] == 0
+
+    def wait_told(self) -> None:
+        """Until it was."""
+        assert wait_until(self.all_told, BOUND_S), self.ask("hooks", "list")
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[Quiet]:
         """What the hook is told meanwhile, and which nodes leave ALIVE."""
+        self.wait_told()
         before, newest = len(self.told()), len(self.events())
         seen = Quiet()
         yield seen
+        self.wait_told()
         seen.told = self.told()[before:]
         seen.events = self.events()[newest:]
 

@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -38,8 +39,8 @@ PROGRAMS = ("debootstrap", "ip", "nft", "nsenter", "ssh", "ssh-keygen", "systemd
 LABS = Path("/var/tmp/hbagent-lab")
 CGROUPS = Path("/sys/fs/cgroup")
 #: From the start of the containers until systemd has started everything: 3.5 s for six when nothing else runs.
-BOOT_SECONDS = 90.0
-END_SECONDS = 20.0
+BOOT_SECONDS = 180.0
+END_SECONDS = 30.0
 #: Of the kernel's mount(2).
 _MNT_DETACH = 2
 _DROP_ALL = "table inet cut"
@@ -63,15 +64,27 @@ class Host:
     # ---- inside ----------------------------------------------------------------------------------------------
 
     @property
-    def init(self) -> int:
-        """The process id of its first process, here; 0 when it does not run."""
+    def keeper(self) -> int:
+        """The process id of what holds it, here; 0 when nothing does."""
         with contextlib.suppress(OSError, ValueError):
-            nspawn = int((self.directory / "pid").read_text())
-            children = Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split()
-            return int(children[0]) if children else 0
+            pid = int((self.directory / "pid").read_text())
+            # An earlier lab may have left the file, and somebody else may have the number by now.
+            if os.fsencode(self.root) in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
         return 0
 
-    def run(self, *command: str, check: bool = True, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    @property
+    def init(self) -> int:
+        """The process id of its first process, here; 0 when it does not run."""
+        keeper = self.keeper
+        with contextlib.suppress(OSError):
+            for pid in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
+                # What prepares the way for it is a child of the same, for a moment, and first of nothing.
+                if re.search(r"^NSpid:.*\s1$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE):
+                    return int(pid)
+        return 0
+
+    def run(self, *command: str, check: bool = True, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """A command as root inside, past its network. Raises AssertionError with its output when it fails."""
         init = self.init
         assert init, f"{self.name} does not run"
@@ -91,13 +104,25 @@ class Host:
             raise AssertionError(f"{self.name}: {shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def shell(self, script: str, check: bool = True, timeout: float = 60.0) -> str:
+    def shell(self, script: str, check: bool = True, timeout: float = 120.0) -> str:
         """What a shell script prints that runs as root inside."""
         return self.run("sh", "-ec", script, check=check, timeout=timeout).stdout
 
-    def journal(self, unit: str, lines: int = 50) -> str:
-        """The newest lines of a unit."""
-        return self.run("journalctl", "--no-pager", "-o", "cat", "-n", str(lines), "-u", unit, check=False).stdout
+    def journal(self, unit: str, lines: int | None = 50) -> str:
+        """The newest lines of a unit, or all there are."""
+        newest = "all" if lines is None else str(lines)
+        return self.run("journalctl", "--no-pager", "-o", "cat", "-n", newest, "-u", unit, check=False).stdout
+
+    @contextlib.contextmanager
+    def changed_unit(self, unit: str, setting: str) -> Iterator[None]:
+        """A service with another setting, until the end of the block."""
+        directory = f"/run/systemd/system/{unit}.service.d"
+        self.shell(f"mkdir -p {directory}; printf '[Service]\\n{setting}\\n' >{directory}/lab.conf")
+        try:
+            self.run("systemctl", "daemon-reload")
+            yield
+        finally:
+            self.shell(f"rm -r {directory}; systemctl daemon-reload")
 
     # ---- power -----------------------------------------------------------------------------------------------
 
@@ -124,7 +149,7 @@ class Host:
                 start_new_session=True,
             )
         (self.directory / "pid").write_text(str(process.pid))
-        self.lab.started[process.pid] = process
+        self.lab.started.append(process)
 
     def is_up(self) -> bool:
         """True when systemd has started everything and sshd listens."""
@@ -136,11 +161,13 @@ class Host:
         return False
 
     def kill(self) -> None:
-        """The end of all its processes at once, with its network alive."""
-        init = self.init
-        if init:
-            os.kill(init, signal.SIGKILL)
-        wait_until(lambda: not self.init, END_SECONDS)
+        """The end of all its processes at once, with its network alive. Nobody holds its disk after that."""
+        for victim in (self.init, self.keeper):
+            if victim:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+                if wait_until(lambda: not self.keeper, END_SECONDS):
+                    return
 
     def power_off(self) -> None:
         """As when the plug is pulled: first not a word any more, then nothing runs."""
@@ -189,7 +216,7 @@ class Lab:
         self.directory = directory or LABS / name
         self.switch = f"{name}-switch"
         self.key = self.directory / "key"
-        self.started: dict[int, subprocess.Popen[bytes]] = {}
+        self.started: list[subprocess.Popen[bytes]] = []
         self.hosts = tuple(Host(self, number) for number in range(1, hosts + 1))
 
     # ---- making ----------------------------------------------------------------------------------------------
@@ -237,23 +264,16 @@ class Lab:
             for state in CGROUPS.glob(f"freezer/hblab-{host.name}/freezer.state"):
                 state.write_text("THAWED")
             host.kill()
-            with contextlib.suppress(OSError, ValueError):
-                nspawn = int((host.directory / "pid").read_text())
-                if not wait_until(lambda nspawn=nspawn: not self._running(nspawn), END_SECONDS):  # type: ignore[misc]
-                    os.kill(nspawn, signal.SIGKILL)
             _unmount(host.root)
             subprocess.run(["ip", "netns", "del", host.namespace], check=False, stderr=subprocess.DEVNULL)
             for hierarchy in _hierarchies():
                 _remove_groups(hierarchy / f"hblab-{host.name}")
-        for process in self.started.values():
-            process.wait(END_SECONDS)
+        for process in self.started:
+            process.kill()
+            process.wait()
         self.started.clear()
         subprocess.run(["ip", "netns", "del", self.switch], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _running(self, pid: int) -> bool:
-        process = self.started.get(pid)
-        return process.poll() is None if process is not None else os.path.exists(f"/proc/{pid}")
 
     def _connect(self, host: Host) -> None:
         inside = ("ip", "-n", host.namespace)

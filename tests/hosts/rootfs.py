@@ -16,6 +16,7 @@ from pathlib import Path
 #: Where it is kept between runs.
 CACHE = Path(os.environ.get("HBAGENT_LAB_CACHE", "/var/cache/hbagent-lab"))
 SUITE = "bookworm"
+ATTEMPTS = 3
 #: What every host of a datacenter has, and no more: python3 lacks the module `packaging`, as on real hosts.
 PACKAGES = (
     "systemd",
@@ -38,10 +39,14 @@ def rootfs() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.is_dir():
             draft = CACHE / f"{made.name}.draft"
-            shutil.rmtree(draft, ignore_errors=True)
             command = ("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(draft))
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-            if done.returncode:
+            # A mirror has its moments.
+            for _ in range(ATTEMPTS):
+                shutil.rmtree(draft, ignore_errors=True)
+                done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+                if not done.returncode:
+                    break
+            else:
                 raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}")
             # Each host is told its name from outside.
             (draft / "etc/hostname").unlink(missing_ok=True)

@@ -60,7 +60,7 @@ def test_a_session_on_a_host_is_taken_by_it(fleet: Deployment, name: str) -> Non
         shutil.copytree(ROOT / part, host.root / "var/tmp/source" / part, dirs_exist_ok=True)
     host.shell(BEFORE.get(name, "true"))
     try:
-        done = host.run("bash", "-c", f"{TELLING}cd /var/tmp/source\n{session}\ntrue", check=False)
+        done = host.run("bash", "-c", f"{TELLING}cd /var/tmp/source\n{session}\ntrue", check=False, timeout=300)
         assert done.returncode == 0, f"{name}: {done.stderr}{done.stdout}"
     finally:
         host.shell(AFTER.get(name, "true"))

@@ -29,7 +29,7 @@ def keys(fleet: Deployment, directory: Path, **asked: Any) -> str:
         "ANSIBLE_NOCOLOR": "true",
     }
     (directory / "tmp").mkdir(exist_ok=True)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     return re.sub(r"\s+", " ", done.stdout + done.stderr)
 
 
