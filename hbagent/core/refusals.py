@@ -20,16 +20,18 @@ _ORDINARY = ("duplicate", "stale")
 class Refusals:
     """One process's account of what it refused."""
 
-    __slots__ = ("_noted", "counts")
+    __slots__ = ("_noted", "_said", "counts")
 
     def __init__(self) -> None:
         #: How often, by reason.
         self.counts: dict[str, int] = {}
         self._noted: dict[tuple[str, str], int] = {}
+        #: What goes on until somebody changes a file, and was said.
+        self._said: set[tuple[str, ...]] = set()
 
     def add(self, sender: str, reason: str, now: int, detail: str = "") -> Effects:
         """Count one; returns the line for the log when it is time for one."""
-        count = self.counts[reason] = self.counts.get(reason, 0) + 1
+        count = self._count(reason)
         if now < self._noted.get((sender, reason), 0):
             return ()
         if len(self._noted) >= REMEMBERED_MAX:
@@ -39,3 +41,20 @@ class Refusals:
         if detail:
             fields["detail"] = detail
         return (Note("debug" if reason in _ORDINARY else "warning", "refused", fields),)
+
+    def add_once(self, reason: str, *about: str) -> bool:
+        """Count one of what goes on until somebody changes a file; True when it is to be said: the first time that it
+        is about this, until `reconfigured`."""
+        self._count(reason)
+        if (reason, *about) in self._said or len(self._said) >= REMEMBERED_MAX:
+            return False
+        self._said.add((reason, *about))
+        return True
+
+    def reconfigured(self) -> None:
+        """Somebody has changed a file: what still goes on is said again."""
+        self._said.clear()
+
+    def _count(self, reason: str) -> int:
+        count = self.counts[reason] = self.counts.get(reason, 0) + 1
+        return count

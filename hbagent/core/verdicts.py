@@ -102,7 +102,7 @@ class Verdicts:
         evidence = transition.evidence if transition is not None else basis.evidence
         if evidence is None:
             age = None if basis.heard_at is None else now - basis.heard_at
-            evidence = Evidence(text="told by a summary; the transition itself was lost", silent_ns=age)
+            evidence = Evidence(text="told by a summary; no transition told of it", silent_ns=age)
         told_by = leader.name if leader is not None and transition is not None else basis.leader
         # That another observer does not hear it, or not yet, is no reason for its return.
         cause = None if basis.liveness is Liveness.ALIVE else merged.cause

@@ -19,6 +19,7 @@ from hbagent.core.messages import (
     NodeReport,
     Query,
     RackReports,
+    Reconfigured,
     Report,
 )
 from hbagent.core.records import Event, NodeState, Restored, RunState
@@ -188,8 +189,51 @@ def test_rows_tell_what_no_transition_did_once_they_have_said_it_for_a_while() -
     (event,) = site.seconds(5)
     assert changes([event]) == [(OK, CRITICAL)]
     assert event.evidence is not None
-    assert event.evidence.text.endswith("(told by a summary; the transition itself was lost)")
+    assert event.evidence.text.endswith("(told by a summary; no transition told of it)")
     assert len(site.inputs) == 1
+
+
+def ill_when_shown_again(site: Site) -> Event:
+    """What is told of a node that was CRITICAL all the while."""
+    site.health = dict.fromkeys(site.leaders, CRITICAL)
+    told = site.seconds(10)
+    (event,) = [event for event in told if event.kind is Kind.HEALTH_CHANGED]
+    assert event.evidence is not None
+    assert event.evidence.text.endswith("(found so when it was first heard of)")
+    assert (event.liveness_from, event.liveness_to, event.cause) == (ALIVE, ALIVE, None)
+    return event
+
+
+def test_a_node_of_a_rack_that_was_taken_out_and_added_again_is_found_as_it_is_and_nothing_was_lost() -> None:
+    site = joined()
+    site.say(LEADER, became(5, CRITICAL, OK, part("shop", CRITICAL)))
+    site.health[LEADER] = CRITICAL
+    whole = site.core.config
+    site.take(site.core.receive("", Reconfigured(msgspec.structs.replace(whole, racks=())), site.now))
+    site.seconds(5)
+    site.take(site.core.receive("", Reconfigured(whole), site.now))
+    event = ill_when_shown_again(site)
+    (incident,) = site.core.alerts.incidents.open.values()
+    assert (event.health_from, event.health_to, incident.cause) == (UNKNOWN, CRITICAL, None)
+
+
+def test_a_node_of_which_a_change_of_health_is_the_first_word_was_not_never_seen() -> None:
+    site = Site()
+    site.seconds(1)
+    site.say(LEADER, STUCK)
+    (event,) = [event for event in site.events if event.kind is Kind.HEALTH_CHANGED]
+    assert event.cause is None
+
+
+def test_a_node_that_comes_back_after_it_was_forgotten_is_found_as_it_is_and_nothing_was_lost() -> None:
+    site = joined()
+    site.liveness = DEAD
+    site.say(LEADER, transition(2, DEAD, ALIVE))
+    site.core.forget(NODE, "ada", site.now)
+    site.seconds(2)
+    site.liveness = ALIVE
+    site.say(LEADER, transition(3, ALIVE, DEAD))
+    ill_when_shown_again(site)
 
 
 def test_a_deadlock_that_healed_while_the_leader_was_away_is_told_with_its_parts() -> None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from hbagent.core.config import RackConfig
 from hbagent.core.effects import Note, Persist, RunHook
-from hbagent.core.messages import KeepFailed, Kept, Reconfigured, Terminate, WallTime
+from hbagent.core.messages import KeepFailed, Kept, RackReports, Reconfigured, Terminate, WallTime
 from hbagent.core.records import Batch, Event, HookRun, NodeState, Restored, RunState
+from hbagent.core.refusals import REMEMBERED_MAX
 from hbagent.core.root import RootCore
 from hbagent.core.states import Kind, Liveness
+from hbagent.core.units import SECOND
 from tests.build import (
     EPOCH,
     LEADER,
+    LEADER2,
     NODE,
     NODE2,
     RACK,
@@ -165,16 +169,67 @@ def test_without_a_lease_a_leaders_transitions_are_left_to_be_sent_again() -> No
         ("dc1/rack2-leader1", transitions(transition(2)), "forged-id"),
         (LEADER, summary(2, rack="dc1/rack2"), "forged-rack"),
         (LEADER, transitions(transition(2, node="dc1/rack2/node1")), "forged-rack"),
+        ("dc1/rack2-leader1", RackReports(rack=RACK, epoch=EPOCH, reports=()), "forged-rack"),
         (NODE, transitions(transition(2)), "forged-id"),
         (LEADER, WallTime(0).__class__, "unexpected-type"),
     ],
 )
 def test_nobody_speaks_for_a_rack_that_is_not_his(sender: str, message: object, reason: str) -> None:
     core = root_core()
-    book = play(core) >> (sender, message) << "note refused"
-    assert book
+    book = play(core)
+    racks = (*core.config.racks, RackConfig(name="dc1/rack2", leaders=("dc1/rack2-leader2",)))
+    core.receive("", Reconfigured(msgspec.structs.replace(core.config, racks=racks)), book.now)
+    assert book >> (sender, message) << "note refused"
     assert core.refused == {reason: 1}
     assert list(core.nodes) == [NODE]
+
+
+def test_a_rack_that_was_taken_out_of_the_config_is_said_once_for_each_of_its_leaders_and_looks_like_no_attack() -> (
+    None
+):
+    core = root_core(leaders=(LEADER, LEADER2))
+    book = play(core)
+    whole = core.config
+    core.receive("", Reconfigured(msgspec.structs.replace(whole, racks=())), book.now)
+    said = [
+        (sender, message)
+        for number in (2, 3)
+        for sender in (LEADER, LEADER2)
+        for message in (
+            summary(number),
+            transitions(transition(number)),
+            RackReports(rack=RACK, epoch=EPOCH, reports=()),
+        )
+    ]
+
+    def told() -> list[tuple[str, str, object, object]]:
+        effects = [effect for sender, message in said for effect in core.receive(sender, message, book.now)]
+        notes = [effect for effect in effects if isinstance(effect, Note)]
+        return [(note.level, note.what, note.fields["leader"], note.fields["rack"]) for note in notes]
+
+    assert told() == [("warning", "unconfigured-rack", LEADER, RACK), ("warning", "unconfigured-rack", LEADER2, RACK)]
+    assert core.refused == {"unconfigured-rack": len(said)}
+    assert told() == []
+    core.receive("", Reconfigured(whole), book.now)
+    core.receive("", Reconfigured(msgspec.structs.replace(whole, racks=())), book.now)
+    assert len(told()) == 2
+
+
+def test_a_leader_whose_other_rack_is_in_no_config_goes_on_speaking_for_the_first() -> None:
+    core = root_core()
+    elsewhere = (LEADER, transitions(transition(2, node="dc1/rack9/node1"), transition(3, DEAD, ALIVE)))
+    book = play(core) >> elsewhere << "note unconfigured-rack" << "node-dead node1 ALIVE>DEAD silence"
+    assert book
+    assert core.refused == {"unconfigured-rack": 1}
+
+
+def test_a_leader_that_invents_racks_has_so_many_lines_and_no_more() -> None:
+    core = root_core()
+    play(core)
+    lines = 0
+    for number in range(2 * REMEMBERED_MAX):
+        lines += len(core.receive(LEADER, summary(2, rack=f"dc1/invented{number}"), SECOND))
+    assert (lines, core.refused) == (REMEMBERED_MAX, {"unconfigured-rack": 2 * REMEMBERED_MAX})
 
 
 # ---- a disk that fails -----------------------------------------------------------------------------------
