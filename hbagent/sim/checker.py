@@ -170,7 +170,8 @@ class Checker:
             route.heard = True
             route.first_heard.append(at)
         if at - sent < PROMPT_NS:
-            if sent >= route.client.started_at:
+            # A leader that is held still reads it later, and by then cannot tell how long it was under way.
+            if sent >= route.client.started_at and not route.server.paused:
                 route.prompt_life = route.client.life
         elif not route.client.runs and route.prompt_life != route.client.life:
             # Nothing tells this leader how old the beat is: it is the first that it hears of that incarnation.
