@@ -99,7 +99,7 @@ def test_forty_hosts_that_are_cut_off_at_once_are_one_notification_and_one_when_
     # Those whose last beats were still on their way when it was told, on a busy machine, are not counted yet.
     count, of = re.match(r"(\d+) of (\d+) nodes", dark["evidence"]["text"]).groups()  # type: ignore[union-attr]
     assert int(of) == CUT and int(count) > 0.55 * CUT
-    assert at["node-dead"] < max(at["rack-dark"], killed + AT_ONCE_SECONDS), "a proved death beside it waits for nothing"
+    assert at["node-dead"] < max(at["rack-dark"], killed + AT_ONCE_SECONDS), "a proved death waits for nothing"
 
     healed = time.time()
     large.switch.heal()
