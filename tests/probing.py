@@ -18,6 +18,7 @@ from hbagent.core.effects import (
     Effect,
     Effects,
     Examine,
+    LookForBundles,
     Note,
     Remember,
     RestartUnit,
@@ -29,6 +30,7 @@ from hbagent.core.effects import (
 from hbagent.core.messages import (
     Acted,
     AppRow,
+    BundlesGone,
     CheckFinished,
     Examined,
     FactsTaken,
@@ -88,6 +90,8 @@ class Host:
         self.check_ns = 5 * MILLISECOND
         self.examine_ns = 1200 * MILLISECOND
         self.restart_error = ""
+        #: Numbers of bundles that somebody has deleted.
+        self.gone: set[int] = set()
         self.effects: list[tuple[int, Effect]] = []
         self.runs: dict[str, list[int]] = {}
         self.under_way = 0
@@ -150,6 +154,8 @@ class Host:
                 if isinstance(found, Stall):
                     found = Examined(run=0, stall=found, text=f"found {found.value}", bundle=f"b{effect.run}")
                 self._later(self.examine_ns, _numbered(found, effect.run))
+            elif isinstance(effect, LookForBundles):
+                self._later(MILLISECOND, BundlesGone(tuple(number for number in effect.numbers if number in self.gone)))
             elif isinstance(effect, RestartUnit):
                 self._later(100 * MILLISECOND, Acted(run=effect.run, error=self.restart_error))
             else:

@@ -31,6 +31,12 @@ def render(vitals: Vitals, node: str, now_wall_ns: int) -> bytes:
     )
     _probes(out, vitals.probes, now_wall_ns)
     _apps(out, vitals.apps)
+    examined = [("", vitals.examinations)]
+    out.counter("hbagent_examinations", "Examinations of applications, in this life of the prober.", examined)
+    put_off = [("", vitals.examinations_put_off)]
+    out.counter(
+        "hbagent_examinations_put_off", "How often one had to wait: an application was examined too often.", put_off
+    )
     return out.text()
 
 

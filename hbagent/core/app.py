@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from .config import AppConfig
-from .messages import AppRow, Examined, MarkRow
+from .messages import DETAILS_MAX, AppRow, Examined, MarkRow
+from .pace import EXAMINED_MAX, WINDOW_NS, Pace
 from .states import HEALTH_OF, AppState, Health, Stall
 from .units import MINUTE, SECOND, show_duration
 
@@ -20,9 +21,6 @@ MARKS_MAX = 64
 TEXT_LENGTH_MAX = 200
 #: How long a stuck application keeps its old health while it is examined: two looks a second apart, and some time.
 EXAMINATION_NS = 3 * SECOND
-#: A stuck application is examined again after this, and then each `EXAMINE_AGAIN_NS`.
-EXAMINE_SOON_NS = 30 * SECOND
-EXAMINE_AGAIN_NS = 5 * MINUTE
 #: An ended process may still have its exit status reported by whoever started it.
 RESULT_NS = SECOND
 #: Who was stuck in an earlier life of the prober stays so for this long, or until it moves: a restart of the prober is
@@ -81,7 +79,7 @@ class App:
         self.since = now
         self.stall: Stall | None = None
         self.details: tuple[str, ...] = ()
-        self.bundle = ""
+        self.pace = Pace()
         #: The evidence of the trouble that it is in now has been kept.
         self.evident = False
         #: What the last examination found, in a clause.
@@ -324,19 +322,25 @@ class App:
                 self._be(AppState.READY if self.state is AppState.STUCK else self.state, Health.OK, "")
             return
         if self._stuck_at is None:
-            self._stuck_at = self._examine_at = now
+            self._stuck_at, self._examine_at = now, self.pace.earliest(now)
         if self.stall is not None:
             self._be(AppState.STUCK, HEALTH_OF[self.stall], f"{trouble}; {self._found}" if self._found else trouble)
         elif not self.findable or now >= self._stuck_at + EXAMINATION_NS:
-            self._be(AppState.STUCK, Health.STALLED, trouble)
+            self._be(AppState.STUCK, Health.STALLED, f"{trouble}{self._unexamined(now)}")
 
     def _be(self, state: AppState, health: Health, text: str) -> None:
         self.state, self.health, self.text = state, health, text
+
+    def _unexamined(self, now: int) -> str:
+        if not self.findable or self._examine_at is None or now >= self._examine_at:
+            return ""
+        return f"; it was examined {EXAMINED_MAX} times within {show_duration(WINDOW_NS)}, and will be again later"
 
     def _rest(self) -> None:
         """It is not stuck (any more). What it was found in, and the evidence, stay known."""
         self._stuck_at = self._examine_at = None
         self.stall = None
+        self.pace.over()
         self.details = ()
         self._found = self.given_up = ""
         self.evident = False
@@ -379,21 +383,36 @@ class App:
         """It is stuck, and it is time to look (again)."""
         return self._examine_at is not None and now >= self._examine_at and not self.examining and self.findable
 
+    @property
+    def bundle(self) -> str:
+        """Name of the newest evidence about it; "" for none."""
+        return self.pace.newest
+
+    def begin_examination(self, now: int) -> None:
+        """It is being examined."""
+        self.examining = True
+        self.pace.begun(now)
+
+    def was_put_off(self, now: int) -> int | None:
+        """For how long its examination had to be put off; None when it had not, or that was said."""
+        if self.stall is not None or self._examine_at is None or not self.findable:
+            return None
+        return self._examine_at - now if self.pace.put_off(self._examine_at, now) else None
+
     def examined(self, examined: Examined, now: int) -> None:
         """The examination came back."""
         self.examining = False
+        self.pace.kept(examined.bundle, self._stuck_at is not None)
         if self._stuck_at is None:
             # It moved again meanwhile; the evidence is kept all the same.
-            self.bundle = examined.bundle or self.bundle
             return
         first = self.stall is None
-        self._examine_at = now + (EXAMINE_SOON_NS if first else EXAMINE_AGAIN_NS)
+        self._examine_at = self.pace.after(first, examined.stall is self.stall, now)
         if examined.stall is Stall.UNKNOWN and not first:
             # It could not be looked at this time; what was found then still stands.
             return
         self.stall = examined.stall
         self.details = examined.details
-        self.bundle = examined.bundle or self.bundle
         self.evident = self.evident or bool(examined.bundle)
         self._found = examined.text or examined.error
 
@@ -405,13 +424,15 @@ class App:
         stall: Stall | None,
         text: str,
         bundle: str,
+        first_bundle: str,
         watchdog_ns: int,
         now: int,
     ) -> None:
         """Go on where an earlier life of the prober ended. Who was stuck then is so until the time has come to judge
         anew; its promises count from now."""
         self.state, self.health, self.stall = state, health, stall
-        self.text, self.bundle = text, bundle
+        self.text, self.pace.newest = text, bundle
+        self.pace.first = first_bundle if state is AppState.STUCK else ""
         self.watchdog_ns = self.config.watchdog_ns or watchdog_ns
         self.since = now
         if self.watchdog_ns and state in (AppState.READY, AppState.STUCK):
@@ -479,6 +500,7 @@ class App:
             )
             for name, mark in sorted(self.marks.items())
         )
+        about = self.pace.lines()
         return AppRow(
             name=self.config.name,
             health=self.health,
@@ -486,7 +508,7 @@ class App:
             text=f"{self.text}; {self.given_up}" if self.given_up else self.text,
             status=self.status,
             stall=self.stall,
-            details=self.details,
+            details=(*self.details[: DETAILS_MAX - len(about)], *about),
             pid=self.pid,
             since_ns=now - self.since,
             bundle=self.bundle,

@@ -23,6 +23,8 @@ from .wallclock import WallClock
 STRANGER, FORBIDDEN, FULL, MALFORMED = "stranger", "forbidden", "too-many-apps", "malformed"
 #: Of the names that nobody configured, one user has this share; root has all.
 SHARE = 4
+#: Bundles that an examination is told to spare: two of as many applications as nobody has; of more, the others.
+SPARED_MAX = 2000
 #: For so long after somebody was refused for want of names that is shown.
 FULL_SHOWN_NS = 10 * MINUTE
 #: Keys that only say who is meant.
@@ -191,6 +193,19 @@ class Apps:
                     app.stacks = 0
         return effects
 
+    # ---- evidence ------------------------------------------------------------------------------------------
+
+    def spared(self) -> tuple[int, ...]:
+        """Numbers of the bundles that no other makes room of: of who is in trouble first, then of who is expected."""
+        apps = sorted(self.by_name.values(), key=lambda app: (app.state is not AppState.STUCK, app.guest))
+        return tuple(number for app in apps for number in app.pace.named())[:SPARED_MAX]
+
+    def lost_bundles(self, numbers: Iterable[int]) -> None:
+        """These are not there any more."""
+        gone = frozenset(numbers)
+        for app in self.by_name.values():
+            app.pace.lost(gone)
+
     # ---- over restarts of the prober -----------------------------------------------------------------------
 
     def keep(self, wall: WallClock, now: int) -> dict[str, Any]:
@@ -207,6 +222,7 @@ class Apps:
                 "stall": app.stall.value if app.stall is not None else None,
                 "text": app.text,
                 "bundle": app.bundle,
+                "first_bundle": app.pace.first,
                 "watchdog_ns": app.watchdog_ns,
                 "ttl_ns": app.ttl_ns,
                 "due_wall_ns": wall.at(app.due_at) if app.due_at is not None else None,
@@ -245,6 +261,7 @@ class Apps:
             stall=_word(Stall, item.get("stall"), None),
             text=str(item.get("text", "")),
             bundle=str(item.get("bundle", "")),
+            first_bundle=str(item.get("first_bundle", "")),
             watchdog_ns=_count(item.get("watchdog_ns")),
             now=now,
         )

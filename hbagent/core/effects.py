@@ -118,6 +118,14 @@ class Examine(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     #: Number of the memory file with its own stacks; 0: none.
     stacks: int = 0
+    #: Numbers of the bundles that make no room for a new one.
+    spared: tuple[int, ...] = ()
+
+
+class LookForBundles(msgspec.Struct, frozen=True, gc=False):
+    """Prober: are the bundles with these numbers still there; comes back as `BundlesGone`."""
+
+    numbers: tuple[int, ...]
 
 
 class Watch(msgspec.Struct, frozen=True, gc=False):

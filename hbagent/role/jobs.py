@@ -14,8 +14,18 @@ import msgspec
 
 from hbagent.core.checks import ExecCheck
 from hbagent.core.drill import LENGTH_NS, WARM_UP_NS, WINDOW_NS
-from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck, StartDrill
-from hbagent.core.messages import DETAILS_MAX, Acted, CheckFinished, Examined, HostFacts, Recalled, Remembered, Vitals
+from hbagent.core.effects import Examine, LookForBundles, Recall, Remember, RestartUnit, RunCheck, StartDrill
+from hbagent.core.messages import (
+    DETAILS_MAX,
+    Acted,
+    BundlesGone,
+    CheckFinished,
+    Examined,
+    HostFacts,
+    Recalled,
+    Remembered,
+    Vitals,
+)
 from hbagent.core.states import Stall
 from hbagent.core.units import MILLISECOND, SECOND
 from hbagent.offspring.hands import Job
@@ -72,6 +82,13 @@ class RecallOrder(msgspec.Struct, frozen=True):
     place: Place
 
 
+class LookOrder(msgspec.Struct, frozen=True):
+    """Say which bundles are gone."""
+
+    order: LookForBundles
+    place: Place
+
+
 class RememberOrder(msgspec.Struct, frozen=True):
     """Keep a state on disk."""
 
@@ -121,11 +138,14 @@ def facts(order: FactsOrder, files: Sequence[int]) -> FactsRead:
 
 def examine(order: ExamineOrder, files: Sequence[int]) -> Examined:
     """Find out what a process is doing, and store the evidence."""
+    import functools
+
     from hbagent.diagnosis import examination
 
     place = order.place
     try:
-        keep = _shelf(place).put if place.state_dir else None
+        spared = frozenset(order.order.spared)
+        keep = functools.partial(_shelf(place).put, spared=spared) if place.state_dir else None
         found = examination.examine(_found(order.order), place.helper, files, keep)
     except Exception as error:
         told = str(error) or type(error).__name__
@@ -168,6 +188,13 @@ def recall(order: RecallOrder, files: Sequence[int]) -> Recalled:
     except (NoBundle, OSError) as error:
         return Recalled(number=number, error=str(error)[:500])
     return Recalled(number=number, body=body)
+
+
+def gone(order: LookOrder, files: Sequence[int]) -> BundlesGone:
+    """Look which bundles are not there any more. Raises OSError."""
+    if not order.place.state_dir:
+        return BundlesGone()
+    return BundlesGone(_shelf(order.place).gone(order.order.numbers))
 
 
 def remember(order: RememberOrder, files: Sequence[int]) -> Done:
@@ -255,6 +282,7 @@ JOBS: dict[str, Job] = {
     "facts": Job(facts, FactsOrder, FactsRead),
     "examine": Job(examine, ExamineOrder, Examined),
     "recall": Job(recall, RecallOrder, Recalled),
+    "gone": Job(gone, LookOrder, BundlesGone),
     "remember": Job(remember, RememberOrder, Done),
     "restore": Job(restore, Place, Remembered),
     "restart": Job(restart, RestartUnit, Acted),

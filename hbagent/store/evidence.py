@@ -6,6 +6,9 @@ number gives the order, for a wall clock may jump; the digest tells a damaged fi
 bundle fetched somewhere else is the one that a report spoke of.
 
 A name that somebody asks for is never used as a path: it is looked for among the names that the directory holds.
+
+Room is made by whoever has most: an application that gets stuck each minute throws away its own evidence, and nobody
+else's. What the prober still speaks of is spared.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -59,15 +63,16 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
 
 class Shelf:
     """The bundles in `directory`, which is made when the first one comes; at most `count_max`, none much older than
-    `age_max_ns`. Any number of processes may use it."""
+    `age_max_ns`, beside those that are spared. Any number of processes may use it."""
 
     def __init__(self, directory: Path, count_max: int, age_max_ns: int) -> None:
         self.directory = directory
         self.count_max = max(1, count_max)
         self.age_max_ns = age_max_ns
 
-    def put(self, app: str, body: bytes) -> str:
-        """Write a bundle and return its name; a crash leaves it whole or not at all.
+    def put(self, app: str, body: bytes, spared: Collection[int] = ()) -> str:
+        """Write a bundle and return its name; a crash leaves it whole or not at all. Those that have the numbers
+        `spared` make no room for it.
 
         Raises ValueError for one over `BUNDLE_MAX`, OSError.
         """
@@ -78,7 +83,7 @@ class Shelf:
             number = max((kept.number for kept in self.list()), default=0) + 1
             name = f"{number:06d}-{app if is_part(app) else NAMELESS}-{digest(body)}"
             self._write(name, body)
-            self._thin()
+            self._thin(spared)
         return name
 
     def list(self) -> list[Kept]:
@@ -94,6 +99,11 @@ class Shelf:
                     kept = Kept(match[0], int(match[1]), match[2], status.st_size, status.st_mtime_ns)
                     found.append(kept)
         return sorted(found, key=lambda kept: (kept.number, kept.name), reverse=True)
+
+    def gone(self, numbers: Iterable[int]) -> tuple[int, ...]:
+        """Those of the numbers that no bundle has (any more). Raises OSError."""
+        there = {kept.number for kept in self.list()}
+        return tuple(number for number in numbers if number not in there)
 
     def find(self, app: str = "", name: str = "") -> Kept:
         """The bundle `name`, or the newest about `app`, or the newest of all. Raises NoBundle, OSError."""
@@ -125,7 +135,7 @@ class Shelf:
             return kept.name, body
         with self._alone():
             aside = set_aside(path)
-            self._thin()
+            self._thin_damaged()
         raise NoBundle(f"{kept.name} was damaged, and set aside as {aside.name}")
 
     def _trouble(self) -> str:
@@ -170,17 +180,26 @@ class Shelf:
             os.close(fd)
         return draft
 
-    def _thin(self) -> None:
+    def _thin(self, spared: Collection[int] = ()) -> None:
         """Delete what is too much or too old. The newest always stays: a clock that jumped must not take it away."""
         oldest_ns = time.time_ns() - self.age_max_ns
-        for place, kept in enumerate(self.list()):
-            if place >= self.count_max or (place and kept.written_ns < oldest_ns):
-                self._delete(kept.name + _SUFFIX)
+        every = self.list()
+        kept = every[:1]
+        for bundle in every[1:]:
+            if bundle.written_ns < oldest_ns and bundle.number not in spared:
+                self._delete(bundle.name + _SUFFIX)
+            else:
+                kept.append(bundle)
+        for bundle in _too_many(kept, self.count_max, spared):
+            self._delete(bundle.name + _SUFFIX)
+        self._thin_damaged()
+        failpoint.hit("evidence-thinned")
+
+    def _thin_damaged(self) -> None:
         # Each damaged bundle has another name, so that their number is bounded here and not by `set_aside`.
         damaged = sorted(filter(_DAMAGED.fullmatch, os.listdir(self.directory)), reverse=True)
         for name in damaged[KEPT_MAX:]:
             self._delete(name)
-        failpoint.hit("evidence-thinned")
 
     def _delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -196,6 +215,22 @@ class Shelf:
             yield
         finally:
             os.close(fd)
+
+
+def _too_many(kept: list[Kept], count_max: int, spared: Collection[int]) -> Iterator[Kept]:
+    """Those that make room, given all of them, newest first: the oldest of the application that has most, and of those
+    that have as many the oldest; never the newest, nor the spared."""
+    shares = Counter(bundle.app for bundle in kept)
+    #: Oldest last.
+    going = [bundle for bundle in kept[1:] if bundle.number not in spared]
+    for _ in range(len(kept) - count_max):
+        if not going:
+            return
+        most = max(shares[bundle.app] for bundle in going)
+        goes = next(bundle for bundle in reversed(going) if shares[bundle.app] == most)
+        going.remove(goes)
+        shares[goes.app] -= 1
+        yield goes
 
 
 def digest(body: bytes) -> str:

@@ -42,10 +42,16 @@ def test_probes_and_applications_are_told_whatever_their_state() -> None:
     assert not found.of("hbagent_app_queued", mark="idle")
 
 
+def test_examinations_are_counted_and_those_that_had_to_wait() -> None:
+    found = Scraped(render(Vitals(health=Health.OK, examinations=12, examinations_put_off=3), NODE, WALL_NS))
+    assert found.value("hbagent_examinations_total") == 12
+    assert found.value("hbagent_examinations_put_off_total") == 3
+
+
 def test_no_sample_has_a_time_of_its_own() -> None:
     text = render(vitals(ProbeResult(name="disk", health=Health.OK)), NODE, WALL_NS).decode()
     samples = [line for line in text.splitlines() if not line.startswith("#")]
-    assert samples and all(len(line.rpartition("}")[2].split()) == 1 for line in samples)
+    assert samples and all(len(line.rpartition("}")[2].split()) == 1 + ("}" not in line) for line in samples)
 
 
 def test_measures_with_hostile_names_and_the_same_name_twice_can_be_read() -> None:

@@ -16,7 +16,7 @@ from functools import partial
 
 import pytest
 
-from hbagent.core.app import EXAMINE_SOON_NS
+from hbagent.core.pace import SOON_NS
 from hbagent.core.drill import VERDICT_NS
 from hbagent.core.units import SECOND
 from hbagent.demo.datacenter import Plan
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 RUNS = int(os.environ.get("HBAGENT_RUNS", "4"))
 WINDOW_S = 2.0
 #: An examination that was disturbed proves nothing, and the application is STALLED until the next one.
-FOUND_SECONDS = EXAMINE_SOON_NS / SECOND + 30.0
+FOUND_SECONDS = SOON_NS / SECOND + 30.0
 #: What becomes of its health then.
 DEADLOCKED, DEADLOCKED_LATER = ["OK", "DEADLOCKED"], ["OK", "STALLED", "DEADLOCKED"]
 

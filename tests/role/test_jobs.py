@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from hbagent.core.checks import ExecCheck, FileCheck
-from hbagent.core.effects import Examine, Recall, Remember, RestartUnit, RunCheck
-from hbagent.core.messages import DETAILS_MAX, CheckFinished, Examined, Recalled, Remembered
+from hbagent.core.effects import Examine, LookForBundles, Recall, Remember, RestartUnit, RunCheck
+from hbagent.core.messages import DETAILS_MAX, BundlesGone, CheckFinished, Examined, Recalled, Remembered
 from hbagent.core.states import Health, Stall
-from hbagent.core.units import SECOND
+from hbagent.core.units import HOUR, SECOND
 from hbagent.offspring.hands import Hands, Outcome
 from hbagent.role.jobs import (
     ALLOWANCE_NS,
@@ -25,6 +25,7 @@ from hbagent.role.jobs import (
     ExamineOrder,
     FactsOrder,
     FactsRead,
+    LookOrder,
     Place,
     RecallOrder,
     RememberOrder,
@@ -105,6 +106,20 @@ def test_a_bundle_is_recalled_also_the_largest(hands: Hands, tmp_path: Path) -> 
         in do(hands, "recall", RecallOrder(Recall(5, "other"), place)).value.error
     )
     assert "state_dir is not set" in do(hands, "recall", RecallOrder(Recall(6), Place())).value.error
+
+
+def test_an_examination_spares_the_bundles_that_it_is_told_of_and_others_are_missed(
+    hands: Hands, tmp_path: Path
+) -> None:
+    place = Place(state_dir=str(tmp_path), bundles_max=1, bundles_age_ns=HOUR)
+    shelf = Shelf(tmp_path / "evidence", 20, HOUR)
+    spared, _ = shelf.put("shop", b"1"), shelf.put("shop", b"2")
+    order = Examine(run=5, app="guest", pid=2**22 - 1, spared=(1,))
+    found = do(hands, "examine", ExamineOrder(order, place)).value
+    assert [kept.name for kept in shelf.list()] == [found.bundle, spared]
+    looked = do(hands, "gone", LookOrder(LookForBundles((1, 2, 3)), place)).value
+    assert looked == BundlesGone((2,))
+    assert do(hands, "gone", LookOrder(LookForBundles((1,)), Place())).value == BundlesGone()
 
 
 def test_a_process_that_is_gone_is_examined_without_an_exception(hands: Hands, tmp_path: Path) -> None:

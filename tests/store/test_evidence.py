@@ -104,6 +104,49 @@ def test_the_oldest_make_room(tmp_path: Path) -> None:
     assert [item.name for item in kept.list()] == put[:3:-1]
 
 
+def test_a_chatty_application_makes_room_of_its_own(tmp_path: Path) -> None:
+    kept = shelf(tmp_path, count_max=5)
+    shop = [kept.put("shop", b"%d" % number) for number in range(2)]
+    for number in range(20):
+        guest = kept.put("guest", b"%d" % number)
+    assert [item.name for item in kept.list() if item.app == "shop"] == shop[::-1]
+    assert kept.find("guest").name == guest and len(kept.list()) == 5
+
+
+def test_of_applications_that_have_as_many_the_oldest_goes(tmp_path: Path) -> None:
+    kept = shelf(tmp_path, count_max=4)
+    for number, app in enumerate(("web", "shop", "web", "shop", "billing")):
+        kept.put(app, b"%d" % number)
+    assert [(item.number, item.app) for item in kept.list()] == [(5, "billing"), (4, "shop"), (3, "web"), (2, "shop")]
+
+
+def test_the_newest_of_an_application_outlives_all_others_that_are_not_spared(tmp_path: Path) -> None:
+    kept = shelf(tmp_path, count_max=3)
+    for number, app in enumerate(("shop", "web", "web", "billing", "web")):
+        kept.put(app, b"%d" % number)
+    assert [item.app for item in kept.list()] == ["web", "billing", "shop"]
+
+
+def test_what_is_spared_stays_whatever_comes_and_however_old_it_is(tmp_path: Path) -> None:
+    kept = shelf(tmp_path, count_max=2)
+    first, second = kept.put("shop", b"1"), kept.put("shop", b"2")
+    path = tmp_path / "evidence" / f"{first}.json"
+    os.utime(path, ns=(SECOND, SECOND))
+    for number in range(10):
+        newest = kept.put(f"guest-{number}", b"%d" % number, {1, 2})
+    assert [item.name for item in kept.list()] == [newest, second, first]
+    kept.put("guest-x", b"x")
+    assert first not in [item.name for item in kept.list()]
+
+
+def test_who_asks_is_told_which_bundles_are_gone(tmp_path: Path) -> None:
+    kept = shelf(tmp_path, count_max=1)
+    assert kept.gone([1, 2]) == (1, 2)
+    kept.put("shop", b"1")
+    kept.put("shop", b"2")
+    assert kept.gone([2, 1]) == (1,)
+
+
 def test_what_is_too_old_goes_but_never_the_newest(tmp_path: Path) -> None:
     kept = shelf(tmp_path)
     old, older = kept.put("billing", b"1"), kept.put("billing", b"2")
