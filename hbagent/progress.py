@@ -15,7 +15,8 @@ its own as it finishes pieces of work, and says how much is waiting for it::
 
 or, where the queue is at hand, `mark.queued(jobs.qsize())` and `mark.tick()` after each job. Work that waits for
 `window` seconds while the number stands still is what hbagent calls STALLED; with nothing to do it may stand still for
-ever. A mark that never says how much waits is taken to have work always.
+ever, and so may a mark that was not used yet. One that ticks and never says how much waits is taken to have work
+always, from its first `tick()` on; `tick(0)` is one as well.
 
 The numbers are sent by one sleeping thread, which starts with the first mark and cannot raise them: it can only repeat
 what the others have done. It feeds the watchdog, too (`WATCHDOG_USEC`), for as long as no mark stands still with work
@@ -24,6 +25,11 @@ Python stacks of all threads into a memory file that the agent was given. C code
 thread, too: then nothing is told, and the agent looks from outside. Nobody may write the stacks at such a time, for
 the frames of a thread that runs meanwhile cannot be read: `faulthandler.dump_traceback_later` does it, and a program
 that is stopped and continued dies of that.
+
+A program that ends as programs do, by the end of its script or by `sys.exit(0)`, or because it was interrupted
+(SIGINT), says that it stops. One that ends by an exception, by `sys.exit` with anything else, by a signal or by
+`os._exit` says nothing, and the agent says that it failed. `raise SystemExit(3)` looks like a good end from inside:
+call `sys.exit(3)`, or start the program by `hbagent run-app`, which knows each exit status; then nothing is said here.
 
 Nothing here raises into the program, waits for anything, or needs hbagent to run. Nothing else of hbagent is imported,
 and CPython 3.8 is enough: the file may be copied into a program.
@@ -37,10 +43,12 @@ import contextlib
 import faulthandler
 import os
 import socket
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 #: The usual time in which a number must move while work waits.
 WINDOW_S = 30.0
@@ -54,19 +62,26 @@ _DATAGRAM_SIZE = 4096
 MARKS_MAX = 64
 #: Words that found no room at once are kept for the next time, as many.
 _UNSENT_MAX = 16
+#: Time for the last word, where the one who listens is busy: a program that ends ends.
+_LAST_WORD_S = 0.2
 
 
 class Mark:
     """The number that one thread raises as it works. Made by `Progress.mark`."""
 
-    __slots__ = ("__weakref__", "_count", "_name", "_progress", "_queued", "_resting", "_seen", "_seen_at", "_window_s")
+    __slots__ = (
+        *("__weakref__", "_count", "_name", "_progress", "_queued", "_resting", "_seen", "_seen_at", "_tells_queue"),
+        "_window_s",
+    )
 
     def __init__(self, progress: Progress, name: str, window_s: float) -> None:
         self._progress = progress
         self._name = name
         self._window_s = window_s
         self._count = 0
-        self._queued: int | None = None
+        #: None: it does not say, and is taken to have work always.
+        self._queued: int | None = 0
+        self._tells_queue = False
         #: A process that was forked off begins with none of its parent's marks, until it uses one.
         self._resting = False
         self._seen: object = None
@@ -74,6 +89,8 @@ class Mark:
 
     def tick(self, n: int = 1) -> None:
         """So many pieces of work are done."""
+        if not self._tells_queue:
+            self._queued = None
         self._count += n
         if self._resting:
             self._progress._wake(self)
@@ -81,6 +98,7 @@ class Mark:
     def queued(self, n: int) -> None:
         """So many pieces of work wait for this thread; with 0 it need not move."""
         self._queued = max(0, int(n))
+        self._tells_queue = True
         if self._resting:
             self._progress._wake(self)
 
@@ -91,7 +109,9 @@ class Mark:
         try:
             yield
         finally:
+            # A process that was forked off meanwhile has forgotten that it was told.
             self._queued = 0
+            self._tells_queue = True
             self.tick()
 
     def close(self) -> None:
@@ -143,6 +163,7 @@ class Progress:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         _LIVING.add(self)
+        _notice_exits()
 
     def mark(self, name: str, window: float = WINDOW_S) -> Mark:
         """A new mark: one for each thread that matters. `window`: seconds in which it must move while work waits."""
@@ -264,6 +285,8 @@ class Progress:
             fields.append("X_HBAGENT_STACKS=1")
         if not fields or self._send(0, fields, self._stacks):
             self._introduced_at = now
+            if self._name and self._main and not self._forked:
+                _introduced[self._name] = self._addresses[0]
 
     def _write_stacks(self, stuck: list[tuple[Mark, float]]) -> None:
         """The stacks at the moment when it is found stuck; again when it was not, meanwhile."""
@@ -313,7 +336,8 @@ class Progress:
         """In a process that was forked off: the sampler is the parent's, and so are the numbers."""
         for mark in self._marks:
             mark._resting = True
-            mark._queued = None
+            mark._queued = 0
+            mark._tells_queue = False
         self._marks = ()
         self._unsent = {}
         self._thread = None
@@ -329,9 +353,39 @@ class Progress:
 
 
 _LIVING: weakref.WeakSet[Progress] = weakref.WeakSet()
+#: As whose main process this one is known, and where.
+_introduced: dict[str, str] = {}
+#: What `sys.exit` was called with last, by the thread whose exit is that of the program.
+_exit_code: object = None
+_plain_exit: Callable[..., NoReturn] | None = None
+
+
+def _notice_exits() -> None:
+    """Have `sys.exit` say what it was called with: nothing else tells a program that ends which status it ends with."""
+    global _plain_exit
+    if _plain_exit is None:
+        _plain_exit, sys.exit = sys.exit, _exit
+
+
+def _exit(status: object = None, /) -> NoReturn:
+    global _exit_code
+    if threading.current_thread() is threading.main_thread():
+        _exit_code = status
+    assert _plain_exit is not None
+    _plain_exit(status)
+
+
+def _ends_well() -> bool:
+    """This is an end on purpose, as far as the program itself can know."""
+    # Set for an exception that nobody caught, whatever is done with it.
+    failed = getattr(sys, "last_value", None)
+    if failed is not None:
+        return isinstance(failed, KeyboardInterrupt)
+    return _exit_code is None or (isinstance(_exit_code, int) and _exit_code == 0)
 
 
 def _after_fork() -> None:
+    _introduced.clear()
     for progress in list(_LIVING):
         progress._after_fork()
 
@@ -339,6 +393,13 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     for progress in list(_LIVING):
         progress.close()
+    if not _introduced or not _ends_well():
+        return
+    with contextlib.suppress(Exception), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        made.settimeout(_LAST_WORD_S)
+        for name, address in _introduced.items():
+            with contextlib.suppress(OSError):
+                made.sendto(f"X_HBAGENT_APP={name}\nSTOPPING=1".encode("utf-8", "replace"), address)
 
 
 os.register_at_fork(after_in_child=_after_fork)

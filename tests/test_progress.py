@@ -130,6 +130,24 @@ def test_marks_are_told_with_what_waits_and_their_window(listener: Listener, pro
     assert set(listener.said("X_HBAGENT_APP")) == {"web"}
 
 
+def test_a_mark_rests_until_it_is_used_and_from_a_tick_alone_on_it_has_work_always(
+    listener: Listener, progress: Progress
+) -> None:
+    unused, ticks, works, begins = (progress.mark(name, window=0.8) for name in ("unused", "ticks", "works", "begins"))
+    assert listener.until(lambda: len(marks(listener)) == 4)
+    assert set(marks(listener).values()) == {"0 queued=0 window=0.8"}
+    ticks.tick()
+    begins.tick(0)
+    with works.working():
+        pass
+    wanted = {"unused": "0 queued=0", "ticks": "1", "works": "1 queued=0", "begins": "0"}
+    assert listener.until(lambda: marks(listener) == {name: f"{text} window=0.8" for name, text in wanted.items()})
+    ticks.queued(0)
+    ticks.tick()
+    assert listener.until(lambda: marks(listener)["ticks"] == "2 queued=0 window=0.8")
+    assert unused._stands(time.monotonic() + 100) < 1
+
+
 def test_a_mark_that_is_closed_rests_and_is_told_no_more(listener: Listener, progress: Progress) -> None:
     kept, closed = progress.mark("kept", window=0.8), progress.mark("closed", window=0.8)
     closed.queued(5)
@@ -418,6 +436,52 @@ def test_an_end_by_exit_lets_the_marks_rest(listener: Listener, start: Start) ->
     process.communicate("x", timeout=BOUND_S)
     assert process.returncode == 5
     assert listener.until(lambda: marks(listener)["m"] == "0 queued=0 window=0.8")
+
+
+ENDS = """
+import os, signal, sys, threading
+from hbagent.progress import Progress
+progress = Progress(app="web")
+mark = progress.mark("m", window=0.8)
+mark.queued(9)
+sys.stdin.read(1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "on_purpose"),
+    [
+        ("", True),
+        ("sys.exit()", True),
+        ("sys.exit(0)", True),
+        ("progress.close(); del progress, mark", True),
+        ("os.kill(os.getpid(), signal.SIGINT); signal.pause()", True),
+        ("threading.Thread(target=sys.exit, args=[3]).start()", True),
+        ("child = os.fork()\nif child:\n    os.waitpid(child, 0)\n    os._exit(0)", False),
+        ("sys.exit(5)", False),
+        ("sys.exit('no database')", False),
+        ("sys.excepthook = lambda *_: None; 1 / 0", False),
+        ("os._exit(0)", False),
+        ("os.kill(os.getpid(), signal.SIGTERM); signal.pause()", False),
+    ],
+)
+def test_who_ends_as_a_program_ends_says_that_it_stops(
+    listener: Listener, start: Start, end: str, on_purpose: bool
+) -> None:
+    process = start(ENDS + end)
+    assert listener.until(lambda: listener.said("X_HBAGENT_MAIN") == [str(process.pid)])
+    process.communicate("x", timeout=BOUND_S)
+    everything_read(listener)
+    assert listener.said("STOPPING") == (["1"] if on_purpose else [])
+
+
+def test_of_an_end_that_somebody_else_tells_nothing_is_said(listener: Listener, start: Start) -> None:
+    process = start(ENDS, HBAGENT_APP="web")
+    assert listener.until(lambda: "m" in marks(listener))
+    process.communicate("x", timeout=BOUND_S)
+    everything_read(listener)
+    assert listener.said("STOPPING") == [], "run-app tells the exit status"
 
 
 @pytest.mark.slow
