@@ -14,11 +14,11 @@ from typing import Any
 from hbagent.core.checks import UnitCheck
 from hbagent.core.config import AppConfig, ProbeConfig, ProberConfig
 from hbagent.core.effects import (
+    AskUnit,
     Drop,
     Effect,
     Effects,
     Examine,
-    LookForBundles,
     Note,
     Remember,
     RestartUnit,
@@ -30,7 +30,6 @@ from hbagent.core.effects import (
 from hbagent.core.messages import (
     Acted,
     AppRow,
-    BundlesGone,
     CheckFinished,
     Examined,
     FactsTaken,
@@ -39,6 +38,7 @@ from hbagent.core.messages import (
     Notified,
     ProbeResult,
     Remembered,
+    UnitAnswered,
     Vitals,
     WallTime,
 )
@@ -90,8 +90,9 @@ class Host:
         self.check_ns = 5 * MILLISECOND
         self.examine_ns = 1200 * MILLISECOND
         self.restart_error = ""
-        #: Numbers of bundles that somebody has deleted.
-        self.gone: set[int] = set()
+        #: By unit: what systemd says of the end of its process, and when; without it nothing comes.
+        self.ends: dict[str, UnitAnswered] = {}
+        self.ask_ns = 300 * MILLISECOND
         self.effects: list[tuple[int, Effect]] = []
         self.runs: dict[str, list[int]] = {}
         self.under_way = 0
@@ -154,10 +155,11 @@ class Host:
                 if isinstance(found, Stall):
                     found = Examined(run=0, stall=found, text=f"found {found.value}", bundle=f"b{effect.run}")
                 self._later(self.examine_ns, _numbered(found, effect.run))
-            elif isinstance(effect, LookForBundles):
-                self._later(MILLISECOND, BundlesGone(tuple(number for number in effect.numbers if number in self.gone)))
             elif isinstance(effect, RestartUnit):
                 self._later(100 * MILLISECOND, Acted(run=effect.run, error=self.restart_error))
+            elif isinstance(effect, AskUnit):
+                if effect.unit in self.ends:
+                    self._later(self.ask_ns, _numbered(self.ends[effect.unit], effect.run))
             else:
                 assert isinstance(effect, (Tell, Note, Watch, Drop, Remember)), effect
 

@@ -7,6 +7,8 @@ either. `hbagent.progress` in the program reports to the agent directly (HBAGENT
 It behaves as the program would: signals are handed on, the exit status is the program's (128 + n when signal n ended
 it), and where no agent listens the program runs all the same. What the terminal or the kernel sends to the whole
 process group has reached the program already and is not sent again; with systemd, KillMode=mixed does the same.
+
+A signal that asks it to end is told to the agent: what ends by it was stopped on purpose, and has not failed.
 """
 
 from __future__ import annotations
@@ -43,6 +45,11 @@ _HANDED_ON = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM),
     *(signal.SIGTSTP, signal.SIGCONT),
 )
+#: Of these the agent is told that the program was asked to end, or may have been: some programs read their
+#: configuration at SIGHUP, and say what they do at SIGQUIT.
+_ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+#: Whoever stops a whole group sends the signal to one after the other; the program may be first, and ended by now.
+_COMES_S = 0.2
 #: Sent by kill(2) and its like; anything above comes from the kernel (siginfo_t, sigaction(2)).
 _FROM_A_PROCESS = 0
 
@@ -106,6 +113,7 @@ class _App:
         self._ttl = [f"X_HBAGENT_TTL_USEC={ttl_ns // MICROSECOND}"] if ttl_ns else []
         self._listener: tuple[int, int, int] | None = None
         self._known = False
+        self._asked: set[int] = set()
 
     def register(self, timeout_s: float) -> bool:
         """Tell that it runs; False when nobody listens, with the reason in `error`."""
@@ -128,9 +136,18 @@ class _App:
         if not self._known or _identity(self._agent) not in (None, self._listener):
             self.register(SEND_S)
 
+    def asked(self, number: int) -> None:
+        """Tell that it was asked to end. If that is lost, its end will tell."""
+        self._asked.add(number)
+        with contextlib.suppress(OSError):
+            send(self._agent, lines([self._name, f"X_HBAGENT_ASKED={number}"]), SEND_S)
+
     def ended(self, code: int) -> None:
         """Tell how it ended, and wait until that is taken: a job's success must not be lost."""
-        datagram = lines([self._name, f"X_HBAGENT_RESULT={code}", *(self._ttl if code == 0 else [])])
+        number = code - 128
+        asked = number in self._asked or (number in _ASKING and _comes(number))
+        why = [f"X_HBAGENT_ASKED={number}"] if asked else []
+        datagram = lines([self._name, *why, f"X_HBAGENT_RESULT={code}", *(self._ttl if code == 0 else [])])
         until = time.monotonic() + (RESULT_S if self._known else 0)
         while True:
             with contextlib.suppress(OSError):
@@ -273,8 +290,11 @@ def _attend(app: _App) -> int:
             if got.si_code <= _FROM_A_PROCESS:
                 _hand_on(app.pid, signal.SIGTSTP)
             _stop()
-        elif got.si_signo == signal.SIGCONT or got.si_code <= _FROM_A_PROCESS:
-            _hand_on(app.pid, got.si_signo)
+        else:
+            if got.si_signo == signal.SIGCONT or got.si_code <= _FROM_A_PROCESS:
+                _hand_on(app.pid, got.si_signo)
+            if got.si_signo in _ASKING:
+                app.asked(got.si_signo)
 
 
 def _stop() -> None:
@@ -296,6 +316,16 @@ def _reap(main: int) -> int | None:
             return code
         if pid == main:
             code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _comes(number: int) -> bool:
+    """This signal, which is blocked, has come here as well, or does so within a moment."""
+    until = time.monotonic() + _COMES_S
+    while number not in signal.sigpending():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_COMES_S / 20)
+    return True
 
 
 def _hand_on(pid: int, number: int) -> None:

@@ -23,10 +23,18 @@ TEXT_LENGTH_MAX = 200
 EXAMINATION_NS = 3 * SECOND
 #: An ended process may still have its exit status reported by whoever started it.
 RESULT_NS = SECOND
+#: systemd may take longer than that to say whether it stopped a unit.
+UNIT_NS = 4 * SECOND
 #: Who was stuck in an earlier life of the prober stays so for this long, or until it moves: a restart of the prober is
 #: no recovery. As long as the longest usual window.
 RESTORED_NS = MINUTE
 
+#: A program that was asked to end has so long for it, as the stop of a unit has 90 s: while it does nothing is due of
+#: it. One that lives on after that is judged again.
+STOP_NS = 5 * MINUTE
+#: SIGINT and SIGTERM: who gets one ends, as a rule. SIGHUP and SIGQUIT make many a program do something else.
+_ENDING = (2, 15)
+_SIGNALS_MAX = 64
 _ENDED = (AppState.STOPPING, AppState.STOPPED, AppState.FAILED)
 
 
@@ -63,6 +71,10 @@ class App:
     def __init__(self, config: AppConfig, now: int, *, guest: bool = False) -> None:
         self.config = config
         self.guest = guest
+        #: By its full name, as the kernel's control groups have it.
+        self.unit = config.unit if not config.unit or "." in config.unit else f"{config.unit}.service"
+        #: The unit in which its process was when it was heard first.
+        self.runs_in = self.unit
         #: Who speaks for it, beside root and the configured users; None: nobody has yet.
         self.uid: int | None = None
         #: Its process, and that process's start time; 0: not known.
@@ -100,7 +112,18 @@ class App:
         self.examining = False
         self._gone_at: int | None = None
         self._judged_from: int | None = None
+        #: Its process that is gone; 0: it is not, or was none.
+        self.gone_pid = self.gone_start = 0
+        #: The question to systemd how that one ended: none yet (None), under way (its number), or answered (0).
+        self._question: int | None = None
+        #: Signals that whoever started it was asked to hand on; an end by one of these is no failure.
+        self.asked: set[int] = set()
+        #: Since when it stops because it was asked to; None: it does not, or has said so itself.
+        self._asked_at: int | None = None
+        self._says_stopping = False
         self._result = ""
+        #: How the last run of a job failed, for as long as none has succeeded since.
+        self.failed_run = ""
         self.ttl_ns = config.ttl_ns
         #: A job's next success is due at this instant; None: it is no job.
         self.due_at: int | None = now + config.ttl_ns if config.ttl_ns else None
@@ -129,7 +152,7 @@ class App:
         elif key == "RELOADING" and value == "1":
             self._come(AppState.RELOADING)
         elif key == "STOPPING" and value == "1":
-            self._come(AppState.STOPPING)
+            self._stop(by)
         elif key == "STATUS":
             self.status = value[:TEXT_LENGTH_MAX]
         elif key == "WATCHDOG" and value == "1":
@@ -154,8 +177,12 @@ class App:
             if not ttl:
                 return False
             self.ttl_ns = ttl
-            if not begins or self.due_at is None:
+            if not begins:
                 self._succeed(now)
+            elif self.due_at is None:
+                self.due_at = now + ttl
+        elif key == "X_HBAGENT_ASKED":
+            return self._ask(value, now)
         elif key == "X_HBAGENT_RESULT":
             return self._ended(value, now)
         return True
@@ -193,6 +220,25 @@ class App:
         if self._gone_at is None or state is AppState.READY:
             self.state = state
 
+    def _stop(self, by: int) -> None:
+        """It says that it stops; the process that has ended since may have been the one that said so."""
+        if self._gone_at is None:
+            self.state, self._says_stopping, self._asked_at = AppState.STOPPING, True, None
+        elif by and by == self.gone_pid:
+            self.state, self._gone_at = AppState.STOPPED, None
+
+    def _ask(self, value: str, now: int) -> bool:
+        """It was sent a signal by whoever started it."""
+        number = int(value) if _is_count(value) else 0
+        if not 0 < number <= _SIGNALS_MAX:
+            return False
+        self.asked.add(number)
+        # Nobody is well because he was asked to stop while he is stuck: he may not hear it.
+        lives = self.state in (AppState.STARTING, AppState.READY, AppState.RELOADING) or self._asked_at is not None
+        if number in _ENDING and lives and self._gone_at is None:
+            self.state, self._asked_at = AppState.STOPPING, now
+        return True
+
     # ---- what becomes of it ------------------------------------------------------------------------------
 
     def lost(self, pid: int) -> None:
@@ -205,7 +251,9 @@ class App:
 
     def gone(self, now: int) -> None:
         """Its process has ended."""
-        told, self.pid, self.start = self.pid_told, 0, 0
+        told, self.gone_pid, self.gone_start = self.pid_told, self.pid, self.start
+        self.pid = self.start = 0
+        self._question = None
         self.marks.clear()
         self._silent.clear()
         self._says_stuck = False
@@ -214,6 +262,32 @@ class App:
             self.state = AppState.STOPPED
         elif (told or self.state is AppState.STUCK) and self.state not in _ENDED:
             self._gone_at = now
+
+    def wants_answer(self) -> bool:
+        """Nobody has said how it ended, and systemd may know."""
+        return self._gone_at is not None and self._question is None and bool(self.runs_in and self.gone_pid)
+
+    def ask(self, run: int) -> None:
+        """Systemd is asked."""
+        self._question = run
+
+    def answered(self, run: int, stopped: bool | None, text: str) -> None:
+        """Systemd answers; who said something of his own meanwhile is not contradicted."""
+        if run != self._question:
+            return
+        self._question = 0
+        if self._gone_at is None or stopped is None:
+            return
+        self._gone_at = None
+        if stopped:
+            self.state = AppState.STOPPED
+        else:
+            self._fail(text)
+
+    def _told_until(self) -> int:
+        """Until when it may become known how it ended."""
+        assert self._gone_at is not None
+        return self._gone_at + (UNIT_NS if self._question else RESULT_NS)
 
     def _ended(self, value: str, now: int) -> bool:
         """Whoever started it tells its exit status."""
@@ -226,15 +300,20 @@ class App:
         if code == 0:
             self.state = AppState.STOPPED
             self._succeed(now)
-        elif self.state is AppState.STOPPING:
-            # Asked to stop, and ended by the signal that asked.
+        elif self._says_stopping or code - 128 in self.asked:
+            # On purpose. A program that catches the signal that asked ends with the status of one that does not.
             self.state = AppState.STOPPED
         else:
-            self.state = AppState.FAILED
-            self._result = f"it ended by signal {code - 128}" if code > 128 else f"it ended with exit status {code}"
+            self._fail(f"it ended by signal {code - 128}" if code > 128 else f"it ended with exit status {code}")
         return True
 
+    def _fail(self, text: str) -> None:
+        self.state, self._result = AppState.FAILED, text
+        if self.ttl_ns:
+            self.failed_run = text
+
     def _succeed(self, now: int) -> None:
+        self.failed_run = ""
         if self.ttl_ns:
             self.due_at = now + self.ttl_ns
 
@@ -245,7 +324,10 @@ class App:
         self._fed_at = None
         self._started_at = self._extended_until = now
         self._says_stuck = False
-        self._gone_at = self._judged_from = None
+        self._gone_at = self._judged_from = self._asked_at = None
+        self.gone_pid = 0
+        self._says_stopping = False
+        self.asked.clear()
         self._result = ""
         self._rest()
 
@@ -281,16 +363,21 @@ class App:
     def look(self, now: int) -> bool:
         """Form the health anew; True when it, or the state, changed."""
         before = self.health, self.state, self.stall, self.bundle
-        if self._gone_at is not None and now >= self._gone_at + RESULT_NS:
+        if self._gone_at is not None and now >= self._told_until():
             self._gone_at = None
-            self.state = AppState.FAILED
-            self._result = "its process is gone, and nobody said why"
+            self._fail("its process is gone, and nobody said why")
         self._look(now)
         if self.health is not before[0]:
             self.since = now
         return before != (self.health, self.state, self.stall, self.bundle)
 
     def _look(self, now: int) -> None:
+        if self._asked_at is not None and (self.state is not AppState.STOPPING or now >= self._asked_at + STOP_NS):
+            if self.state is AppState.STOPPING:
+                # It has other plans.
+                self.state = AppState.READY
+                self.forgive(now)
+            self._asked_at = None
         if self.due_at is not None and now >= self.due_at:
             self._rest()
             self._be(AppState.EXPIRED, self.config.overdue, f"no success within {show_duration(self.ttl_ns)}")
@@ -329,6 +416,10 @@ class App:
             self._be(AppState.STUCK, Health.STALLED, f"{trouble}{self._unexamined(now)}")
 
     def _be(self, state: AppState, health: Health, text: str) -> None:
+        if self.failed_run and health is Health.OK:
+            # To begin again is no success yet.
+            health = Health.CRITICAL
+            text = self.failed_run if state is AppState.STOPPED else f"{self.failed_run}, and is running again"
         self.state, self.health, self.text = state, health, text
 
     def _unexamined(self, now: int) -> str:
@@ -426,6 +517,8 @@ class App:
         bundle: str,
         first_bundle: str,
         watchdog_ns: int,
+        asked: Iterable[int],
+        failed_run: str,
         now: int,
     ) -> None:
         """Go on where an earlier life of the prober ended. Who was stuck then is so until the time has come to judge
@@ -437,6 +530,10 @@ class App:
         self.since = now
         if self.watchdog_ns and state in (AppState.READY, AppState.STUCK):
             self._fed_at = now
+        self.asked, self.failed_run = set(asked), failed_run
+        if state is AppState.STOPPING:
+            self._says_stopping = not self.asked
+            self._asked_at = now if self.asked else None
         if state is AppState.FAILED:
             self._result = text
         if state is AppState.STUCK:
@@ -464,7 +561,7 @@ class App:
     def deadlines(self, examinations: bool = True) -> Iterator[int]:
         """When it may change by itself; with `examinations` also when it wants to be examined."""
         if self._gone_at is not None:
-            yield self._gone_at + RESULT_NS
+            yield self._told_until()
         if self._judged_from is not None:
             yield self._judged_from
         if self.state is AppState.EXPIRED:
@@ -477,6 +574,8 @@ class App:
             if examinations and self._examine_at is not None and not self.examining and self.findable:
                 yield self._examine_at
             return
+        if self._asked_at is not None:
+            yield self._asked_at + STOP_NS
         if self.state in _ENDED:
             return
         due = self._feeding_due()

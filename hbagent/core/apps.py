@@ -1,8 +1,9 @@
 """All applications of a host, and the rules by which a datagram is believed to come from one of them.
 
 Who sent it is what the kernel says of the sender: its process, its user, its unit. A name in the datagram is believed
-only of root, of the users that the config lists, and otherwise of the user that spoke for that name first; so nobody
-speaks for an application of another user, and the most a stranger can do is to use up names that nobody configured.
+only of root, of the users that the config lists, of the processes of its unit where the config has one, and otherwise
+of the user that spoke for that name first; so nobody speaks for an application of another user, and the most a stranger
+can do is to use up names, and to have himself watched by one.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Apps:
             effects += self._main(app, main, notified, now)
         elif not app.pid and "X_HBAGENT_APP" not in fields:
             app.pid, app.start = notified.pid, notified.start
+            app.runs_in = app.unit or _service(notified)
             effects.append(Watch(notified.pid, notified.start))
         if notified.stacks:
             if app.stacks:
@@ -118,6 +120,7 @@ class Apps:
         pid = int(main) if main.isascii() and main.isdecimal() and len(main) <= 10 else 0
         if not pid or notified.main_uid == -1 or notified.uid not in (_ROOT, notified.main_uid):
             return [*self._refuse(FORBIDDEN, notified, now)]
+        app.runs_in = app.unit or _service(notified)
         if (pid, notified.main_start) == (app.pid, app.start):
             app.pid_told = True
             return []
@@ -139,7 +142,7 @@ class Apps:
         if not notified.unit:
             return STRANGER
         for app in self.by_name.values():
-            if app.config.unit == notified.unit:
+            if app.unit == notified.unit:
                 return app if self._may_speak(app, notified) else FORBIDDEN
         return self._named(notified.unit.rpartition(".")[0] or notified.unit, notified, now)
 
@@ -159,6 +162,12 @@ class Apps:
             return True
         if app.config.users:
             return notified.uid in app.config.users
+        if app.unit:
+            if app.unit == notified.unit:
+                app.uid = notified.uid
+                return True
+            # Who has ended is in no unit any more. A user who has processes there could do worse to them.
+            return notified.uid == app.uid and (not notified.start or notified.pid in (app.pid, app.gone_pid))
         if app.uid is None:
             app.uid = notified.uid
         return notified.uid == app.uid
@@ -217,6 +226,7 @@ class Apps:
                 "pid": app.pid,
                 "start": app.start,
                 "told": app.pid_told,
+                "runs_in": app.runs_in,
                 "state": app.state.value,
                 "health": app.health.value,
                 "stall": app.stall.value if app.stall is not None else None,
@@ -225,6 +235,8 @@ class Apps:
                 "first_bundle": app.pace.first,
                 "watchdog_ns": app.watchdog_ns,
                 "ttl_ns": app.ttl_ns,
+                "asked": sorted(app.asked),
+                "failed_run": app.failed_run,
                 "due_wall_ns": wall.at(app.due_at) if app.due_at is not None else None,
                 "since_wall_ns": wall.at(app.since),
                 "marks": {
@@ -254,7 +266,8 @@ class Apps:
                 return []
             app = self.by_name[name] = App(AppConfig(name=name), now, guest=True)
         uid, pid, start = item.get("uid"), item.get("pid"), item.get("start")
-        app.uid = uid if isinstance(uid, int) else None
+        # Of one that has a unit, the next word from there tells it anew.
+        app.uid = uid if isinstance(uid, int) and not app.unit else None
         app.restore(
             state=_word(AppState, item.get("state"), AppState.READY),
             health=_word(Health, item.get("health"), Health.OK),
@@ -263,6 +276,8 @@ class Apps:
             bundle=str(item.get("bundle", "")),
             first_bundle=str(item.get("first_bundle", "")),
             watchdog_ns=_count(item.get("watchdog_ns")),
+            asked=_counts(item.get("asked")),
+            failed_run=str(item.get("failed_run", "")),
             now=now,
         )
         self._restore_ages(app, item, wall, now)
@@ -274,11 +289,12 @@ class Apps:
             app.due_at = now + max(0, min(due_wall - wall.at(now), app.ttl_ns))
         if not isinstance(pid, int) or not isinstance(start, int) or not pid:
             return []
+        app.runs_in = app.unit or str(item.get("runs_in", ""))
         if alive.get(pid) == start:
             app.pid, app.start, app.pid_told = pid, start, bool(item.get("told"))
             return [Watch(pid, start)]
         if item.get("told"):
-            app.pid_told = True
+            app.pid, app.start, app.pid_told = pid, start, True
             app.gone(now)
         return []
 
@@ -313,8 +329,17 @@ class Apps:
         return [self.by_name[name] for name in sorted(self.by_name)]
 
 
+def _service(notified: Notified) -> str:
+    """The service that the sender is of, which systemd can be asked about."""
+    return notified.unit if notified.unit.endswith(".service") else ""
+
+
 def _count(value: object) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _counts(value: object) -> list[int]:
+    return [one for one in value if isinstance(one, int)] if isinstance(value, (list, tuple)) else []
 
 
 def _word(words: Any, value: object, default: Any) -> Any:

@@ -154,6 +154,16 @@ class RestartUnit(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
 
 
+class AskUnit(msgspec.Struct, frozen=True, kw_only=True):
+    """Prober: ask systemd how a unit's process has ended; comes back as `UnitAnswered`."""
+
+    run: int
+    unit: str
+    #: The process and its start time, in clock ticks.
+    pid: int
+    start: int
+
+
 class Tell(msgspec.Struct, frozen=True, gc=False):
     """Prober: say this to the agent's process."""
 
@@ -282,6 +292,7 @@ Effect = Union[
     Drop,
     Remember,
     RestartUnit,
+    AskUnit,
     Tell,
     Keep,
     Rewrite,

@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from typing import Any
 
 from hbagent.core.checks import UnitCheck
 from hbagent.core.messages import CheckFinished, Measure
 from hbagent.core.states import Health
-from hbagent.core.units import SECOND, show_duration
+from hbagent.core.units import MICROSECOND, MILLISECOND, SECOND, show_duration
 
-from .outcome import Deadline, clean, counted, finished, show_bytes
+from .outcome import Deadline, OutOfTime, clean, counted, finished, show_bytes
 from .processes import unit_name
 
 #: There exactly while systemd is the init system (sd_booted(3)).
@@ -31,6 +32,12 @@ _PROPERTIES = (
     *("LoadState", "ActiveState", "SubState", "Result", "Type", "MainPID", "NRestarts", "ExecMainStatus"),
     *("MemoryCurrent", "NeedDaemonReload"),
 )
+_OF_AN_END = (
+    *("ActiveState", "SubState", "Result", "MainPID", "NRestarts", "ExecMainStatus", "ExecMainPID"),
+    "ExecMainStartTimestampMonotonic",
+)
+#: For a process that has ended, while systemd does not know that yet.
+ASK_AGAIN_NS = 100 * MILLISECOND
 #: What a service's end is called when nothing went wrong.
 GOOD_END = "success"
 
@@ -112,6 +119,48 @@ def main_process(unit: str, timeout_ns: int) -> int:
     if not pid:
         raise Unanswered(f"{unit} has no main process; it is {told.get('ActiveState') or 'not known'}")
     return pid
+
+
+def ending(unit: str, pid: int, start: int, timeout_ns: int) -> tuple[bool | None, str]:
+    """Whether a process of a unit was stopped on purpose, or why it failed; None: that cannot be told.
+
+    The process has ended just now, so systemd may not know it yet: it is asked again for a while.
+    """
+    deadline = Deadline(timeout_ns)
+    try:
+        full = checked_name(unit)
+        while True:
+            told = parse(ask(["show", f"--property={','.join(_OF_AN_END)}", "--", full], deadline))
+            stopped, text = judge_end(full, told, pid, start)
+            if stopped is not None or not _is_main(told, pid):
+                return stopped, text
+            time.sleep(min(ASK_AGAIN_NS / SECOND, deadline.left_s("systemd still says that it runs")))
+    except (Unanswered, OutOfTime, ValueError, OSError):
+        return None, ""
+
+
+def judge_end(unit: str, told: dict[str, str], pid: int, start: int) -> tuple[bool | None, str]:
+    """The same of what systemd says at one moment."""
+    active, end = told.get("ActiveState", ""), told.get("Result", "")
+    if not active or not end:
+        return None, ""
+    if end != GOOD_END:
+        status = f" {told.get('ExecMainStatus', '?')}" if end in ("exit-code", "signal", "core-dump") else ""
+        return False, f"its process is gone, and {unit} has failed: {end}{status}"
+    if active in ("inactive", "deactivating") or told.get("SubState") == "auto-restart":
+        return True, ""
+    if told.get("NRestarts", "0") != "0" or _is_main(told, pid):
+        # systemd has started it anew by itself, and says no more why; or it does not know yet that it has ended.
+        return None, ""
+    # Somebody has it started again, when what runs there now is younger than what has ended.
+    since_us = _number(told.get("ExecMainStartTimestampMonotonic")) or 0
+    age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - start * (SECOND // os.sysconf("SC_CLK_TCK"))
+    anew = time.monotonic_ns() - since_us * MICROSECOND < age_ns
+    return (True if anew and start else None), ""
+
+
+def _is_main(told: dict[str, str], pid: int) -> bool:
+    return str(pid) in (told.get("MainPID"), told.get("ExecMainPID"))
 
 
 def restart(unit: str, timeout_ns: int = RESTART_NS) -> str:

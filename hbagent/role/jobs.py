@@ -14,16 +14,16 @@ import msgspec
 
 from hbagent.core.checks import ExecCheck
 from hbagent.core.drill import LENGTH_NS, WARM_UP_NS, WINDOW_NS
-from hbagent.core.effects import Examine, LookForBundles, Recall, Remember, RestartUnit, RunCheck, StartDrill
+from hbagent.core.effects import AskUnit, Examine, Recall, Remember, RestartUnit, RunCheck, StartDrill
 from hbagent.core.messages import (
     DETAILS_MAX,
     Acted,
-    BundlesGone,
     CheckFinished,
     Examined,
     HostFacts,
     Recalled,
     Remembered,
+    UnitAnswered,
     Vitals,
 )
 from hbagent.core.states import Stall
@@ -39,6 +39,8 @@ FACTS_NS = 5 * SECOND
 EXAMINE_NS = 7 * SECOND
 #: Time to ask systemd for the main process of a unit.
 FIND_NS = 500 * MILLISECOND
+#: Time for systemd to learn that a process has ended, and to say so; a hand that takes longer is killed.
+ENDING_NS = 2 * SECOND
 #: A disk that takes longer than this is none to keep anything on.
 DISK_NS = 5 * SECOND
 #: systemd gives a unit 90 s to stop, and as long to start.
@@ -79,13 +81,6 @@ class RecallOrder(msgspec.Struct, frozen=True):
     """Read a bundle."""
 
     order: Recall
-    place: Place
-
-
-class LookOrder(msgspec.Struct, frozen=True):
-    """Say which bundles are gone."""
-
-    order: LookForBundles
     place: Place
 
 
@@ -138,14 +133,11 @@ def facts(order: FactsOrder, files: Sequence[int]) -> FactsRead:
 
 def examine(order: ExamineOrder, files: Sequence[int]) -> Examined:
     """Find out what a process is doing, and store the evidence."""
-    import functools
-
     from hbagent.diagnosis import examination
 
     place = order.place
     try:
-        spared = frozenset(order.order.spared)
-        keep = functools.partial(_shelf(place).put, spared=spared) if place.state_dir else None
+        keep = _shelf(place).put if place.state_dir else None
         found = examination.examine(_found(order.order), place.helper, files, keep)
     except Exception as error:
         told = str(error) or type(error).__name__
@@ -188,13 +180,6 @@ def recall(order: RecallOrder, files: Sequence[int]) -> Recalled:
     except (NoBundle, OSError) as error:
         return Recalled(number=number, error=str(error)[:500])
     return Recalled(number=number, body=body)
-
-
-def gone(order: LookOrder, files: Sequence[int]) -> BundlesGone:
-    """Look which bundles are not there any more. Raises OSError."""
-    if not order.place.state_dir:
-        return BundlesGone()
-    return BundlesGone(_shelf(order.place).gone(order.order.numbers))
 
 
 def remember(order: RememberOrder, files: Sequence[int]) -> Done:
@@ -247,6 +232,14 @@ def restart(order: RestartUnit, files: Sequence[int]) -> Acted:
     return Acted(run=order.run, error=units.restart(order.unit))
 
 
+def ending(order: AskUnit, files: Sequence[int]) -> UnitAnswered:
+    """Ask systemd how a process of a unit has ended."""
+    from hbagent.probes import units
+
+    stopped, text = units.ending(order.unit, order.pid, order.start, ENDING_NS)
+    return UnitAnswered(run=order.run, stopped=stopped, text=text)
+
+
 def export(order: ExportOrder, files: Sequence[int]) -> Done:
     """Write the metrics. Raises OSError."""
     import time
@@ -282,10 +275,10 @@ JOBS: dict[str, Job] = {
     "facts": Job(facts, FactsOrder, FactsRead),
     "examine": Job(examine, ExamineOrder, Examined),
     "recall": Job(recall, RecallOrder, Recalled),
-    "gone": Job(gone, LookOrder, BundlesGone),
     "remember": Job(remember, RememberOrder, Done),
     "restore": Job(restore, Place, Remembered),
     "restart": Job(restart, RestartUnit, Acted),
+    "ending": Job(ending, AskUnit, UnitAnswered),
     "export": Job(export, ExportOrder, Done),
     "drill": Job(drill, DrillOrder, Done),
 }
@@ -295,6 +288,5 @@ def limit_ns(job: str, order: Any) -> int:
     """When the hand that does this job is killed, at the latest."""
     if isinstance(order, RunCheck):
         return order.timeout_ns + ALLOWANCE_NS
-    return {"facts": FACTS_NS, "examine": EXAMINE_NS, "restart": RESTART_NS, "drill": LENGTH_NS + DISK_NS}.get(
-        job, DISK_NS
-    )
+    limits = {"facts": FACTS_NS, "examine": EXAMINE_NS, "restart": RESTART_NS, "ending": ENDING_NS + SECOND}
+    return {**limits, "drill": LENGTH_NS + DISK_NS}.get(job, DISK_NS)

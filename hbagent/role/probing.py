@@ -21,10 +21,10 @@ import msgspec
 
 from hbagent.core.config import ProberConfig
 from hbagent.core.effects import (
+    AskUnit,
     Drop,
     Effect,
     Examine,
-    LookForBundles,
     Note,
     Recall,
     Remember,
@@ -37,7 +37,6 @@ from hbagent.core.effects import (
 )
 from hbagent.core.messages import (
     Acted,
-    BundlesGone,
     CheckFinished,
     Examined,
     FactsTaken,
@@ -46,6 +45,7 @@ from hbagent.core.messages import (
     Recalled,
     Reconfigured,
     Remembered,
+    UnitAnswered,
     Vitals,
     WallTime,
 )
@@ -64,8 +64,9 @@ from .link import Line, Link, Order, Word
 from .sdnotify import Notifier
 
 #: Hands at once: as many checks as a config may ask for, and the others: facts, what is remembered, the metrics, two
-#: examinations, four bundles to be read, and four units that take their time to restart. They are made when needed.
-HANDS_MAX = 64 + 13
+#: examinations, four bundles to be read, four units that take their time to restart, and four to ask systemd about
+#: processes that have ended. They are made when needed.
+HANDS_MAX = 64 + 17
 #: Processes of which the end is watched, a descriptor each: twice as many as there can be applications.
 WATCHED_MAX = 512
 #: A process that the kernel cannot watch for us is looked at this often.
@@ -92,9 +93,9 @@ class Prober:
                 Examine: self._examine,
                 Watch: self._watch,
                 Drop: self._drop,
-                LookForBundles: self._look_for_bundles,
                 Remember: self._remember,
                 RestartUnit: self._restart_unit,
+                AskUnit: self._ask_unit,
                 Tell: self._say,
                 Note: self._note,
             },
@@ -300,14 +301,6 @@ class Prober:
             examined = Examined(run=effect.run, stall=Stall.UNKNOWN, error=outcome.text)
         self._driver.feed("", msgspec.structs.replace(examined, run=effect.run))
 
-    def _look_for_bundles(self, effect: LookForBundles) -> None:
-        self._job("gone", jobs.LookOrder(effect, self._place()), self._looked_for, key="gone")
-
-    def _looked_for(self, outcome: Outcome) -> None:
-        # A disk that gives no answer has lost nothing yet.
-        gone = outcome.value if isinstance(outcome.value, BundlesGone) else BundlesGone()
-        self._driver.feed("", gone)
-
     def _remember(self, effect: Remember) -> None:
         self._job("remember", jobs.RememberOrder(effect, self._place()), self._remembered, key="remember")
 
@@ -338,6 +331,15 @@ class Prober:
         if not isinstance(acted, Acted):
             acted = Acted(run=effect.run, error=outcome.text)
         self._driver.feed("", msgspec.structs.replace(acted, run=effect.run))
+
+    def _ask_unit(self, effect: AskUnit) -> None:
+        self._job("ending", effect, functools.partial(self._unit_answered, effect))
+
+    def _unit_answered(self, effect: AskUnit, outcome: Outcome) -> None:
+        answered = outcome.value
+        if not isinstance(answered, UnitAnswered):
+            answered = UnitAnswered(run=effect.run)
+        self._driver.feed("", msgspec.structs.replace(answered, run=effect.run))
 
     def _recall(self, order: Recall) -> None:
         if self._core is None:

@@ -7,12 +7,13 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hbagent.cli import EXIT_USAGE
+from hbagent.cli import EXIT_USAGE, run_app_cmd
 from hbagent.cli.run_app_cmd import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from tests.reporting import BOUND_S, Listener, wait_for
 
@@ -240,6 +241,69 @@ def test_signals_are_handed_on(listener: Listener, run_app: Run) -> None:
     process.send_signal(signal.SIGTERM)
     assert ended(process)[:2] == (42, "SIGTERM\n")
     assert listener.until(lambda: listener.said("X_HBAGENT_RESULT") == ["42"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_the_agent_is_told_of_the_signal_that_asks_the_program_to_end(
+    listener: Listener, run_app: Run, number: signal.Signals
+) -> None:
+    process = run_app("--", "sh", "-c", "ulimit -c 0; echo ready; exec sleep 4711")
+    assert line(process) == "ready"
+    process.send_signal(number)
+    assert ended(process)[0] == 128 + number
+    assert listener.until(lambda: bool(listener.said("X_HBAGENT_RESULT")))
+    assert listener.said("X_HBAGENT_ASKED") == [str(number.value)] * 2, "at once, and with the result"
+    assert listener.heard[-1].fields[-2:] == (
+        ("X_HBAGENT_ASKED", str(number.value)),
+        ("X_HBAGENT_RESULT", str(128 + number)),
+    )
+
+
+def test_of_a_signal_that_did_not_end_it_the_result_says_nothing(listener: Listener, run_app: Run) -> None:
+    process = run_app("--", sys.executable, "-c", TELLS_SIGNALS)
+    line(process)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        process.send_signal(number)
+        assert line(process) == number.name
+    assert listener.until(lambda: listener.said("X_HBAGENT_ASKED") == ["1"])
+    process.send_signal(signal.SIGTERM)
+    ended(process)
+    assert listener.until(lambda: bool(listener.said("X_HBAGENT_RESULT")))
+    assert listener.said("X_HBAGENT_ASKED") == ["1", "15"]
+
+
+def test_who_is_asked_a_moment_after_the_program_was_asked_too(listener: Listener, run_app: Run) -> None:
+    # As the stop of a unit does without KillMode=mixed: one after the other, in any order.
+    process = run_app("--", "sh", "-c", "echo $$; exec sleep 4711")
+    pid = int(line(process))
+    process.send_signal(signal.SIGSTOP)
+    assert wait_for(lambda: state(process.pid) == "T")
+    os.kill(pid, signal.SIGTERM)
+    assert wait_for(lambda: state(pid) == "Z")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    assert ended(process)[0] == 128 + signal.SIGTERM
+    assert listener.until(lambda: bool(listener.said("X_HBAGENT_RESULT")))
+    assert set(listener.said("X_HBAGENT_ASKED")) == {"15"}
+
+
+def test_of_a_program_that_nobody_asked_here_that_is_not_said(listener: Listener, run_app: Run) -> None:
+    assert ended(run_app("--", "sh", "-c", "kill -TERM $$"))[0] == 128 + signal.SIGTERM
+    assert listener.until(lambda: bool(listener.said("X_HBAGENT_RESULT")))
+    assert listener.said("X_HBAGENT_ASKED") == []
+
+
+def test_a_signal_that_comes_while_the_end_of_the_program_is_looked_at_has_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: Iterator[set[int]] = iter([set(), {signal.SIGCHLD}, {signal.SIGTERM}])
+    monkeypatch.setattr(signal, "sigpending", lambda: next(looks))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(run_app_cmd, "_COMES_S", 60.0)
+    assert run_app_cmd._comes(signal.SIGTERM)
+    monkeypatch.setattr(signal, "sigpending", set)
+    monkeypatch.setattr(run_app_cmd, "_COMES_S", 0.0)
+    assert not run_app_cmd._comes(signal.SIGTERM)
 
 
 def test_stop_and_continue_reach_the_program(run_app: Run, listener: Listener) -> None:

@@ -68,6 +68,63 @@ def test_a_name_is_believed_of_root_of_the_configured_users_and_of_who_spoke_fir
     assert found.refused == ({} if believed else {FORBIDDEN: 1})
 
 
+BILLING: dict[str, Any] = {"unit": "billing.service", "restart": True}
+
+
+@pytest.mark.parametrize("how", ["by its name", "by its name and a main process", "by its process", "as a guest was"])
+def test_one_of_a_unit_is_spoken_for_by_that_unit_and_never_by_just_any_user(how: str) -> None:
+    found = apps(app("billing", **BILLING))
+    lines: tuple[str, ...] = ("X_HBAGENT_APP=billing", "WATCHDOG=trigger")
+    if how == "by its name and a main process":
+        lines = (*lines, f"X_HBAGENT_MAIN={APP_PID}")
+    if how == "by its process":
+        # Its process, by the word of root, and a child of it that has left the unit.
+        found.notified(said("X_HBAGENT_APP=billing", "X_HBAGENT_MAIN=900", uid=0, main_uid=APP_UID), 0)
+        lines = ("WATCHDOG=trigger",)
+    others: dict[str, Any] = {"unit": "cron.service"} if how == "as a guest was" else {}
+    found.notified(said(*lines, uid=65534, main_uid=65534, ancestors=(900, 1), **others), 0)
+    assert found.refused == {FORBIDDEN: 1}
+    billing = found.by_name["billing"]
+    billing.look(5)
+    assert billing.trouble(5) == "" and billing.pid == (900 if how == "by its process" else 0) and billing.uid is None
+    # And its own processes are heard all the same, as whichever user they run.
+    found.notified(said("X_HBAGENT_APP=billing", "STATUS=mine", unit="billing.service"), 0)
+    assert billing.status == "mine"
+    found.notified(said("X_HBAGENT_APP=billing", "STATUS=a worker's", uid=33, unit="billing.service"), 0)
+    assert billing.status == "a worker's"
+    found.notified(said("X_HBAGENT_APP=billing", "STATUS=root's", uid=0), 0)
+    assert billing.status == "root's" and found.refused == {FORBIDDEN: 1}
+
+
+def test_of_one_whose_unit_cannot_be_seen_any_more_the_user_of_that_unit_is_believed() -> None:
+    found = apps(app("billing", **BILLING))
+    gone: dict[str, Any] = {"start": 0, "pid": 901}
+    found.notified(said("X_HBAGENT_APP=billing", "STATUS=gone", **gone), 0)
+    assert found.refused == {FORBIDDEN: 1}, "nobody of the unit has spoken yet"
+    found.notified(said("X_HBAGENT_APP=billing", "READY=1", unit="billing.service"), 0)
+    found.notified(said("X_HBAGENT_APP=billing", "STATUS=gone", **gone), 0)
+    assert found.by_name["billing"].status == "gone"
+    main = said("X_HBAGENT_APP=billing", "MAINPID=902", unit="billing.service", main_uid=APP_UID, main_start=9020)
+    found.notified(main, 0)
+    found.notified(said("X_HBAGENT_APP=billing", "STATUS=ends", pid=902), 0)
+    found.gone(902, 1)
+    found.notified(said("X_HBAGENT_APP=billing", "STOPPING=1", pid=902), 1)
+    assert (found.by_name["billing"].status, found.by_name["billing"].state.value) == ("ends", "stopped")
+    found.by_name["billing"].status = "gone"
+    found.notified(said("X_HBAGENT_APP=billing", "STATUS=a stranger's", uid=7, **gone), 0)
+    assert found.by_name["billing"].status == "gone" and found.refused == {FORBIDDEN: 2}
+
+
+def test_a_unit_may_be_written_without_its_suffix_and_users_that_are_listed_need_not_be_in_it() -> None:
+    found = apps(app("billing", unit="billing"), app("web", unit="web.service", users=(33,)))
+    found.notified(said("STATUS=by its unit", unit="billing.service"), 0)
+    assert found.by_name["billing"].status == "by its unit" and names(found) == ["billing", "web"]
+    found.notified(said("X_HBAGENT_APP=web", "STATUS=a user's", uid=33), 0)
+    assert found.by_name["web"].status == "a user's"
+    found.notified(said("X_HBAGENT_APP=web", "STATUS=of the unit", pid=700, uid=7, unit="web.service"), 0)
+    assert found.by_name["web"].status == "a user's" and found.refused == {FORBIDDEN: 1}
+
+
 def test_a_child_of_another_user_does_not_speak_for_the_application_by_its_ancestry() -> None:
     found = apps(app(users=(APP_UID,)))
     found.notified(registered(), 0)

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hbagent.core.effects import Drop, Examine, Remember, RestartUnit, RunCheck, Tell, Watch
+from hbagent.core.config import AppConfig
+from hbagent.core.effects import AskUnit, Drop, Examine, Remember, RestartUnit, RunCheck, Tell, Watch
 from hbagent.core.messages import (
     CheckFinished,
     Examined,
+    Notified,
     ProcessGone,
     Query,
     Reconfigured,
     Suspended,
+    UnitAnswered,
     WallTime,
 )
 from hbagent.core.prober import EXAMINATIONS_MAX
@@ -405,6 +408,178 @@ def test_stopping_on_purpose_is_no_trouble() -> None:
     assert (host.app().state, host.app().health) == (AppState.STOPPED, OK)
 
 
+def test_who_says_that_it_stops_and_is_heard_after_its_end_has_stopped_and_nobody_else_says_it_for_it() -> None:
+    host = Host().remember().give(registered()).give(ProcessGone(APP_PID)).wait(0.5)
+    host.give(said("X_HBAGENT_APP=web", "STOPPING=1")).wait(5)
+    assert (host.app().state, host.app().health) == (AppState.STOPPED, OK)
+    host = Host().remember().give(registered()).give(ProcessGone(APP_PID)).wait(0.5)
+    host.give(said("X_HBAGENT_APP=web", "STOPPING=1", pid=777)).wait(5)
+    assert host.app().state is AppState.FAILED
+
+
+# ---- systemd knows ---------------------------------------------------------------------------------------
+
+
+def of_a_unit(stopped: bool | None, text: str = "", **settings: Any) -> Host:
+    """A host on which systemd says this of the end of shop.service."""
+    host = Host(**settings).remember()
+    host.ends["shop.service"] = UnitAnswered(run=0, stopped=stopped, text=text)
+    return host.give(registered("web", pid=APP_PID, unit="shop.service"))
+
+
+@pytest.mark.parametrize("apps", [(), (app(unit="shop.service"),), (app(unit="shop"),)])
+def test_a_unit_that_was_stopped_has_stopped_and_one_that_failed_has_failed(apps: tuple[AppConfig, ...]) -> None:
+    host = of_a_unit(True, apps=apps).give(ProcessGone(APP_PID)).wait(10)
+    assert host.orders(AskUnit) == [AskUnit(run=1, unit="shop.service", pid=APP_PID, start=APP_PID * 10)]
+    assert (host.app().state, [health for _, health in host.changes()]) == (AppState.STOPPED, [OK])
+    host = of_a_unit(False, "shop.service: core-dump", apps=apps).give(ProcessGone(APP_PID)).wait(10)
+    assert (host.app().state, host.app().text) == (AppState.FAILED, "shop.service: core-dump")
+    host = of_a_unit(None, apps=apps).give(ProcessGone(APP_PID)).wait(10)
+    assert (host.app().state, host.app().text) == (AppState.FAILED, "its process is gone, and nobody said why")
+
+
+def test_systemd_may_take_its_time_to_answer_and_is_not_waited_for_for_ever() -> None:
+    host = of_a_unit(True)
+    host.ask_ns = seconds(3)
+    assert host.give(ProcessGone(APP_PID)).wait(10).app().state is AppState.STOPPED
+    host = of_a_unit(True)
+    host.ask_ns = seconds(8)
+    host.give(ProcessGone(APP_PID)).wait(5)
+    assert host.app().state is AppState.FAILED
+    assert host.wait(20).app().state is AppState.FAILED
+
+
+def test_what_was_said_of_its_end_or_of_a_new_process_is_not_contradicted_by_systemd() -> None:
+    host = (
+        of_a_unit(False, "exit-code").give(ProcessGone(APP_PID)).give(said("X_HBAGENT_APP=web", "X_HBAGENT_RESULT=0"))
+    )
+    assert host.wait(10).app().state is AppState.STOPPED
+    host = of_a_unit(False, "exit-code").give(ProcessGone(APP_PID)).give(registered(pid=900, unit="shop.service"))
+    assert (host.wait(10).app().state, host.app().pid) == (AppState.READY, 900)
+    host = of_a_unit(True).give(ProcessGone(APP_PID)).give(registered(pid=900, unit="shop.service"))
+    host.ends.clear()
+    assert host.give(ProcessGone(900)).wait(10).app().state is AppState.FAILED, "that was about the one before"
+
+
+def test_one_that_is_stuck_and_has_never_named_itself_was_stopped_when_systemd_says_so() -> None:
+    host = Host(apps=(app(unit="shop.service"),)).remember()
+    host.ends["shop.service"] = UnitAnswered(run=0, stopped=True)
+    host.give(said("WATCHDOG=trigger", unit="shop.service")).wait(10)
+    assert host.app().health is Health.STALLED
+    assert host.give(ProcessGone(APP_PID)).wait(5).app().state is AppState.STOPPED
+
+
+@pytest.mark.parametrize("unit", ["", "session-3.scope"])
+def test_of_who_is_of_no_service_systemd_is_not_asked(unit: str) -> None:
+    host = Host().remember().give(registered(unit=unit)).give(ProcessGone(APP_PID)).wait(5)
+    assert host.app().state is AppState.FAILED and not host.orders(AskUnit)
+
+
+def test_a_unit_that_was_stopped_while_no_prober_ran_is_asked_about() -> None:
+    host = of_a_unit(True).wait(5)
+    again = Host()
+    again.ends["shop.service"] = UnitAnswered(run=0, stopped=True)
+    again.remember(kept(host)).wait(10)
+    assert (again.app().state, [health for _, health in again.changes()]) == (AppState.STOPPED, [OK])
+
+
+# ---- asked to end ----------------------------------------------------------------------------------------
+
+
+def asked(number: int, result: int | None = None) -> Notified:
+    """What `hbagent run-app` says when it has handed a signal on, and when the program has ended."""
+    more = () if result is None else (f"X_HBAGENT_RESULT={result}",)
+    return said("X_HBAGENT_APP=web", f"X_HBAGENT_ASKED={number}", *more, pid=APP_PID - 1)
+
+
+def result(code: int) -> Notified:
+    return said("X_HBAGENT_APP=web", f"X_HBAGENT_RESULT={code}", pid=APP_PID - 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "state"),
+    [
+        (15, 143, AppState.STOPPED),
+        (15, 0, AppState.STOPPED),
+        (2, 130, AppState.STOPPED),
+        (1, 129, AppState.STOPPED),
+        (3, 131, AppState.STOPPED),
+        (15, 139, AppState.FAILED),
+        (15, 137, AppState.FAILED),
+        (15, 1, AppState.FAILED),
+        (1, 143, AppState.FAILED),
+        (None, 143, AppState.FAILED),
+    ],
+)
+@pytest.mark.parametrize("order", ["told first", "gone first", "told at the end only"])
+def test_an_end_by_the_signal_that_asked_for_it_is_on_purpose_and_a_crash_is_none(
+    number: int | None, code: int, state: AppState, order: str
+) -> None:
+    host = Host().remember().give(registered()).wait(5)
+    if order == "told first" and number:
+        host.give(asked(number)).wait(20)
+        assert host.app().health is OK
+    host.give(ProcessGone(APP_PID)).wait(0.1)
+    if order == "gone first" and number:
+        host.give(asked(number)).wait(0.1)
+    host.give(asked(number, code) if number and order == "told at the end only" else result(code)).wait(5)
+    assert host.app().state is state
+    assert [health for _, health in host.changes()] == ([OK] if state is AppState.STOPPED else [OK, CRIT])
+
+
+def test_who_is_asked_to_stop_need_not_move_and_who_lives_on_is_judged_again() -> None:
+    host = Host().remember().give(registered())
+    working(host, 5).give(asked(15)).wait(240)
+    assert (host.app().state, host.orders(Examine)) == (AppState.STOPPING, [])
+    assert host.wait(90).app().health is Health.STALLED
+    host.give(asked(15)).give(result(143)).wait(2)
+    assert (host.app().state, host.app().health) == (AppState.STOPPED, OK)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_signal_that_many_programs_survive_is_no_stop_until_they_end_by_it(number: int) -> None:
+    host = Host().remember().give(registered())
+    working(host, 5).give(asked(number)).wait(20)
+    assert host.app().health is Health.STALLED
+
+
+def test_who_serves_again_after_it_was_asked_to_stop_is_judged_from_then_on() -> None:
+    host = Host().remember().give(registered()).give(asked(2)).wait(5).give(said("READY=1"))
+    assert host.app().state is AppState.READY
+    assert working(host, 5).wait(20).app().health is Health.STALLED
+
+
+def test_one_that_is_stuck_is_not_well_because_it_was_asked_to_stop() -> None:
+    host = Host().remember().give(registered())
+    host.found["web"] = Stall.DEADLOCKED
+    working(host, 5).wait(20).give(asked(15)).wait(30)
+    assert host.app().health is Health.DEADLOCKED
+    host.give(ProcessGone(APP_PID)).give(result(143)).wait(5)
+    assert host.app().state is AppState.STOPPED
+
+
+def test_that_it_was_asked_is_known_over_a_restart_of_the_prober() -> None:
+    host = Host().remember().give(registered()).give(asked(15)).wait(5)
+    again = reborn(host, 3).wait(5)
+    assert again.app().state is AppState.STOPPING
+    ended = reborn(host, 3).wait(5).give(result(143)).wait(5)
+    assert ended.app().state is AppState.STOPPED
+    assert again.wait(400).app().state is AppState.READY
+
+
+def test_a_new_process_was_asked_nothing() -> None:
+    host = Host().remember().give(registered()).give(asked(15)).give(registered(pid=900)).wait(1)
+    assert host.app().state is AppState.READY
+    host.give(said("X_HBAGENT_APP=web", "X_HBAGENT_RESULT=143", pid=899)).wait(2)
+    assert host.app().state is AppState.FAILED
+
+
+@pytest.mark.parametrize("value", ["", "0", "x", "-1", "65", "9" * 30])
+def test_a_signal_that_is_none_asks_nobody(value: str) -> None:
+    host = Host().remember().give(registered()).give(said("X_HBAGENT_APP=web", f"X_HBAGENT_ASKED={value}"))
+    assert host.wait(1).app().state is AppState.READY and host.core.apps.refused == {"malformed": 1}
+
+
 def test_a_stuck_application_that_is_killed_is_failed_and_one_that_starts_again_is_well() -> None:
     host = Host().remember().give(registered())
     working(host, 5).wait(20)
@@ -443,6 +618,57 @@ def test_a_job_that_fails_is_critical_at_once_and_its_time_goes_on() -> None:
     host.give(said("X_HBAGENT_APP=backup", "X_HBAGENT_RESULT=2"))
     assert host.app("backup").text == "it ended with exit status 2"
     assert host.wait(3600).app("backup").state is AppState.EXPIRED
+
+
+def job(pid: int, **fields: Any) -> Notified:
+    """What `hbagent run-app --ttl 1h` says when it has started a job."""
+    names = ("X_HBAGENT_APP=job", f"X_HBAGENT_MAIN={pid}", "X_HBAGENT_TTL_USEC=3600000000")
+    return said(*names, main_uid=APP_UID, main_start=pid * 10, pid=pid - 1, **fields)
+
+
+def ended_job(code: int, *lines: str) -> Notified:
+    return said("X_HBAGENT_APP=job", *lines, f"X_HBAGENT_RESULT={code}")
+
+
+def test_a_job_that_failed_is_well_again_when_it_succeeds_and_not_when_it_starts_again() -> None:
+    host = Host().remember().give(job(900)).wait(1).give(ended_job(1)).wait(100)
+    for pid in (910, 920):
+        host.give(job(pid)).wait(50)
+        assert (host.app("job").state, host.app("job").health) == (AppState.READY, CRIT)
+        assert host.app("job").text == "it ended with exit status 1, and is running again"
+        host.give(ProcessGone(pid)).give(ended_job(1)).wait(50)
+    host.give(job(930)).wait(10).give(ProcessGone(930)).wait(5)
+    assert host.app("job").state is AppState.FAILED, "nobody says how that one ended"
+    host.give(job(940)).wait(10).give(said("X_HBAGENT_APP=job", "X_HBAGENT_ASKED=15")).wait(1)
+    host.give(ended_job(143)).wait(10)
+    assert (host.app("job").state, host.app("job").health) == (AppState.STOPPED, CRIT), "that was no success either"
+    host.give(job(950)).wait(10).give(ended_job(0)).wait(10)
+    assert [health for _, health in host.changes("job")] == [OK, CRIT, OK]
+
+
+def test_a_job_that_failed_is_well_when_it_says_so_itself_and_is_found_stuck_when_it_is() -> None:
+    host = Host().remember().give(job(900)).give(ended_job(1)).wait(1).give(job(910)).wait(1)
+    assert host.app("job").health is CRIT
+    host.give(said("WATCHDOG=trigger", pid=910)).wait(5)
+    assert host.app("job").health is Health.STALLED
+    host.give(said("WATCHDOG=1", pid=910)).wait(5)
+    assert host.app("job").health is CRIT, "it moves, and has not succeeded"
+    assert host.give(said("READY=1", pid=910)).wait(1).app("job").health is OK
+
+
+def test_a_failed_run_outlives_the_prober_and_what_is_forgotten_begins_anew() -> None:
+    host = Host().remember().give(job(900)).give(ended_job(3)).wait(1).give(job(910)).wait(2)
+    again = reborn(host, 3, alive=False).wait(0.5).give(job(920)).wait(5)
+    assert again.app("job").health is CRIT
+    assert again.give(ended_job(0)).wait(1).app("job").health is OK
+    failed = Host().remember().give(job(900)).give(ended_job(3)).wait(1)
+    failed.give(said("X_HBAGENT_APP=job", "X_HBAGENT_FORGET=1")).give(job(910)).wait(1)
+    assert failed.app("job").health is OK
+
+
+def test_a_service_that_failed_is_well_when_it_runs_again() -> None:
+    host = Host().remember().give(registered()).give(result(1)).wait(2).give(registered(pid=900)).wait(1)
+    assert host.app().health is OK
 
 
 def test_a_job_may_bring_its_own_time() -> None:
@@ -613,9 +839,9 @@ def test_a_memory_that_makes_no_sense_is_passed_over(state: Any) -> None:
 
 def stuck_again(host: Host, pid: int) -> None:
     """The unit has come back with another process, works a little and gets stuck again."""
-    host.give(registered(pid=pid))
+    host.give(registered(pid=pid, unit="web.service"))
     for count in range(4):
-        host.give(said(marked("worker", count, "queued=3", "window=5"), pid=pid)).wait(0.5)
+        host.give(said(marked("worker", count, "queued=3", "window=5"), pid=pid, unit="web.service")).wait(0.5)
     host.wait(60)
 
 
@@ -634,7 +860,7 @@ def test_after_quiet_windows_a_unit_may_be_restarted_again() -> None:
     host = Host(apps=(app(unit="web.service", restart=True),)).remember()
     for pid in range(600, 640, 10):
         stuck_again(host, pid)
-    host.give(registered(pid=700)).wait(900)
+    host.give(registered(pid=700, unit="web.service")).wait(900)
     stuck_again(host, 710)
     assert len(host.orders(RestartUnit)) == 4
 
@@ -708,6 +934,9 @@ _LINES = st.sampled_from(
         "X_HBAGENT_TTL_USEC=2000000",
         "X_HBAGENT_RESULT=0",
         "X_HBAGENT_RESULT=9",
+        "X_HBAGENT_ASKED=1",
+        "X_HBAGENT_ASKED=15",
+        "X_HBAGENT_RESULT=143",
         "X_HBAGENT_APP=web",
         "X_HBAGENT_APP=other",
         "MAINPID=500",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,74 @@ def test_what_no_unit_can_be_called_is_not_asked_for(name: str) -> None:
     with pytest.raises(ValueError):
         checked_name(name)
     assert "no name of a unit" in restart(name)
+
+
+# ---- how a process of a unit has ended --------------------------------------------------------------------
+
+ENDED = {
+    "ActiveState": "inactive",
+    "SubState": "dead",
+    "Result": "success",
+    "MainPID": "0",
+    "NRestarts": "0",
+    "ExecMainStatus": "0",
+    "ExecMainPID": "4242",
+    "ExecMainStartTimestampMonotonic": "1",
+}
+RUNS = {"ActiveState": "active", "SubState": "running"}
+#: Started after whatever there is.
+YOUNG = {"ExecMainPID": "4343", "MainPID": "4343", "ExecMainStartTimestampMonotonic": str(1 << 60)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "stopped", "text"),
+    [
+        ({}, True, ""),
+        ({"ActiveState": "deactivating", "SubState": "stop-post"}, True, ""),
+        ({"ActiveState": "failed", "Result": "core-dump", "ExecMainStatus": "11"}, False, "core-dump 11"),
+        ({"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "3"}, False, "exit-code 3"),
+        ({"ActiveState": "failed", "Result": "timeout"}, False, "has failed: timeout"),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "Result": "signal"}, False, "signal"),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, True, ""),
+        ({**RUNS, **YOUNG}, True, ""),
+        ({**RUNS, **YOUNG, "ActiveState": "activating", "SubState": "start"}, True, ""),
+        ({**RUNS, **YOUNG, "NRestarts": "1"}, None, ""),
+        ({**RUNS, "ExecMainPID": "1", "MainPID": "1"}, None, ""),
+        ({**RUNS, "MainPID": "4242"}, None, ""),
+        ({"ActiveState": ""}, None, ""),
+        ({"Result": ""}, None, ""),
+    ],
+)  # fmt: skip
+def test_what_systemd_says_of_the_end_of_a_process(changes: dict[str, str], stopped: bool | None, text: str) -> None:
+    found, why = units.judge_end("a.service", {**ENDED, **changes}, 4242, 1)
+    assert found is stopped
+    assert text in why and bool(why) == (stopped is False)
+
+
+def test_a_worker_of_a_unit_that_runs_on_was_not_stopped_with_it() -> None:
+    begun = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // (SECOND // os.sysconf("SC_CLK_TCK"))
+    older = {**ENDED, **RUNS, "ExecMainPID": "1", "ExecMainStartTimestampMonotonic": "1"}
+    assert units.judge_end("a.service", older, 4242, begun) == (None, "")
+    assert units.judge_end("a.service", older, 4242, 0) == (None, ""), "nobody knows when it began"
+
+
+def shown(changes: dict[str, str]) -> str:
+    return "\n".join(f"{key}={value}" for key, value in {**ENDED, **changes}.items())
+
+
+def test_systemd_is_asked_again_while_it_does_not_know_of_the_end(systemctl: Path, tmp_path: Path) -> None:
+    (tmp_path / "before").write_text(shown({**RUNS, "MainPID": "4242"}))
+    (tmp_path / "after").write_text(shown({"Result": "signal", "ActiveState": "failed", "ExecMainStatus": "9"}))
+    systemctl.write_text(
+        f"#!/bin/sh\ncd {tmp_path}\nif /bin/test -e asked; then /bin/cat after; else : > asked; /bin/cat before; fi\n"
+    )
+    assert units.ending("a", 4242, 1, 60 * SECOND) == (False, "its process is gone, and a.service has failed: signal 9")
+
+
+@pytest.mark.parametrize("says", ["exit 1", "/bin/sleep 600", "exit 0", "echo nonsense"])
+def test_a_systemd_that_does_not_answer_says_nothing_of_an_end(systemctl: Path, says: str) -> None:
+    systemctl.write_text(f"#!/bin/sh\n{says}\n")
+    assert units.ending("a", 4242, 1, SECOND) == (None, "")
+    assert units.ending("no name", 4242, 1, SECOND) == (None, "")
+    systemctl.write_text(f"#!/bin/sh\n/bin/cat <<'.'\n{shown({**RUNS, 'MainPID': '4242'})}\n.\n")
+    assert units.ending("a", 4242, 1, SECOND // 4) == (None, ""), "it says that it runs until the time is over"

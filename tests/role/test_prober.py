@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import select
 import signal
@@ -300,6 +302,165 @@ def test_an_application_that_reports_itself_is_told_and_so_is_its_end(probing: P
     probing.link.close()
     probing.wait()
     assert not notify.exists(), "who reports now is told by the kernel that nobody listens"
+
+
+class Reporting:
+    """Programs that report to a prober, ended after the test."""
+
+    def __init__(self, probing: Probing, notify: Path) -> None:
+        self.probing, self.notify = probing, notify
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        clean = {
+            key: value for key, value in os.environ.items() if not key.startswith(("HBAGENT", "NOTIFY", "WATCHDOG"))
+        }
+        environment = {**clean, "HBAGENT_NOTIFY": str(self.notify), "PYTHONPATH": str(Path(__file__).parents[2])}
+        self.started.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True))
+        return self.started[-1]
+
+    def program(self, code: str) -> subprocess.Popen[str]:
+        return self.start(sys.executable, "-c", "import sys; from hbagent.progress import Progress\n" + code)
+
+    def end(self) -> None:
+        for process in self.started:
+            for pid in (*below(process.pid), process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.communicate()
+
+    def known(self, name: str) -> int:
+        """Wait until the process of an application is known; which one it is."""
+        assert until(lambda: (row := self.probing.app(name)) is not None and row.pid)
+        row = self.probing.app(name)
+        return row.pid if row is not None else 0
+
+    def comes_to(self, name: str, state: AppState) -> bool:
+        return until(lambda: (row := self.probing.app(name)) is not None and row.state is state)
+
+    def healths(self, name: str) -> list[Health]:
+        """All that was told of an application, each once."""
+        told = [word for word in self.probing.hear() if isinstance(word, Vitals)]
+        return list(dict.fromkeys(row.health for vitals in told for row in vitals.apps if row.name == name))
+
+
+@pytest.fixture
+def reporting(probing: Probing, socket_dir: Path) -> Iterator[Reporting]:
+    made = Reporting(probing, socket_dir / "n")
+    yield made
+    made.end()
+
+
+def _is_program(pid: int) -> bool:
+    return reaper.command(pid) in ("sh", "sleep")
+
+
+WORKER = """
+progress = Progress(app=NAME)
+mark = progress.mark("worker-3", window=0.5)
+progress.ready()
+"""
+
+
+def worker(name: str) -> str:
+    """The beginning of a program by that name."""
+    return WORKER.replace("NAME", repr(name))
+
+
+@pytest.mark.slow
+def test_a_worker_that_waits_for_its_first_job_is_idle(reporting: Reporting, probing: Probing) -> None:
+    probing.configure(notify=str(reporting.notify))
+    assert until(reporting.notify.exists)
+    reporting.program(worker("idle") + "sys.stdin.read()")
+    assert until(lambda: (row := probing.app("idle")) is not None and row.marks)
+    reporting.program(worker("stuck") + "mark.queued(1); sys.stdin.read()")
+    assert reporting.comes_to("stuck", AppState.STUCK)
+    # The other one stands for longer.
+    assert reporting.healths("idle") == [Health.OK]
+
+
+@pytest.mark.slow
+def test_a_program_that_ends_as_programs_do_has_stopped_and_one_that_raises_has_failed(
+    reporting: Reporting, probing: Probing
+) -> None:
+    probing.configure(notify=str(reporting.notify))
+    assert until(reporting.notify.exists)
+    for name, end in (("ends", ""), ("raises", "1 / 0"), ("exits", "sys.exit('no database')")):
+        program = reporting.program(worker(name) + "sys.stdin.read(1)\n" + end)
+        assert reporting.known(name)
+        program.communicate("x", timeout=60)
+    assert reporting.comes_to("ends", AppState.STOPPED)
+    assert reporting.comes_to("raises", AppState.FAILED)
+    assert reporting.comes_to("exits", AppState.FAILED)
+    assert reporting.healths("ends") == [Health.OK]
+
+
+@pytest.mark.slow
+def test_what_is_stopped_by_a_signal_to_run_app_has_stopped_and_what_crashes_has_failed(
+    reporting: Reporting, probing: Probing
+) -> None:
+    probing.configure(notify=str(reporting.notify))
+    assert until(reporting.notify.exists)
+    planned = {"planned": "exec sleep 4714", "java": "trap 'exit 143' TERM; while :; do sleep 0.05; done"}
+    programs = {**planned, "crash": "exec sleep 4714"}
+    for name, script in programs.items():
+        started = reporting.start(sys.executable, "-m", "hbagent", "run-app", name, "--", "sh", "-c", script)
+        pid = reporting.known(name)
+        # It is let go, and becomes the shell, once the agent knows it.
+        assert until(functools.partial(_is_program, pid))
+        os.kill(started.pid, signal.SIGTERM) if name in planned else os.kill(pid, signal.SIGSEGV)
+        started.wait(60)
+    for name in planned:
+        assert reporting.comes_to(name, AppState.STOPPED)
+        assert reporting.healths(name) == [Health.OK]
+    assert reporting.comes_to("crash", AppState.FAILED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("result", "state"), [("success", AppState.STOPPED), ("core-dump", AppState.FAILED)])
+def test_of_a_unit_that_ended_systemd_says_whether_it_was_stopped(
+    socket_dir: Path, tmp_path: Path, result: str, state: AppState
+) -> None:
+    systemctl = tmp_path / "systemctl"
+    active = "inactive" if result == "success" else "failed"
+    systemctl.write_text(f"#!/bin/sh\necho ActiveState={active}; echo SubState=dead; echo Result={result}\n")
+    systemctl.chmod(0o755)
+    probing = Probing(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    reporting = Reporting(probing, socket_dir / "n")
+    try:
+        shop = AppConfig(name="shop", unit="shop.service", users=(os.getuid(),))
+        probing.configure(notify=str(reporting.notify), apps=(shop,))
+        assert until(reporting.notify.exists)
+        program = reporting.program(worker("shop") + "sys.stdin.read()")
+        assert reporting.known("shop")
+        program.terminate()
+        assert reporting.comes_to("shop", state)
+        assert reporting.healths("shop") == ([Health.OK] if state is AppState.STOPPED else [Health.OK, Health.CRITICAL])
+    finally:
+        reporting.end()
+        probing.end()
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_a_user_who_is_not_of_its_unit_does_not_have_a_unit_restarted(probing: Probing, socket_dir: Path) -> None:
+    notify = f"@hbagent-test-unit-{os.getpid()}"
+    billing = AppConfig(name="billing", unit="billing.service", restart=True)
+    probing.configure(notify=notify, apps=(billing,), state_dir=str(socket_dir / "state"))
+    code = (
+        "import os, socket, sys; os.setgid(54321); os.setuid(54321);"
+        "text = 'X_HBAGENT_APP=billing\\nX_HBAGENT_MAIN=%d\\nWATCHDOG=trigger' % os.getpid();"
+        "made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);"
+        "made.sendto(text.encode(), chr(0) + sys.argv[1]); sys.stdin.read()"
+    )
+    assert until(lambda: probing.app("billing") is not None)
+    with subprocess.Popen([sys.executable, "-c", code, notify[1:]], stdin=subprocess.PIPE) as stranger:
+        assert until(lambda: probing.lines("refused"))
+        stranger.communicate()
+    row = probing.app("billing")
+    assert row is not None and (row.pid, row.state, row.health) == (0, AppState.READY, Health.OK)
+    assert probing.lines("refused")[0]["reason"] == "forbidden"
+    assert not probing.lines("examined") and not probing.lines("restarting-unit")
 
 
 @pytest.mark.slow
