@@ -8,6 +8,7 @@ can do is to use up names, and to have himself watched by one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from .app import App

@@ -288,6 +288,7 @@ Effect = Union[
     TakeFacts,
     RunCheck,
     Examine,
+    LookForBundles,
     Watch,
     Drop,
     Remember,

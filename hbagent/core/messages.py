@@ -820,12 +820,6 @@ class BundlesGone(msgspec.Struct, frozen=True):
     numbers: tuple[int, ...] = ()
 
 
-class BundlesGone(msgspec.Struct, frozen=True):
-    """What came of a `LookForBundles`: those that are not there any more."""
-
-    numbers: tuple[int, ...] = ()
-
-
 class Acted(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a `RestartUnit`."""
 

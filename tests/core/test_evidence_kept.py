@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from hbagent.core.app import EXAMINATION_NS
@@ -36,7 +38,7 @@ def examined_at(host: Host) -> list[int]:
 def test_one_that_stays_stuck_is_examined_ever_more_rarely() -> None:
     host = stuck(Host(apps=(app(),)).remember().give(registered())).wait(24 * 3600)
     made = examined_at(host)
-    pauses = [(later - sooner) / MINUTE for sooner, later in zip(made, made[1:], strict=False)]
+    pauses = [(later - sooner) / MINUTE for sooner, later in pairwise(made)]
     assert pauses[:6] == [pytest.approx(minutes, abs=0.1) for minutes in (0.5, 5, 10, 20, 40, 60)]
     assert max(pauses) <= AGAIN_MAX_NS / MINUTE + 0.1 and len(made) < 30
 

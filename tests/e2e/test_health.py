@@ -16,8 +16,8 @@ from functools import partial
 
 import pytest
 
-from hbagent.core.pace import SOON_NS
 from hbagent.core.drill import VERDICT_NS
+from hbagent.core.pace import SOON_NS
 from hbagent.core.units import SECOND
 from hbagent.demo.datacenter import Plan
 from hbagent.transport.teller import send
