@@ -19,6 +19,7 @@ from hbagent.core.effects import (
     Effect,
     Effects,
     Examine,
+    LookForBundles,
     Note,
     Remember,
     RestartUnit,
@@ -30,6 +31,7 @@ from hbagent.core.effects import (
 from hbagent.core.messages import (
     Acted,
     AppRow,
+    BundlesGone,
     CheckFinished,
     Examined,
     FactsTaken,
@@ -90,6 +92,8 @@ class Host:
         self.check_ns = 5 * MILLISECOND
         self.examine_ns = 1200 * MILLISECOND
         self.restart_error = ""
+        #: Numbers of bundles that somebody has deleted.
+        self.gone: set[int] = set()
         #: By unit: what systemd says of the end of its process, and when; without it nothing comes.
         self.ends: dict[str, UnitAnswered] = {}
         self.ask_ns = 300 * MILLISECOND
@@ -155,6 +159,8 @@ class Host:
                 if isinstance(found, Stall):
                     found = Examined(run=0, stall=found, text=f"found {found.value}", bundle=f"b{effect.run}")
                 self._later(self.examine_ns, _numbered(found, effect.run))
+            elif isinstance(effect, LookForBundles):
+                self._later(MILLISECOND, BundlesGone(tuple(number for number in effect.numbers if number in self.gone)))
             elif isinstance(effect, RestartUnit):
                 self._later(100 * MILLISECOND, Acted(run=effect.run, error=self.restart_error))
             elif isinstance(effect, AskUnit):

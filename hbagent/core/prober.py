@@ -12,10 +12,11 @@ import random
 from .app import App
 from .apps import Apps
 from .config import ProberConfig
-from .effects import AskUnit, Effect, Effects, Examine, Note, Remember, RestartUnit, TakeFacts, Tell
+from .effects import AskUnit, Effect, Effects, Examine, LookForBundles, Note, Remember, RestartUnit, TakeFacts, Tell
 from .health import combined
 from .messages import (
     Acted,
+    BundlesGone,
     CheckFinished,
     Examined,
     FactsTaken,
@@ -46,6 +47,8 @@ REMEMBER_ALL_NS = MINUTE
 STOPPED_NS = SECOND
 #: Without a word of an earlier life in this time there was none.
 REMEMBERED_NS = 2 * SECOND
+#: Whether the evidence that is spoken of is still there is looked at this often: somebody may have deleted it.
+LOOK_FOR_NS = MINUTE
 #: A restarted unit has so long before it may be restarted again.
 SETTLE_NS = 30 * SECOND
 
@@ -74,6 +77,9 @@ class ProberCore:
         self._facts: HostFacts | None = None
         self._facts_at = now
         self._taking = False
+        #: When to look for the bundles that applications name, unless that is under way.
+        self._look_for_at = now
+        self._looking_for = False
         self._marks = 0
         self._mark_at = now
         self._told: object = None
@@ -87,6 +93,8 @@ class ProberCore:
         self._judge_at: int | None = None
         #: Processes that checks had to leave behind, stuck in the kernel.
         self.abandoned = 0
+        #: Examinations, and how often one had to wait for its turn.
+        self.examinations = self.examinations_put_off = 0
         #: Most that a due check had to wait for a free process.
         self.waited_ns = 0
 
@@ -114,6 +122,10 @@ class ProberCore:
             return ()
         if isinstance(message, Examined):
             return self._examined(message, now)
+        if isinstance(message, BundlesGone):
+            self._looking_for = False
+            self.apps.lost_bundles(message.numbers)
+            return ()
         if isinstance(message, ProcessGone):
             return (*self.apps.gone(message.pid, now), *self._ask_units())
         if isinstance(message, UnitAnswered):
@@ -151,6 +163,7 @@ class ProberCore:
             effects.append(TakeFacts())
         effects += self._start_checks(now)
         effects += self._judge(now)
+        effects += self._look_for_bundles(now)
         effects += self._tell(now)
         effects += self._remember(now)
         self._planned = self.deadline()
@@ -167,6 +180,8 @@ class ProberCore:
             at = min(at, self._facts_at)
         if self._keep_at is not None:
             at = min(at, self._keep_at)
+        if not self._looking_for and any(app.pace.newest for app in self.apps.by_name.values()):
+            at = min(at, self._look_for_at)
         if len(self._checks) < self._config.concurrency:
             at = min([at, *(probe.due_at for probe in self._probes.values() if probe.run is None)])
         # With all examinations taken, the end of one comes as a message.
@@ -190,6 +205,11 @@ class ProberCore:
         effects: list[Effect] = []
         for name, app in self.apps.by_name.items():
             app.look(now)
+            wait_ns = app.was_put_off(now)
+            if wait_ns is not None:
+                self.examinations_put_off += 1
+                fields = {"app": name, "for": show_duration(wait_ns)}
+                effects.append(Note("warning", "examination-put-off", fields))
             if app.wants_examination(now) and len(self._examinations) < EXAMINATIONS_MAX:
                 effects.append(self._examine(name, app, now))
             effects += self._act(app, now)
@@ -243,7 +263,8 @@ class ProberCore:
     def _examine(self, name: str, app: App, now: int) -> Examine:
         self._runs += 1
         self._examinations[self._runs] = name
-        app.examining = True
+        self.examinations += 1
+        app.begin_examination(now)
         return Examine(
             run=self._runs,
             app=name,
@@ -253,7 +274,19 @@ class ProberCore:
             pidfile=app.config.pidfile,
             why=app.trouble(now),
             stacks=app.stacks,
+            spared=self.apps.spared(),
         )
+
+    def _look_for_bundles(self, now: int) -> list[Effect]:
+        """Now and then: a report must not name what is not there."""
+        if not self._begun or self._looking_for or now < self._look_for_at:
+            return []
+        self._look_for_at = now + LOOK_FOR_NS
+        numbers = self.apps.spared()
+        if not numbers:
+            return []
+        self._looking_for = True
+        return [LookForBundles(numbers)]
 
     def _examined(self, examined: Examined, now: int) -> Effects:
         app = self.apps.by_name.get(self._examinations.pop(examined.run, ""))
@@ -342,6 +375,8 @@ class ProberCore:
             facts=self._facts,
             probes=rows,
             apps=apps,
+            examinations=self.examinations,
+            examinations_put_off=self.examinations_put_off,
         )
 
     # ---- over restarts -----------------------------------------------------------------------------------

@@ -14,10 +14,11 @@ import msgspec
 
 from hbagent.core.checks import ExecCheck
 from hbagent.core.drill import LENGTH_NS, WARM_UP_NS, WINDOW_NS
-from hbagent.core.effects import AskUnit, Examine, Recall, Remember, RestartUnit, RunCheck, StartDrill
+from hbagent.core.effects import AskUnit, Examine, LookForBundles, Recall, Remember, RestartUnit, RunCheck, StartDrill
 from hbagent.core.messages import (
     DETAILS_MAX,
     Acted,
+    BundlesGone,
     CheckFinished,
     Examined,
     HostFacts,
@@ -84,6 +85,13 @@ class RecallOrder(msgspec.Struct, frozen=True):
     place: Place
 
 
+class LookOrder(msgspec.Struct, frozen=True):
+    """Say which bundles are gone."""
+
+    order: LookForBundles
+    place: Place
+
+
 class RememberOrder(msgspec.Struct, frozen=True):
     """Keep a state on disk."""
 
@@ -133,11 +141,14 @@ def facts(order: FactsOrder, files: Sequence[int]) -> FactsRead:
 
 def examine(order: ExamineOrder, files: Sequence[int]) -> Examined:
     """Find out what a process is doing, and store the evidence."""
+    import functools
+
     from hbagent.diagnosis import examination
 
     place = order.place
     try:
-        keep = _shelf(place).put if place.state_dir else None
+        spared = frozenset(order.order.spared)
+        keep = functools.partial(_shelf(place).put, spared=spared) if place.state_dir else None
         found = examination.examine(_found(order.order), place.helper, files, keep)
     except Exception as error:
         told = str(error) or type(error).__name__
@@ -180,6 +191,13 @@ def recall(order: RecallOrder, files: Sequence[int]) -> Recalled:
     except (NoBundle, OSError) as error:
         return Recalled(number=number, error=str(error)[:500])
     return Recalled(number=number, body=body)
+
+
+def gone(order: LookOrder, files: Sequence[int]) -> BundlesGone:
+    """Look which bundles are not there any more. Raises OSError."""
+    if not order.place.state_dir:
+        return BundlesGone()
+    return BundlesGone(_shelf(order.place).gone(order.order.numbers))
 
 
 def remember(order: RememberOrder, files: Sequence[int]) -> Done:
@@ -275,6 +293,7 @@ JOBS: dict[str, Job] = {
     "facts": Job(facts, FactsOrder, FactsRead),
     "examine": Job(examine, ExamineOrder, Examined),
     "recall": Job(recall, RecallOrder, Recalled),
+    "gone": Job(gone, LookOrder, BundlesGone),
     "remember": Job(remember, RememberOrder, Done),
     "restore": Job(restore, Place, Remembered),
     "restart": Job(restart, RestartUnit, Acted),

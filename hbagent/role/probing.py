@@ -25,6 +25,7 @@ from hbagent.core.effects import (
     Drop,
     Effect,
     Examine,
+    LookForBundles,
     Note,
     Recall,
     Remember,
@@ -37,6 +38,7 @@ from hbagent.core.effects import (
 )
 from hbagent.core.messages import (
     Acted,
+    BundlesGone,
     CheckFinished,
     Examined,
     FactsTaken,
@@ -93,6 +95,7 @@ class Prober:
                 Examine: self._examine,
                 Watch: self._watch,
                 Drop: self._drop,
+                LookForBundles: self._look_for_bundles,
                 Remember: self._remember,
                 RestartUnit: self._restart_unit,
                 AskUnit: self._ask_unit,
@@ -300,6 +303,14 @@ class Prober:
         if not isinstance(examined, Examined):
             examined = Examined(run=effect.run, stall=Stall.UNKNOWN, error=outcome.text)
         self._driver.feed("", msgspec.structs.replace(examined, run=effect.run))
+
+    def _look_for_bundles(self, effect: LookForBundles) -> None:
+        self._job("gone", jobs.LookOrder(effect, self._place()), self._looked_for, key="gone")
+
+    def _looked_for(self, outcome: Outcome) -> None:
+        # A disk that gives no answer has lost nothing yet.
+        gone = outcome.value if isinstance(outcome.value, BundlesGone) else BundlesGone()
+        self._driver.feed("", gone)
 
     def _remember(self, effect: Remember) -> None:
         self._job("remember", jobs.RememberOrder(effect, self._place()), self._remembered, key="remember")
