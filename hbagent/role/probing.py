@@ -65,10 +65,10 @@ from .handsport import HandsPort
 from .link import Line, Link, Order, Word
 from .sdnotify import Notifier
 
-#: Hands at once: as many checks as a config may ask for, and the others: facts, what is remembered, the metrics, two
-#: examinations, four bundles to be read, four units that take their time to restart, and four to ask systemd about
-#: processes that have ended. They are made when needed.
-HANDS_MAX = 64 + 17
+#: Hands at once: as many checks as a config may ask for, and the others: facts, what is remembered, the metrics, which
+#: bundles are there, two examinations, four bundles to be read, four units that take their time to restart, and four to
+#: ask systemd about processes that have ended. They are made when needed.
+HANDS_MAX = 64 + 18
 #: Processes of which the end is watched, a descriptor each: twice as many as there can be applications.
 WATCHED_MAX = 512
 #: A process that the kernel cannot watch for us is looked at this often.
