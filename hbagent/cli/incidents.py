@@ -181,6 +181,12 @@ def silence_sentence(silence: Row, now: str, screen: Screen) -> str:
     return f"{head} until {until_text(silence, now, screen)}, {tail}"
 
 
+def silence_note(document: Row, screen: Screen) -> str:
+    """What is to be said of a silence that was just begun: that nothing is called so; "" for nothing."""
+    note = word(document, "note")
+    return clean(f"{note}; it covers what comes and is called so", screen) if note else ""
+
+
 def silences_of(document: Row) -> dict[str, Row]:
     """The silences of an answer by their id."""
     return {word(silence, "silence"): silence for silence in rows(document, "silences")}

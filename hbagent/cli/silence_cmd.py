@@ -17,7 +17,7 @@ from hbagent.core.wallclock import rfc3339
 
 from . import EXIT_USAGE, query, terminal
 from .answers import number, row, word
-from .incidents import silence_sentence
+from .incidents import silence_note, silence_sentence
 from .render import as_json
 
 #: What a silence may be about, in the short form: "silence rack r12 r13".
@@ -143,6 +143,9 @@ def _show(args: argparse.Namespace, asker: query.Asker, fields: dict[str, Any]) 
     silence = row(document, "silence")
     screen = terminal.screen(args)
     print(silence_sentence(silence, rfc3339(time.time_ns()), screen))
+    note = silence_note(document, screen)
+    if note:
+        print(note)
     covers = number(silence, "covers") or 0
     if covers:
         print(f"it covers {covers:.0f} that burn{'s' * (covers == 1)} now")

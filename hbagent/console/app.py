@@ -19,7 +19,7 @@ from textual.message import Message
 
 from hbagent.cli.answers import Row, row, word
 from hbagent.cli.grid import Cell, Screen, clean
-from hbagent.cli.incidents import silence_sentence
+from hbagent.cli.incidents import silence_note, silence_sentence
 from hbagent.cli.pieces import age
 from hbagent.cli.query import Asker
 from hbagent.core.bundles import BUNDLE_TIME_NS
@@ -574,7 +574,9 @@ class Console(App[None]):
             if answer is None:
                 self.say(why, "bad")
             else:
-                self.say(_done(what, answer, word(self.fleet.root, "at"), self.shown), "good")
+                said = _done(what, answer, word(self.fleet.root, "at"), self.shown)
+                note = silence_note(answer, self.shown)
+                self.say(f"{note} ({said})" if note else said, "warn" if note else "good")
             self._source.ask_now()
 
         self.say(f"{what} is sent")

@@ -17,6 +17,7 @@ from .config import RootConfig
 from .dispatch import revived as again
 from .effects import Answer, Effect, Effects, Fetch, Note, Revive, Send
 from .hooktest import HookTests
+from .matcher import fits_nobody
 from .messages import (
     DrillBegun,
     DrillWanted,
@@ -244,7 +245,9 @@ class Desk:
         silence = root.alerts.objections.silences.add(ordered.order, ordered.by, root.wall.at(now))
         root.ledger.silence(silence)
         root.alerts.silences_changed(now)
-        return {"schema": SCHEMA, "silence": silence_view(root, silence, now)}
+        view = {"schema": SCHEMA, "silence": silence_view(root, silence, now)}
+        note = fits_nobody(silence.matcher, root.nodes, root.racks, root.leaders)
+        return {**view, "note": note} if note else view
 
     def _unsilence(self, sender: str, ordered: Ordered, now: int) -> Any:
         root = self._root

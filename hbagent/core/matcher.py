@@ -11,9 +11,10 @@ So no place is ever taken back, and a glob costs its length times that of the te
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from .names import NAME_LENGTH_MAX, short_of
+from .names import NAME_LENGTH_MAX, rack_of, short_of
 from .records import Matcher
 from .states import Cause, Kind
 
@@ -23,6 +24,8 @@ GLOB_LENGTH_MAX = NAME_LENGTH_MAX
 GLOBS_MAX = 100
 #: Compiled globs kept. They can be made anew at any time.
 _COMPILED = 4_096
+#: Globs that fit nothing, named to whoever wrote them.
+_NAMED = 5
 
 
 class Glob:
@@ -196,3 +199,44 @@ def fits_matter(matcher: Matcher, cause: str, kind: str) -> bool:
 
 def _fits_word(globs: tuple[str, ...], word: str) -> bool:
     return not globs or (word != "" and any(glob(pattern).fits(word) for pattern in globs))
+
+
+def fits_nobody(matcher: Matcher, nodes: Collection[str], racks: Collection[str], leaders: Collection[str]) -> str:
+    """Which globs of nodes and racks fit nothing of what is known, in words; "" when each fits something, and together
+    they do. A typo covers nothing, and whoever made it would be woken, or would not sleep."""
+    missing = [("node", pattern) for pattern in _missing(matcher.node, nodes)]
+    missing += [("rack", pattern) for pattern in _missing(matcher.rack, racks)]
+    together = not matcher.node and len(missing) < len(matcher.rack)
+    if matcher.node:
+        place = Place(matcher)
+        fitting = {rack for rack in racks if place.fits_rack(rack)} if matcher.rack else None
+        together = any(
+            (fitting is None or rack_of(node) in fitting)
+            and any(hint in node for hint in place.hints)
+            and place.fits_node(node)
+            for node in nodes
+        )
+    if (together and not missing) or not (matcher.node or matcher.rack):
+        return ""
+    names = [f"no {what} {pattern}" for what, pattern in missing]
+    said = ", ".join(names[:_NAMED]) or "no such node in such a rack"
+    if len(names) > _NAMED:
+        said += f" and {len(names) - _NAMED} more"
+    if len(_missing([pattern for _, pattern in missing], leaders)) < len(missing):
+        said += " (a leader is covered with its rack)"
+    return f"{'some of it' if together else 'it'} fits nothing that is known now: {said}"
+
+
+def _missing(patterns: Iterable[str], names: Collection[str]) -> list[str]:
+    """The globs that fit none of the names."""
+    # Whoever orders much is not to hold up the root: most globs that fit nothing have a text that stands nowhere.
+    everything = "\n".join(names)
+    found = []
+    for pattern in patterns:
+        one = glob(pattern)
+        hint, whole = one.hint, "/" in pattern
+        if hint not in everything or not any(
+            hint in name and one.fits(name if whole else short_of(name)) for name in names
+        ):
+            found.append(pattern)
+    return found

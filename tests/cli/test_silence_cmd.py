@@ -118,6 +118,19 @@ def test_the_root_says_what_it_covers_until_when_and_who_said_so(
     assert third == "end it before its time with: hbagent unsilence s1"
 
 
+@pytest.mark.parametrize("command", ["silence", "maintenance"])
+def test_what_is_called_by_no_name_that_is_known_is_said(
+    command: str, paging: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("rack", "nosuch", "--for", "1h", *WHY)
+    assert main([command, "--socket", paging.endpoint, *words]) == 0
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{command} s1 on rack nosuch until")
+    assert second == "it fits nothing that is known now: no rack nosuch; it covers what comes and is called so"
+    assert main([command, "--socket", paging.endpoint, *words, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["note"] == "it fits nothing that is known now: no rack nosuch"
+
+
 def test_json_is_the_whole_answer(paging: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert silence(paging, "--node", "web*", "--until", "2026-11-22", *WHY, "-o", "json") == 0
     document = json.loads(capsys.readouterr().out)

@@ -137,6 +137,11 @@ def test_a_silence_is_sent_with_its_length_and_reason() -> None:
     assert chosen(text).startswith("silence s4 on ")
 
 
+def test_a_silence_of_what_is_known_no_more_says_so() -> None:
+    text, _ = typed("s enter", "x", "enter", silence=SILENCE | {"note": "it fits nothing that is known now: no node x"})
+    assert "it fits nothing that is known now: no node x" in text
+
+
 def test_a_maintenance_of_a_rack_and_a_silence_of_an_incident() -> None:
     teller = typed("shift+tab m enter", "x", "enter", silence=SILENCE)[1]
     ((_, fields),) = teller.orders

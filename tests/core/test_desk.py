@@ -64,6 +64,25 @@ def test_an_order_is_answered_when_it_is_on_disk_and_logged_with_who_gave_it() -
     assert note.fields == {"by": "ada", "did": "silence", "to": silence, "covers": NODE, "reason": "swap"}
 
 
+@pytest.mark.parametrize(
+    ("globs", "note"),
+    [
+        ({"nodes": (NODE,)}, None),
+        ({"racks": ("rack1",)}, None),
+        ({"causes": ("host-gone",)}, None),
+        ({"racks": ("nosuch",)}, "it fits nothing that is known now: no rack nosuch"),
+        ({"nodes": ("wbe*",)}, "it fits nothing that is known now: no node wbe*"),
+    ],
+)
+def test_a_silence_of_what_nobody_is_called_is_accepted_and_says_so(globs: dict[str, Any], note: str | None) -> None:
+    core = root()
+    effects = order(core, "silence", length_ns=SECOND, reason="swap", **globs)
+    (persist,) = [effect for effect in effects if isinstance(effect, Persist)]
+    (answer,) = answers(core.receive("", Kept(persist.token), 11))
+    assert answer.view["silence"].state == "active"
+    assert answer.view.get("note") == note
+
+
 def test_an_order_during_a_failing_disk_holds_and_says_that_it_is_not_kept() -> None:
     core = root()
     effects = order(core, "silence", nodes=(NODE,), length_ns=SECOND, reason="swap")

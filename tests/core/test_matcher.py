@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbagent.core.matcher import GLOB_LENGTH_MAX, GLOBS_MAX, Glob, Place, check, fits_matter
+from hbagent.core.matcher import GLOB_LENGTH_MAX, GLOBS_MAX, Glob, Place, check, fits_matter, fits_nobody
 from hbagent.core.records import Matcher
 
 NODE = "dc1/r12/web3"
@@ -127,3 +127,64 @@ def test_whoever_fits_has_a_hint_in_its_name(patterns: list[str], name: str) -> 
     place = Place(Matcher(node=tuple(patterns)))
     if place.fits_node(name):
         assert any(hint in name for hint in place.hints)
+
+
+# ---- what nobody is called -----------------------------------------------------------------------------------
+
+NODES = ("dc1/r12/web3", "dc1/r13/db1")
+RACKS = ("dc1/r12", "dc1/r13")
+LEADERS = ("dc1/r12-leader1",)
+
+
+@pytest.mark.parametrize(
+    ("matcher", "says"),
+    [
+        (Matcher(node=("web3",)), ""),
+        (Matcher(node=("dc1/r12/web3", "db?")), ""),
+        (Matcher(node=("*",), rack=("r1[23]",)), ""),
+        (Matcher(kind=("node-dead",)), ""),
+        (Matcher(cause=("host-gone",), rack=("dc1/*",)), ""),
+        (Matcher(rack=("nosuch",)), "it fits nothing that is known now: no rack nosuch"),
+        (Matcher(rack=("r12", "dc2/*")), "some of it fits nothing that is known now: no rack dc2/*"),
+        (Matcher(rack=("12",)), "it fits nothing that is known now: no rack 12"),
+        (Matcher(node=("web",)), "it fits nothing that is known now: no node web"),
+        (Matcher(node=("r12/web3",)), "it fits nothing that is known now: no node r12/web3"),
+        (
+            Matcher(node=("web3", "wbe*", "we??x")),
+            "some of it fits nothing that is known now: no node wbe*, no node we??x",
+        ),
+        (Matcher(node=("web3",), rack=("nosuch",)), "it fits nothing that is known now: no rack nosuch"),
+        (Matcher(node=("web3", "db2"), rack=("r13",)), "it fits nothing that is known now: no node db2"),
+        (Matcher(node=("web3",), rack=("r13",)), "it fits nothing that is known now: no such node in such a rack"),
+        (
+            Matcher(node=("r12-leader1",)),
+            "it fits nothing that is known now: no node r12-leader1 (a leader is covered with its rack)",
+        ),
+        (
+            Matcher(rack=("r12-leader*",)),
+            "it fits nothing that is known now: no rack r12-leader* (a leader is covered with its rack)",
+        ),
+        (
+            Matcher(node=tuple(f"n{number}" for number in range(9))),
+            "it fits nothing that is known now: no node n0, no node n1, no node n2, no node n3, no node n4 and 4 more",
+        ),
+    ],
+)
+def test_what_fits_nobody_who_is_known_is_said(matcher: Matcher, says: str) -> None:
+    assert fits_nobody(matcher, NODES, RACKS, LEADERS) == says
+
+
+@given(
+    st.lists(st.text("w3*?", min_size=1, max_size=4), max_size=3),
+    st.lists(st.text("r12*", min_size=1, max_size=3), max_size=2),
+)
+def test_who_is_said_to_fit_nobody_fits_nobody(node: list[str], rack: list[str]) -> None:
+    matcher = Matcher(node=tuple(node), rack=tuple(rack))
+    place = Place(matcher)
+    covered = [name for name in NODES if place.fits_node(name) and place.fits_rack(name.rpartition("/")[0])]
+    covered += [name for name in RACKS if place.fits_node("") and place.fits_rack(name)]
+    says = fits_nobody(matcher, NODES, RACKS, LEADERS)
+    if node or rack:
+        assert says.startswith("it fits nothing") is (not covered)
+    else:
+        assert says == ""
