@@ -101,10 +101,36 @@ def trouble(fleet: Fleet) -> Iterator[None]:
         thread.join()
 
 
-def decided(fleet: Fleet, skip: dict[str, int]) -> collections.Counter[tuple[str, str]]:
-    """(node, kind) of what the leaders decided, by their logs."""
-    lines = [line.split() for leader in LEADERS for line in fleet.lines(leader, " node-", skip=skip[leader])]
-    return collections.Counter((words[4].removeprefix("node="), words[3]) for words in lines)
+def decided(fleet: Fleet, skip: dict[str, int], cuts: bool = True) -> collections.Counter[tuple[str, str]]:
+    """(node, kind) of what the leaders decided, by their logs.
+
+    Without `cuts` those are left out that say that others hear a node, and that this is over: to the root it lives all
+    the while. On a busy machine an agent's answer to a neighbour may come before its own next beat.
+    """
+    found: collections.Counter[tuple[str, str]] = collections.Counter()
+    cut: dict[str, bool] = {}
+    for line in (line for leader in LEADERS for line in fleet.lines(leader, " node-", skip=skip[leader])):
+        words = line.split()
+        node, kind = words[4].removeprefix("node="), words[3]
+        before, cut[node] = cut.get(node, False), kind == "node-suspect" and words[-1] == "cause=link-cut"
+        found[node, kind] += cuts or not (cut[node] or (before and kind == "node-recovered"))
+    return found
+
+
+def quiet_marks(fleet: Fleet) -> tuple[int, dict[str, int]]:
+    """Where history and logs end while nothing happens: what is decided is written to each of them at its own time."""
+
+    def marks() -> tuple[int, dict[str, int]]:
+        return fleet.newest(), {leader: len(fleet.log(leader)) for leader in LEADERS}
+
+    found, since = marks(), time.monotonic()
+    until = since + 60.0
+    while time.monotonic() < since + 2.0:
+        time.sleep(0.1)
+        if (now := marks()) != found:
+            found, since = now, time.monotonic()
+            assert since < until, "it never is quiet"
+    return found
 
 
 def dead(fleet: Fleet) -> int:
@@ -123,7 +149,7 @@ def states(archive: Archive) -> dict[str, set[str]]:
 def test_a_root_that_is_killed_again_and_again_loses_nothing(fleet: Fleet, figures: Figures) -> None:
     rng = random.Random(SEED)
     directory = fleet.directory / "state" / "root"
-    mark, skip = fleet.newest(), {leader: len(fleet.log(leader)) for leader in LEADERS}
+    mark, skip = quiet_marks(fleet)
     begun = dead(fleet)
     with trouble(fleet):
         for kill in range(1, KILLS + 1):
@@ -142,13 +168,13 @@ def test_a_root_that_is_killed_again_and_again_loses_nothing(fleet: Fleet, figur
     )
     # A decision is written to the log by a thread, a little later than it is told.
     wait_until(lambda: not in_time - decided(fleet, skip), 15)
-    truth = decided(fleet, skip)
+    truth, lasting = decided(fleet, skip), decided(fleet, skip, cuts=False)
     fleet.settle()
     events = fleet.events(mark)
     stored = collections.Counter((row["node"], row["kind"]) for row in events if row["node"])
     incidents = {row["incident"] for row in events if row["kind"] == "node-dead"}
-    assert not truth - stored, "lost"
-    assert not in_time - truth, "invented or told twice under two names"
+    assert dict(lasting - stored) == {}, "lost"
+    assert dict(in_time - truth) == {}, "invented or told twice under two names"
     assert not [row for row in events if row["kind"] == "leader-lost"]
     # Two of a rack that are dead at once, as on a machine that was busy meanwhile, are one.
     assert len(incidents) >= KILLS * INCIDENTS_A_KILL * 0.5, "too little to prove anything"
