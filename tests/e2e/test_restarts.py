@@ -7,6 +7,7 @@ the test does it.
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def fleet(build: Build, calls: Path) -> Fleet:
     made = build(Plan(racks=1, nodes=1))
     made.write()
     config = made.config(NODE)
-    table = '[[app]]\nname = "web"\nunit = "web.service"\nrestart = true\n'
+    # The victims are of no unit.
+    table = f'[[app]]\nname = "web"\nunit = "web.service"\nusers = [{os.getuid()}]\nrestart = true\n'
     config.write_text(config.read_text() + table)
     made.variables[NODE] = {"PATH": f"{calls.parent}:/usr/bin:/bin"}
     made.start()
