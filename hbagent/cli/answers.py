@@ -12,9 +12,10 @@ The exit code (`exit_code`) speaks of nodes and racks only:
 0     else: also with nodes that LEFT, and with a lost leader beside another that speaks for its racks
 ====  ========================================================================================================
 
-Liveness UNKNOWN always counts. Health UNKNOWN counts when a probe or an application of a living node itself says
-UNKNOWN, or when no report has come although one is overdue (see `health_is_missing`); not for a node that just came,
-and not for one whose liveness already tells the worse story.
+What only a drill makes bad does not count: a node is judged by the health that it would have without. Liveness UNKNOWN
+always counts. Health UNKNOWN counts when a probe or an application of a living node itself says UNKNOWN, or when no
+report has come although one is overdue (see `health_is_missing`); not for a node that just came, and not for one whose
+liveness already tells the worse story.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from hbagent.core.drill import is_drill
 from hbagent.core.names import short_of
 from hbagent.core.states import HEALTH_ORDER, Cause, Health, Liveness, RackState
 
@@ -32,6 +34,8 @@ Row = dict[str, Any]
 #: Two report intervals of an agent with default settings: one lost report is repaired by the next.
 REPORT_OVERDUE_S = 60.0
 
+#: Of a node that is worse only for a drill that is under way there.
+DRILL = "in a drill"
 #: What a node can have, worst first: liveness and health in one line, for sorting and counting.
 TROUBLES = (
     Liveness.DEAD.value,
@@ -44,8 +48,9 @@ TROUBLES = (
     Health.WARNING.value,
     Liveness.LEFT.value,
     Cause.LINK_CUT.value,
+    DRILL,
 )
-_EXIT_CODES = dict(zip(TROUBLES, (2, 2, 2, 3, 3, 1, 1, 1, 0, 0), strict=True))
+_EXIT_CODES = dict(zip(TROUBLES, (2, 2, 2, 3, 3, 1, 1, 1, 0, 0, 0), strict=True))
 _RACK_EXIT_CODES = {
     RackState.OK.value: 0,
     RackState.DEGRADED.value: 0,
@@ -104,6 +109,12 @@ def health_of(node: Row) -> str:
     return found if found in _HEALTH else Health.UNKNOWN.value
 
 
+def judged_health(node: Row) -> str:
+    """The health that counts: without what only a drill makes bad."""
+    found = word(node, "health_beside_drill")
+    return found if found in _HEALTH else health_of(node)
+
+
 def state_of(rack: Row) -> str:
     """A rack's state; a word that this version does not know is UNKNOWN."""
     found = word(rack, "state")
@@ -130,13 +141,14 @@ def moment_before(at: str, age_s: float | None) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def culprit(node: Row) -> tuple[str, Row] | None:
+def culprit(node: Row, drills: bool = True) -> tuple[str, Row] | None:
     """What makes the health of a node that is heard what it is: "app" or "probe" and its row, or "prober" and nothing
-    more; None when its health is OK, or not what is wrong with it first."""
-    health = health_of(node)
+    more; None when its health is OK, or not what is wrong with it first. Without `drills` of the health that counts."""
+    health = health_of(node) if drills else judged_health(node)
     if liveness_of(node) != Liveness.ALIVE.value or health == Health.OK.value:
         return None
-    worst = next(iter(bad_parts(node)), None)
+    bad = bad_parts(node)
+    worst = next((part for part in bad if drills or not is_drill(word(part[1], "name"))), None)
     found = health_of(worst[1]) if worst else Health.OK.value
     if health == Health.STALLED.value and _HEALTH_WORST_FIRST.index(found) > _HEALTH_WORST_FIRST.index(health):
         # A leader sees that the prober stands still; no part of its report can tell.
@@ -212,12 +224,14 @@ class _Troubles:
 
 
 def _troubles_of(node: Row) -> list[str]:
-    liveness, health = liveness_of(node), health_of(node)
+    liveness, health = liveness_of(node), judged_health(node)
     words = [liveness] if liveness != Liveness.ALIVE.value else []
     if health not in (Health.OK.value, Health.UNKNOWN.value):
         words.append(health)
     if liveness == Liveness.ALIVE.value and word(node, "cause") == Cause.LINK_CUT.value:
         words.append(Cause.LINK_CUT.value)
+    if liveness == Liveness.ALIVE.value and health != health_of(node):
+        words.append(DRILL)
     return words
 
 
@@ -227,7 +241,7 @@ def health_is_missing(node: Row, at: str, listening_s: float) -> bool:
     A report is overdue when the node has been ALIVE for `REPORT_OVERDUE_S` and those who should have received it
     (the daemon that answers and the rack's leaders) have listened for as long, `listening_s`.
     """
-    if liveness_of(node) != Liveness.ALIVE.value or health_of(node) != Health.UNKNOWN.value:
+    if liveness_of(node) != Liveness.ALIVE.value or judged_health(node) != Health.UNKNOWN.value:
         return False
     if any(health_of(part) == Health.UNKNOWN.value for part in (*rows(node, "probes"), *rows(node, "apps"))):
         return True

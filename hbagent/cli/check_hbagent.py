@@ -27,6 +27,7 @@ from hbagent.role.settings import ConfigError
 
 from . import query
 from .answers import (
+    DRILL,
     TROUBLES,
     Row,
     code_of,
@@ -35,6 +36,7 @@ from .answers import (
     data_age_s,
     gravest,
     health_of,
+    judged_health,
     liveness_of,
     number,
     row,
@@ -309,8 +311,9 @@ def _counts(document: Row, incidents: Sequence[Row]) -> Counter[str]:
         liveness = liveness_of(node)
         counts[liveness] += 1
         if liveness == Liveness.ALIVE.value:
-            health = health_of(node)
+            health = judged_health(node)
             counts[_NO_HEALTH if health == Health.UNKNOWN.value else health] += 1
+            counts[DRILL] += health != health_of(node)
     counts[_DARK] = sum(state_of(rack) == RackState.DARK.value for rack in rows(document, "racks"))
     counts[_INCIDENTS] = len(incidents)
     return counts
@@ -341,7 +344,7 @@ def _node_line(node: Row, trouble: str, document: Row) -> str:
     since = seconds_between(word(node, "since"), now)
     cause = f" ({word(node, 'cause')})" if word(node, "cause") else ""
     line = f"{word(node, 'node')}: {trouble}{cause}"
-    found = culprit(node)
+    found = culprit(node, drills=trouble == DRILL)
     if found is not None and trouble not in (liveness.value for liveness in Liveness):
         kind, part = found
         text = f": {word(part, 'text')}" if word(part, "text") else ""

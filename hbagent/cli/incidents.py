@@ -35,6 +35,7 @@ def marks_text(node: Row, wide: bool = True) -> str:
     left out where there is no room for that."""
     covered = texts(node, "covered_by")
     marks = ["flapping"] if node.get("flapping") is True else []
+    marks += ["drill"] if word(node, "health_beside_drill") else []
     return ", ".join(marks + ([f"covered by {few(covered)}" if wide else "covered"] if covered else []))
 
 

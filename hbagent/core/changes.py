@@ -99,6 +99,15 @@ def apart(changes: tuple[HealthChange, ...], before: Health, after: Health, part
     return tuple(found)
 
 
+def beside_drills(health: Health, parts: Parts) -> Health | None:
+    """What the health of a node would be without the drill that is under way there; None when there is none, or it
+    makes nothing worse. `parts` is what is not OK."""
+    if not any(is_drill(name) for _, name in parts):
+        return None
+    without = _without_drills(health, parts)
+    return without if without is not health else None
+
+
 def _without_drills(health: Health, parts: Parts) -> Health:
     # A node that weighs its parts may be better than the worst of them.
     others = worst(other for (_, name), other in parts.items() if not is_drill(name))

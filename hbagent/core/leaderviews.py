@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .changes import bad_parts, beside_drills
 from .config import LeaderConfig
 from .member import Member
 from .messages import Query
@@ -137,6 +138,7 @@ def node_view(leader: LeaderCore, config: LeaderConfig, member: Member, now: int
         lost=member.order.lost,
         late=member.late,
         version=member.agent_version,
+        health_beside_drill=beside_drills(member.health, bad_parts(member.report)) if member.report else None,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Union
 
+from .changes import beside_drills
 from .exposition import Exposition, Histogram, ProcessFacts, escaped, labels
 from .health import RANK
 from .labels import line
@@ -33,6 +34,8 @@ PART_NAME_MAX = 100
 #: a frozen process half a minute.
 DETECTION_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 30.0, 60.0)
 _UP = {Liveness.ALIVE: "1\n", Liveness.SUSPECT: "1\n", Liveness.DEAD: "0\n"}
+#: Health that is no reason to wake anybody.
+_HARMLESS = (Health.OK, Health.WARNING, Health.UNKNOWN)
 _REACHED = (Liveness.ALIVE, Liveness.SUSPECT)
 #: A host as it is shown: name, liveness (None: nothing was ever told), cause, health.
 _Shown = tuple[str, Union[Liveness, None], Union[Cause, None], Health]
@@ -211,11 +214,27 @@ class RootMetrics:
             [here.late for here in racks],
         )
         self._parts(out)
+        self._drills(out)
         flapping = dict.fromkeys(key[0] for key, trouble in self._root.alerts.troubles.items() if trouble.flapping)
         out.gauge(
             "hbagent_host_flapping",
             "1 for a host that changes too often to tell of each change; others have no sample.",
             [(f"{here.labels[name]}}}", 1) for name in flapping for here in racks if name in here.labels],
+        )
+
+    def _drills(self, out: Exposition) -> None:
+        """Hosts that are bad for a drill alone. Where something else is as bad as to wake somebody, there is none."""
+        samples: list[tuple[str, float]] = []
+        nodes = self._root.nodes
+        for here in self._racks.values():
+            for name, of in here.labels.items():
+                told = nodes[name].told_health
+                if told.parts and beside_drills(told.value, told.parts) in _HARMLESS:
+                    samples.append((f"{of}}}", 1))
+        out.gauge(
+            "hbagent_host_drill",
+            "1 for a host whose health would wake nobody without the drill that is under way there.",
+            samples,
         )
 
     def _heard(self, now: int) -> list[str]:

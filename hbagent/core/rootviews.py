@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .accuracy import NODE_YEAR_NS, Accuracy, percentile
 from .alertviews import incident_views, node_marks
+from .changes import beside_drills
 from .config import RootConfig
 from .fleet import NodeRecord
 from .leaderrecord import LeaderRecord, Standing
@@ -209,6 +210,7 @@ def node_view(root: RootCore, record: NodeRecord, now: int) -> NodeView:
         covered_by=covered_by,
         flapping=flapping,
         version=record.version,
+        health_beside_drill=beside_drills(record.health, record.told_health.parts),
     )
 
 

@@ -110,6 +110,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     flapping: bool = False
     #: That its agent runs; "" when nobody has told it: it greeted no leader yet, or only some too old to tell.
     version: str = ""
+    #: What its health would be without the drill that is under way there; None when there is none.
+    health_beside_drill: Health | None = None
 
 
 class LeaderView(msgspec.Struct, frozen=True, kw_only=True):

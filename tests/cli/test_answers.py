@@ -68,6 +68,23 @@ def test_each_rack_state_has_its_exit_code(state: str, code: int) -> None:
     assert exit_code(document(node(), racks=(rack(), rack("dc1/r2", state)))) == code
 
 
+DRILLED = {"name": "hbagent-drill-ab12cd", "health": "DEADLOCKED"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "code", "trouble"),
+    [("OK", 0, "in a drill"), ("WARNING", 1, "WARNING"), ("CRITICAL", 2, "CRITICAL"), ("nonsense", 2, "DEADLOCKED")],
+)
+def test_what_only_a_drill_makes_bad_does_not_count(beside: str, code: int, trouble: str) -> None:
+    answer = document(node(health="DEADLOCKED", apps=[DRILLED], health_beside_drill=beside))
+    assert exit_code(answer) == code
+    assert [word for _, word in troubled(answer)] == [trouble]
+
+
+def test_a_drill_on_a_host_that_is_gone_is_no_excuse() -> None:
+    assert exit_code(document(node(liveness="DEAD", health="DEADLOCKED", health_beside_drill="OK"))) == 2
+
+
 def test_dead_outweighs_unknown_and_unknown_outweighs_suspect() -> None:
     suspect, unknown, dead = node(liveness="SUSPECT"), node(liveness="UNKNOWN"), node(liveness="DEAD")
     assert exit_code(document(suspect, unknown)) == 3

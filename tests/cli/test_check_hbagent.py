@@ -48,6 +48,26 @@ def document(*nodes: Row, racks: list[Row] | None = None, incidents: list[Row] |
     }
 
 
+DRILLED = {"name": "hbagent-drill-ab12cd", "health": "DEADLOCKED", "text": "two threads wait for one another"}
+
+
+def test_a_drill_is_told_and_does_not_count() -> None:
+    drilled = node("n1", health="DEADLOCKED", apps=[DRILLED], health_beside_drill="OK")
+    code, said = checked(document(drilled, node("n2")), crit={"DEADLOCKED": "0"})
+    assert code == 0
+    assert "1 in a drill of 2 nodes" in said.text
+    assert "dc/r1/n1: in a drill by app hbagent-drill-ab12cd: two threads wait for one another" in said.details
+    assert {"deadlocked": 0, "ok": 2}.items() <= {item.label: item.value for item in said.measures}.items()
+
+
+def test_a_real_trouble_beside_a_drill_counts_and_is_named() -> None:
+    disk = {"name": "disk", "health": "WARNING", "text": "91 % used"}
+    drilled = node("n1", health="DEADLOCKED", apps=[DRILLED], probes=[disk], health_beside_drill="WARNING")
+    code, said = checked(document(drilled))
+    assert code == 1
+    assert "dc/r1/n1: WARNING by probe disk: 91 % used" in said.details
+
+
 def checked(
     answer: Row, *, warn: dict[str, str] | None = None, crit: dict[str, str] | None = None, nodes_only: bool = False
 ) -> tuple[int, Said]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 import time
 
+import pytest
+
 from hbagent.core import rootmetrics
 from hbagent.core.config import RackConfig, SinkConfig
+from hbagent.core.drill import PREFIX
 from hbagent.core.effects import Effect, Persist, RunHook
 from hbagent.core.exposition import ProcessFacts
 from hbagent.core.messages import AppRow, KeepFailed, Kept, NodeReport, Posted, ProbeResult, RackReports, Report
 from hbagent.core.records import Conviction, Restored, Tally
 from hbagent.core.root import RootCore
 from hbagent.core.rootmetrics import RootMetrics
+from hbagent.core.rootviews import status_view
 from hbagent.core.states import AppState, Cause, Health, Liveness
 from tests.build import (
     EPOCH,
@@ -27,6 +31,7 @@ from tests.build import (
     became,
     ended,
     hook,
+    part,
     root_core,
     row,
     summary,
@@ -71,6 +76,28 @@ def settle(core: RootCore, now: int) -> list[Effect]:
 
 def reports(*parts: Report, node: str = "node1") -> RackReports:
     return RackReports(rack=RACK, epoch=EPOCH, reports=tuple(NodeReport(node=node, report=part) for part in parts))
+
+
+@pytest.mark.parametrize(
+    ("real", "drilled"), [(Health.OK, True), (Health.WARNING, True), (Health.CRITICAL, False), (Health.STALLED, False)]
+)
+def test_a_host_that_is_bad_for_a_drill_alone_is_marked(real: Health, drilled: bool) -> None:
+    core = with_two_nodes()
+    drill = part(f"{PREFIX}ab12cd", Health.DEADLOCKED)
+    disk = part("disk", real, subject="probe")
+    told = (drill, disk) if real is not Health.OK else (drill,)
+    core.receive(LEADER, transitions(became(4, Health.DEADLOCKED, Health.OK, *told)), T(2))
+    found = scrape(core, T(2))
+    assert found.of("hbagent_host_health", host=NODE) == [{**HOST, "state": "DEADLOCKED"}]
+    assert found.of("hbagent_host_drill") == ([HOST] if drilled else [])
+    (shown,) = [node for node in status_view(core, core.config, T(2)).nodes if node.node == NODE]
+    assert (shown.health, shown.health_beside_drill) == (Health.DEADLOCKED, real)
+
+
+def test_without_a_drill_no_host_is_marked() -> None:
+    core = with_two_nodes()
+    core.receive(LEADER, transitions(became(4, Health.DEADLOCKED, Health.OK)), T(2))
+    assert not scrape(core, T(2)).of("hbagent_host_drill")
 
 
 def test_a_living_and_a_dead_host_are_told_with_all_that_is_known() -> None:

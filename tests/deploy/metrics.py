@@ -7,6 +7,7 @@ from functools import cache
 
 from hbagent.core.agentmetrics import render
 from hbagent.core.config import SinkConfig
+from hbagent.core.drill import PREFIX
 from hbagent.core.exposition import ProcessFacts
 from hbagent.core.leadermetrics import LeaderMetrics
 from hbagent.core.messages import (
@@ -36,9 +37,11 @@ from tests.build import (
     WALL_NS,
     T,
     beat,
+    became,
     give,
     hook,
     leader_core,
+    part,
     root_core,
     row,
     summary,
@@ -99,6 +102,8 @@ def _root(openmetrics: bool) -> bytes:
     dead = transition(2, Liveness.DEAD, Liveness.ALIVE, NODE2, cause=Cause.HOST_GONE)
     core.receive(LEADER, transitions(transition(1), dead), T(1))
     core.receive(LEADER, summary(2, row("node1"), newest=2), T(1))
+    drill = part(f"{PREFIX}ab12cd", Health.DEADLOCKED)
+    core.receive(LEADER, transitions(became(3, Health.DEADLOCKED, Health.OK, drill)), T(1))
     report = Report(incarnation=INCARNATION, number=1, health=Health.CRITICAL, probes=_probes(), apps=_apps())
     core.receive(LEADER, RackReports(rack=RACK, epoch=EPOCH, reports=(NodeReport(node="node1", report=report),)), T(1))
     key = (NODE, Axis.LIVENESS)
