@@ -2,7 +2,8 @@
 
 A harmless program is started under an agent and really gets stuck. What must happen then is watched from the root,
 stage by stage, until a hook has run; the first stage that does not come in its time is named. Without `--node` it runs
-on this host, beside its agent; with it the root has it started there, where that agent's config allows drills.
+on this host, beside its agent; with it the root has it started there, where that agent's config allows drills. A drill
+that is under way there is waited for.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ EXIT_BROKEN = 2
 EXIT_BUSY = 3
 #: The agent's prober answers a datagram within milliseconds.
 PROBER_S = 2.0
+#: So long a drill that is under way is waited for, and asked about: one of another operator may come first.
+WAIT_S = 2 * LENGTH_NS / SECOND
+WAIT_AGAIN_S = 2.0
 #: From the hand-over to the hook's end: hooks start within milliseconds, and may take a while for what they do.
 HOOK_S = 10.0
 #: A report travels at once; a summary each second repairs what was lost.
@@ -72,6 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="socket of this host's agent (default: $HBAGENT_NOTIFY, /run/hbagent/notify)",
     )
+    parser.add_argument(
+        "--no-wait", dest="wait", action="store_false", help="do not wait for the drill that is under way there"
+    )
     query.add_arguments(parser)
     terminal.add_output_arguments(parser, ("table", "json"))
 
@@ -87,8 +94,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, asker: query.Asker) -> int:
-    drill = Drill(args.drill, args.node, args.notify or address_of(os.environ), asker)
     screen = terminal.screen(args)
+
+    def waits(text: str) -> None:
+        print(f"waiting: {clean(text, screen)}", file=sys.stdout if args.output == "table" else sys.stderr, flush=True)
+
+    notify = args.notify or address_of(os.environ)
+    drill = Drill(args.drill, args.node, notify, asker, waits if args.wait else None)
     stages: list[Stage] = []
     busy = ""
     try:
@@ -118,11 +130,15 @@ def _line(stage: Stage, screen: Screen) -> str:
 class Drill:
     """One drill, from its start to its end."""
 
-    def __init__(self, kind: str, node: str | None, notify: str, asker: query.Asker) -> None:
+    def __init__(
+        self, kind: str, node: str | None, notify: str, asker: query.Asker, waits: Callable[[str], None] | None = None
+    ) -> None:
+        """`waits` is told once why it waits; None: it does not."""
         self.node = node or ""
         self._kind = kind
         self._notify = notify
         self._asker = asker
+        self._waits = waits
         self._remote = node is not None
         self._app = f"{PREFIX}{secrets.token_hex(3)}"
         self._begun = time.monotonic()
@@ -174,10 +190,8 @@ class Drill:
         self._begun = time.monotonic()
         if self._remote:
             try:
-                self._asker.ask("drill", node=self.node, drill=self._kind, app=self._app)
+                self._order()
             except query.Denied as error:
-                if UNDER_WAY in str(error):
-                    raise Busy(str(error)) from error
                 # Whoever did not answer in time is named first.
                 leaders = [word(leader, "leader") for leader in rows(self._rack_row(), "leaders")]
                 stage = "leader" if any(str(error).startswith(f"{leader} ") for leader in leaders) else "agent"
@@ -202,6 +216,26 @@ class Drill:
             stdout=subprocess.DEVNULL,
         )
         return f"{self._app} was started, process {self._program.pid}"
+
+    def _order(self) -> None:
+        """Have the root begin it, once no other is under way. Raises Denied, Busy."""
+        asked_at, told = self._begun, False
+        while True:
+            self._begun = time.monotonic()
+            try:
+                self._asker.ask("drill", node=self.node, drill=self._kind, app=self._app)
+                return
+            except query.Denied as error:
+                if UNDER_WAY not in str(error):
+                    raise
+                if self._waits is None:
+                    raise Busy(str(error)) from error
+                if self._begun - asked_at >= WAIT_S:
+                    raise Busy(f"{error}; waited {WAIT_S:g} s") from error
+                if not told:
+                    self._waits(str(error))
+                told = True
+            time.sleep(WAIT_AGAIN_S)
 
     def _wait_for_report(self) -> str:
         app = self._wait(WARM_UP_NS / SECOND, self._find)

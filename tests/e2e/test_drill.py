@@ -78,13 +78,16 @@ def test_where_a_drill_is_under_way_nothing_is_broken_and_nothing_known(fleet: F
     command = [sys.executable, "-m", "hbagent", "drill", "freeze", "--config", str(fleet.config("root"))]
     with subprocess.Popen([*command, *node], stdout=subprocess.PIPE, text=True) as first:
         fleet.until(lambda: bool(fleet.row("rack1-node1").get("apps")), "the first is known")
-        code, answer = drill(fleet, "freeze", *node)
+        code, answer = drill(fleet, "freeze", *node, "--no-wait")
         assert (code, answer["ok"], [stage["ok"] for stage in answer["stages"]]) == (3, None, [True]), answer
         assert "another drill is under way, for" in answer["busy"]
-        said = subprocess.run([*command, *node], capture_output=True, text=True, timeout=60)
+        said = subprocess.run([*command, *node, "--no-wait"], capture_output=True, text=True, timeout=60)
         assert (said.returncode, "broken" in said.stdout) == (3, False)
         assert said.stdout.splitlines()[-1].startswith("not tried: another drill is under way")
         assert first.wait(60) == 0
+    # What a newcomer types next: it waits for the end of that one.
+    code, answer = drill(fleet, "crash", *node)
+    assert (code, answer["ok"]) == (0, True), answer
 
 
 def broken(fleet: Fleet, *options: str) -> tuple[str, str]:
