@@ -380,6 +380,7 @@ def by_hand(document: Path) -> tuple[str, str, str, str]:
 
 
 @pytest.mark.e2e
+@pytest.mark.paired
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("document", BY_HAND, ids=lambda path: path.name)
 def test_the_deployment_by_hand_comes_up_and_tells_its_hook_of_a_death(shell: Shell, document: Path) -> None:
@@ -469,6 +470,7 @@ def as_printed(make: Callable[[], Shell], name: str) -> Shell:
 
 
 @pytest.mark.e2e
+@pytest.mark.paired
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", [name for name, document in PICTURES.items() if document is README])
 def test_the_picture_is_what_a_death_or_a_deadlock_in_the_demo_looks_like(socket_dir: Path, name: str) -> None:

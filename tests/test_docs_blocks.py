@@ -127,6 +127,7 @@ def database() -> Iterator[Server]:
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_what_is_typed_beside_a_database_server_is_taken_by_it(database: Server) -> None:
     environment = {"PATH": os.environ["PATH"], "PGHOST": str(database.directory), "PGUSER": "root"}
     for block in typed("postgres"):

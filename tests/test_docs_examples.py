@@ -304,6 +304,7 @@ def in_the_demo(block: Block, page: str) -> str:
 
 
 @pytest.mark.e2e
+@pytest.mark.paired
 @pytest.mark.timeout(400)
 def test_what_the_documents_have_people_type_is_taken_by_a_real_root(socket_dir: Path) -> None:
     with shells(socket_dir) as make:

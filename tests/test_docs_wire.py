@@ -113,6 +113,7 @@ def shell(socket_dir: Path) -> Iterator[Shell]:
 
 
 @pytest.mark.e2e
+@pytest.mark.paired
 @pytest.mark.timeout(120)
 def test_the_program_is_an_agent_that_is_alive_and_leaves(shell: Shell) -> None:
     keys, files, daemons, question = by_hand(typed("hand")[0].document)

@@ -449,6 +449,7 @@ sys.stdin.read(1)
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.parametrize(
     ("end", "on_purpose"),
     [

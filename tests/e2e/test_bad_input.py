@@ -22,7 +22,7 @@ from tests.e2e.fleet import Fleet, ids
 from tests.e2e.intruder import UNKNOWN_TYPE, beat, of_next_major
 from tests.e2e.test_intruders import knock
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("healed"), pytest.mark.paired, pytest.mark.timeout(120)]
 
 INTERVAL = 0.2
 #: The shortest silence that ends in DEAD.

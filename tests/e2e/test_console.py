@@ -17,7 +17,7 @@ from hbagent.demo.datacenter import Plan, wait_until
 from tests.conftest import Figures
 from tests.e2e.fleet import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("tmux"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.needs("tmux"), pytest.mark.paired, pytest.mark.timeout(120)]
 
 
 class Tmux:

@@ -16,7 +16,7 @@ from tests.conftest import Figures
 from tests.e2e.conftest import Build
 from tests.e2e.fleet import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.paired, pytest.mark.timeout(120)]
 
 LEADER, NODE = "rack1-leader1", "rack1-node1"
 #: Of the leader's loop, against hanging. The row demands 100 ms of an idle machine.

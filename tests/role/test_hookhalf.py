@@ -27,7 +27,7 @@ from tests.offspring.owning import gone, new_tag, tagged
 from tests.role.hooktender import RETRIES_NS
 from tests.role.parts import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.paired]
 
 #: Leaves its session, its parent and its environment, ignores a polite end, and stays.
 ESCAPE = """trap '' TERM

@@ -258,6 +258,7 @@ def prober_of(fleet: Fleet) -> int:
 
 
 @pytest.mark.e2e
+@pytest.mark.paired
 def test_an_agent_starts_its_prober_again_and_no_beat_is_lost(fleet: Fleet) -> None:
     before = lost(fleet, NODE)
     first = prober_of(fleet)
@@ -270,6 +271,7 @@ def test_an_agent_starts_its_prober_again_and_no_beat_is_lost(fleet: Fleet) -> N
 
 
 @pytest.mark.e2e
+@pytest.mark.paired
 def test_a_stopped_prober_costs_no_beat(fleet: Fleet) -> None:
     pid = prober_of(fleet)
     os.kill(pid, signal.SIGSTOP)
@@ -284,6 +286,7 @@ def test_a_stopped_prober_costs_no_beat(fleet: Fleet) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.paired
 def test_a_killed_agent_leaves_neither_prober_nor_hands(fleet: Fleet) -> None:
     family = below(fleet.processes[NODE].pid)
     assert family

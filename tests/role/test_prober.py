@@ -184,6 +184,7 @@ def test_before_it_is_told_what_to_do_it_does_nothing(probing: Probing) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_its_mark_moves_each_second_and_facts_come_with_the_vitals(probing: Probing) -> None:
     probing.configure()
     assert until(lambda: probing.vitals().facts)
@@ -241,6 +242,7 @@ FINE = (Health.OK, "fine")
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_probes_that_hang_flee_flood_fork_or_die_move_no_mark_and_no_other_probe(probing: Probing) -> None:
     nasty = [shell(name, script) for name, script in NASTY.items()]
     probing.configure(*nasty, shell("good", "echo fine"), concurrency=16)
@@ -286,6 +288,7 @@ def test_other_settings_are_taken_over_and_a_probe_that_stays_keeps_its_state(pr
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_an_application_that_reports_itself_is_told_and_so_is_its_end(probing: Probing, socket_dir: Path) -> None:
     notify = socket_dir / "n"
     probing.configure(notify=str(notify))
@@ -368,6 +371,7 @@ def worker(name: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_worker_that_waits_for_its_first_job_is_idle(reporting: Reporting, probing: Probing) -> None:
     probing.configure(notify=str(reporting.notify))
     assert until(reporting.notify.exists)
@@ -380,6 +384,7 @@ def test_a_worker_that_waits_for_its_first_job_is_idle(reporting: Reporting, pro
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_program_that_ends_as_programs_do_has_stopped_and_one_that_raises_has_failed(
     reporting: Reporting, probing: Probing
 ) -> None:
@@ -396,6 +401,7 @@ def test_a_program_that_ends_as_programs_do_has_stopped_and_one_that_raises_has_
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_what_is_stopped_by_a_signal_to_run_app_has_stopped_and_what_crashes_has_failed(
     reporting: Reporting, probing: Probing
 ) -> None:
@@ -417,6 +423,7 @@ def test_what_is_stopped_by_a_signal_to_run_app_has_stopped_and_what_crashes_has
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.parametrize(("result", "state"), [("success", AppState.STOPPED), ("core-dump", AppState.FAILED)])
 def test_of_a_unit_that_ended_systemd_says_whether_it_was_stopped(
     socket_dir: Path, tmp_path: Path, result: str, state: AppState
@@ -442,6 +449,7 @@ def test_of_a_unit_that_ended_systemd_says_whether_it_was_stopped(
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 @pytest.mark.root
 def test_a_user_who_is_not_of_its_unit_does_not_have_a_unit_restarted(probing: Probing, socket_dir: Path) -> None:
     notify = f"@hbagent-test-unit-{os.getpid()}"
@@ -464,6 +472,7 @@ def test_a_user_who_is_not_of_its_unit_does_not_have_a_unit_restarted(probing: P
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_socket_that_cannot_be_had_is_told_once_and_had_later(probing: Probing, socket_dir: Path) -> None:
     notify = socket_dir / "later" / "n"
     probing.configure(notify=str(notify))
@@ -475,6 +484,7 @@ def test_a_socket_that_cannot_be_had_is_told_once_and_had_later(probing: Probing
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_a_barrier_is_not_told_among_what_was_refused(socket_dir: Path) -> None:
     made = Probing(f"probing.TELL_REFUSED_NS = {100 * MILLISECOND}")
     try:
@@ -503,6 +513,7 @@ def test_it_listens_where_the_new_settings_say(probing: Probing, socket_dir: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.paired
 def test_what_it_remembers_outlives_it(socket_dir: Path) -> None:
     settings: dict[str, Any] = {
         "notify": str(socket_dir / "n"),
