@@ -256,7 +256,15 @@ class _Case:
         return None
 
     def deadlocked(self) -> Verdict | None:
-        proof = proof_of(self.first.sighting, self.second.sighting, self.names, self.stuck, self.around.symbols)
+        proof = proof_of(
+            self.first.sighting,
+            self.second.sighting,
+            self.names,
+            self.stuck,
+            self.around.symbols,
+            living=[movement.now.tid for movement in self.threads],
+            unseen=max(0, self.second.threads_total - len(self.all)),
+        )
         if proof is None:
             return None
         count = len(proof.cycle)

@@ -14,13 +14,16 @@ that is used as a semaphore looks like; it counts only when nobody is left in th
 Everything else that waits on a futex has no owner that could be read: semaphores, conditions, barriers, rwlocks held by
 readers, the locks of Python, Go and musl.
 
-The proof assumes what no look from outside can show, and says so: `ASSUMES`.
+The proof assumes what no look from outside can show, and says so: `ASSUMES`. A ring of two mutexes that are used as
+semaphores, which a third thread unlocks now and then, looks like a deadlock until that one comes, whoever looks; to ask
+for more would be to see no deadlock in a program of which a part still works. So where others are left in the process
+who could do that, the proof says how many.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -35,6 +38,9 @@ ASSUMES: Final = (
     "no signal handler jumps out of a wait, and nobody cancels a waiting thread",
     "thread ids in the lock words mean the threads that live now",
 )
+
+#: Locks that anybody may unlock; the others ask who does it.
+_TRUSTING: Final = ("mutex", "rwlock")
 
 #: Number of the system call on x86-64.
 FUTEX_CALL: Final = 202
@@ -391,9 +397,16 @@ def _is_closed(first: Sighting, second: Sighting) -> bool:
 
 
 def proof_of(
-    first: Sighting, second: Sighting, names: Mapping[int, str], stuck: bool, symbols: Mapping[int, str] | None = None
+    first: Sighting,
+    second: Sighting,
+    names: Mapping[int, str],
+    stuck: bool,
+    symbols: Mapping[int, str] | None = None,
+    living: Iterable[int] = (),
+    unseen: int = 0,
 ) -> Proof | None:
-    """The proof that two looks make, or None. `names` are the threads', `symbols` those of locks by address."""
+    """The proof that two looks make, or None. `names` are the threads', `symbols` those of locks by address. `living`
+    are all threads that were seen, and `unseen` counts those that were not."""
     cycles = agreed(first, second, stuck)
     if not cycles:
         return None
@@ -409,4 +422,33 @@ def proof_of(
         )
         for edge in cycles[0]
     ]
-    return Proof(cycle=tuple(links), others=len(cycles) - 1, apart_ns=second.begun_ns - first.ended_ns)
+    return Proof(
+        cycle=tuple(links),
+        others=len(cycles) - 1,
+        apart_ns=second.begun_ns - first.ended_ns,
+        assumes=(*ASSUMES, *_of_others(cycles, second.edges, living, unseen)),
+    )
+
+
+def _of_others(
+    cycles: Sequence[Sequence[Edge]], edges: Mapping[int, Edge], living: Iterable[int], unseen: int
+) -> tuple[str, ...]:
+    """What is assumed of the threads that are in none of the cycles, and wait for nobody who is."""
+    held = {edge.waiter for cycle in cycles for edge in cycle}
+    if not any(edge.kind in _TRUSTING for edge in cycles[0]):
+        return ()
+    free = unseen
+    for tid in living:
+        path: set[int] = set()
+        while tid in edges and tid not in held and tid not in path:
+            path.add(tid)
+            tid = edges[tid].owner
+        if tid in held:
+            held |= path
+        else:
+            free += 1
+    if not free:
+        return ()
+    who = "1 more thread" if free == 1 else f"{free} more threads"
+    does = "unlocks" if free == 1 else "unlock"
+    return (f"{who}, neither in the cycle nor waiting for it, {does} nothing that another one owns",)

@@ -15,6 +15,7 @@ from hbagent.core.proof import (
     ASSUMES,
     Edge,
     Futex,
+    Proof,
     Sighting,
     Snapshot,
     agreed,
@@ -429,6 +430,34 @@ def test_two_looks_a_second_apart_prove_a_cycle() -> None:
     ]
     assert [(link.address, link.symbol) for link in proof.cycle] == [(hex(B), ""), (hex(A), "accounts (in bank)")]
     assert (proof.apart_ns, proof.others, proof.assumes) == (APART_NS, 0, ASSUMES)
+
+
+def proved(edges: dict[int, Edge], *living: int, unseen: int = 0) -> Proof:
+    before = {tid: thread(tid) for tid in edges}
+    first, second = (sighting(before, before, edges, at, at + 1) for at in (0, 1 + APART_NS))
+    proof = proof_of(first, second, {}, False, living=living or tuple(edges), unseen=unseen)
+    assert proof is not None
+    return proof
+
+
+def test_a_proof_names_how_many_threads_could_unlock_what_they_do_not_own() -> None:
+    behind = {3: Edge(3, 1, "mutex", A), 4: Edge(4, 3, "join", TID)}
+    assert proved(ring(1, 2) | behind).assumes == ASSUMES
+    assert proved(ring(1, 2) | behind, 1, 2, 3, 4, 5).assumes == (
+        *ASSUMES,
+        "1 more thread, neither in the cycle nor waiting for it, unlocks nothing that another one owns",
+    )
+    assert proved(ring(1, 2), 1, 2, 5, 6, unseen=3).assumes[-1].startswith("5 more threads, neither in the cycle nor ")
+
+
+def test_threads_of_another_cycle_unlock_nothing() -> None:
+    assert proved(ring(1, 2) | ring(3, 4)).assumes == ASSUMES
+
+
+def test_locks_that_ask_who_unlocks_them_need_no_such_word() -> None:
+    sure = {1: Edge(1, 2, "robust mutex", A), 2: Edge(2, 3, "PI mutex", B), 3: Edge(3, 1, "join", TID)}
+    assert proved(sure, 1, 2, 3, 4, 5).assumes == ASSUMES
+    assert proved({**sure, 2: Edge(2, 3, "rwlock", B)}, 1, 2, 3, 4).assumes[-1].startswith("1 more thread, ")
 
 
 def test_one_look_proves_nothing() -> None:

@@ -19,7 +19,7 @@ from hbagent.diagnosis import examine as examination
 from hbagent.diagnosis import procfs
 from hbagent.diagnosis.examine import Findings, LookRow, Subject, examine, look
 from hbagent.diagnosis.procfs import Mapping
-from tests.diagnosis.victim import CROSSED, locked_out, victim
+from tests.diagnosis.victim import CROSSED, HANDED_ON, locked_out, victim, waiting
 from tests.reporting import wait_for
 
 SOON_NS = 20 * MILLISECOND
@@ -160,6 +160,24 @@ def test_a_cycle_among_a_hundred_threads_is_seen_in_one_look(tmp_path: Path) -> 
     assert sorted(names[edge.waiter] for edge in cycle) == ["guard", "teller"]
     assert [edge.kind for edge in cycle] == ["mutex", "mutex"]
     assert rows[-1].threads == 100
+
+
+@pytest.mark.slow
+@pytest.mark.needs("gcc")
+def test_a_ring_that_a_third_thread_could_unlock_is_proved_and_that_thread_is_assumed_not_to(tmp_path: Path) -> None:
+    with victim(tmp_path, HANDED_ON) as pid:
+        assert wait_for(lambda: locked_out(pid))
+        found = examine(pid)
+        assert found.verdict is Stall.DEADLOCKED and found.proof is not None
+        assert found.proof.assumes[-1] == (
+            "1 more thread, neither in the cycle nor waiting for it, unlocks nothing that another one owns"
+        )
+        # This one does, and they go on: what was assumed was not so.
+        os.kill(pid, signal.SIGUSR1)
+        assert wait_for(
+            lambda: not any(call[:1] == ["202"] for name in ("teller", "guard") for call in waiting(pid, name))
+        )
+        assert examine(pid, stuck=True).verdict is not Stall.DEADLOCKED
 
 
 #: Two words that hold the ids of threads, and two threads that wait for them by a call of their own: a lock whose words

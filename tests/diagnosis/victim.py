@@ -37,6 +37,42 @@ int main(void) {
     ready();
 }
 """
+#: Two threads use two mutexes as semaphores, which a third one unlocks when it gets SIGUSR1: until then they wait in a
+#: ring, and no look from outside can tell that from a deadlock.
+HANDED_ON = """
+#include <signal.h>
+pthread_mutex_t till = PTHREAD_MUTEX_INITIALIZER, safe = PTHREAD_MUTEX_INITIALIZER;
+static pthread_barrier_t both;
+static void *take(void *first) {
+    pthread_mutex_t *second = first == &till ? &safe : &till;
+    pthread_setname_np(pthread_self(), first == &till ? "teller" : "guard");
+    pthread_mutex_lock(first);
+    pthread_barrier_wait(&both);
+    pthread_mutex_lock(second);
+    puts("went on");
+    fflush(stdout);
+    pause();
+    return NULL;
+}
+int main(void) {
+    pthread_t thread;
+    sigset_t asked;
+    int number;
+    sigemptyset(&asked);
+    sigaddset(&asked, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &asked, NULL);
+    pthread_barrier_init(&both, NULL, 3);
+    pthread_create(&thread, NULL, take, &till);
+    pthread_create(&thread, NULL, take, &safe);
+    pthread_barrier_wait(&both);
+    puts("ready");
+    fflush(stdout);
+    sigwait(&asked, &number);
+    pthread_mutex_unlock(&till);
+    pthread_mutex_unlock(&safe);
+    pause();
+}
+"""
 
 
 def waiting(pid: int, name: str) -> list[list[str]]:
