@@ -61,14 +61,13 @@ def test_a_rotation_ends_without_whom_it_leaves_and_no_old_key_is_left(fleet: De
     assert {about for _, about, _ in seen.departures} <= {node}
     # Nobody lets it in any more, as was said.
     assert wait_until(lambda: fleet.states()[node][0] in ("DEAD", "UNKNOWN"), SILENT_S), fleet.states()
-    back = fleet.play("site", "--limit", left.name)
+    back = fleet.play("site")
     assert back.code == 0, back.output[-5000:]
+    assert {name for name, counts in back.recap.items() if counts["changed"]} == {left.name}, back.tasks_changed()
     fleet.wait_alive()
     for host in fleet.lab.hosts:
         files = host.shell("cat /etc/hbagent/*.toml; ls /etc/hbagent/keys; find /etc/systemd/system")
         assert not [key for key in old.values() if key in files], host.name
         assert "next" not in host.shell("ls /etc/hbagent/keys")
         assert "rotation.conf" not in files
-    checked = fleet.play("site", "--check", "--diff")
-    assert checked.changed == 0, checked.tasks_changed()
     figures("hosts", f"left the old keys in {play.seconds:.0f} s, and nobody was told but of one that was left behind")
