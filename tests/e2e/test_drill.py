@@ -68,6 +68,29 @@ def test_a_drill_on_this_host_reaches_the_hook_in_its_time(fleet: Fleet, kind: s
     assert told["evidence"]["changes"][0]["name"].startswith("hbagent-drill-")
 
 
+def asked(fleet: Fleet, *command: str) -> tuple[int, str]:
+    """Exit code and output of a command that asks the root."""
+    config = ("--config", str(fleet.config("root")))
+    done = subprocess.run([sys.executable, "-m", *command, *config], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout
+
+
+def test_a_drill_is_shown_and_makes_nothing_bad_for_whoever_is_woken_by_that(fleet: Fleet) -> None:
+    command = [sys.executable, "-m", "hbagent", "drill", "deadlock", "--config", str(fleet.config("root"))]
+    for _ in range(3):
+        with subprocess.Popen([*command, "--node", "demo/rack1/node1"], stdout=subprocess.DEVNULL) as drilled:
+            fleet.until(lambda: fleet.row("rack1-node1")["health"] == "DEADLOCKED", "the drill is shown", 60)
+            code, said = asked(fleet, "hbagent", "status", "--plain")
+            checked, line = asked(fleet, "hbagent.cli.check_hbagent")
+            still = fleet.row("rack1-node1")["health"]
+            assert drilled.wait(60) == 0
+        if still == "DEADLOCKED":
+            break
+    assert still == "DEADLOCKED", "each drill was over before everybody was asked"
+    assert code == 0 and "1 of 2 nodes in a drill" in said and "DEADLOCKED" in said, said
+    assert checked == 0 and "1 in a drill of 2 nodes" in line, line
+
+
 def test_the_root_has_a_drill_begun_on_a_node_that_allows_it(fleet: Fleet) -> None:
     code, answer = drill(fleet, "freeze", "--node", "demo/rack1/node1")
     assert (code, answer["node"]) == (0, "demo/rack1/node1"), answer
