@@ -18,7 +18,7 @@ he was told (`records.Told`). The rest follows from three rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -42,6 +42,7 @@ from .notice import (
     Receiver,
     asks,
     axis_of,
+    bad_parts_in,
     document,
     is_news,
     of_drill,
@@ -476,34 +477,81 @@ class Alerts:
     def hook_ended(self, run: HookRun, now: int) -> None:
         """A run is over: it ended well, so what its hook failed to tell is told again; or it was given up."""
         if run.state is RunState.DONE:
-            for letter in self.letters.worked(run):
-                self._tell_again(letter, now)
+            for letter in self.letters.worked(run, now):
+                if self._tell_again(letter, now):
+                    self.letters.told_again(letter)
         elif run.state is RunState.DEAD and self.holds(run):
             self.letters.given_up(run, now)
 
     def holds(self, run: HookRun) -> bool:
-        """False for what a receiver need not be told any more: news, and troubles or ends that have passed."""
+        """False for what a receiver need not be told any more: news, troubles and ends that have passed, and what a
+        newer word has overtaken."""
         if run.hook not in self.receivers:
             return False
-        burns = self.objections.burning((run.subject, run.axis or Axis.LIVENESS)) is not None
-        if run.end:
-            return not burns
-        if run.kind is not Kind.SUMMARY:
-            return burns and _is_beginning(run)
-        return self._by_summary.get(run.event_id, 0) > 0
-
-    def _tell_again(self, run: HookRun, now: int) -> None:
-        if not self.holds(run):
-            return
-        receiver = self.receivers[run.hook]
+        if run.members:
+            return bool(self._still_so(run))
         trouble = self.objections.burning((run.subject, run.axis or Axis.LIVENESS))
-        if trouble is not None and not run.end:
-            waiting = Waiting(run, now - receiver.hold_ns)
-            waiting.doubted = True
-            if self.objections.to_telling(waiting, receiver, trouble, now) is not None:
-                self.letters.given_up(run, now)
-                return
+        if run.end or trouble is None:
+            return run.end and trouble is None
+        if run.kind is not Kind.HEALTH_CHANGED:
+            return _is_beginning(run) and run.event_id == trouble.event_id
+        return run.at_wall_ns >= trouble.since_wall_ns and any(
+            trouble.parts.get(part) == level for part, level in bad_parts_in(run.input).items()
+        )
+
+    def _still_so(self, run: HookRun) -> list[Trouble | str]:
+        """Of what a summary tells, what is true still: troubles that burn, or the names of those that do not."""
+        if not run.end:
+            told = (one for one in self.troubles.values() if not one.over and run.hook in one.told)
+            return [one for one in told if one.told[run.hook].via == run.event_id]
+        burning = {subject for (subject, _), one in self.troubles.items() if not one.over}
+        return [member for member in run.members if member not in burning]
+
+    def _tell_again(self, run: HookRun, now: int) -> bool:
+        """Owe a letter once more, if it is true still and nothing objects; False when it is not told now."""
+        if not self.holds(run):
+            self.letters.forget(run)
+            return False
+        if run.members:
+            return self._tell_rest(run, now)
+        trouble = self.objections.burning((run.subject, run.axis or Axis.LIVENESS))
+        if trouble is not None and self._objects(run, trouble, now):
+            self.letters.give_back(run)
+            return False
         self._ledger.run(revived(run, self._wall.at(now)))
+        return True
+
+    def _objects(self, run: HookRun, trouble: Trouble, now: int) -> bool:
+        """True when a receiver is not to be told again of a trouble now."""
+        receiver = self.receivers[run.hook]
+        waiting = Waiting(run, now - receiver.hold_ns)
+        waiting.doubted = True
+        return self.objections.to_telling(waiting, receiver, trouble, now) is not None
+
+    def _tell_rest(self, run: HookRun, now: int) -> bool:
+        """Tell what is still so of what a summary told: the same once more, or a summary of the rest."""
+        rest = self._still_so(run)
+        open_to = [one for one in rest if isinstance(one, str) or not self._objects(run, one, now)]
+        if len(open_to) == len(run.members):
+            self._ledger.run(revived(run, self._wall.at(now)))
+            return True
+        troubles = [one if isinstance(one, Trouble) else None for one in open_to]
+        if open_to:
+            event = self._summarize([_part_of(run, one) for one in open_to], troubles, now)
+            for trouble in filter(None, troubles):
+                self._told_by(event, trouble, run.hook)
+        if len(open_to) < len(rest):
+            self.letters.give_back(run)
+        return len(open_to) == len(rest)
+
+    def _look_at_letters(self, now: int) -> None:
+        """Try each hook that has given up with one of its letters, when it was left alone for long enough."""
+        for name in self.letters.due(now):
+            letters = iter(self.letters.take(name))
+            tried = any(self._tell_again(letter, now) for letter in letters)
+            for letter in letters:
+                self.letters.give_back(letter)
+            self.letters.looked_at(name, tried, now)
 
     # ---- ends --------------------------------------------------------------------------------------------
 
@@ -520,7 +568,7 @@ class Alerts:
         """Tell one receiver, who knows of the trouble, that it is over."""
         receiver = self.receivers[run.hook]
         told = trouble.told[run.hook]
-        if self.objections.is_held_down(trouble, receiver):
+        if self.objections.knows_of_flapping(trouble, receiver):
             self._put_aside(run, Objection(Reason.FLAPPING, trouble.flapping))
             self._note(self.troubles[trouble_key(trouble)], run)
         elif isinstance(receiver, SinkConfig):
@@ -617,8 +665,7 @@ class Alerts:
         for subject, axis, part in self._flapping.steady(now):
             self._steady((subject, axis), part, now)
         self._look_at_held(now)
-        for letter in self.letters.due(now):
-            self._tell_again(letter, now)
+        self._look_at_letters(now)
         return self.sinks.wake(now, self._wall.at(now))
 
     def deadline(self) -> int:
@@ -727,8 +774,16 @@ class Alerts:
                 self._tell_alone(waiting.run)
             return
         runs = [waiting.run for waiting in waitings]
-        end = runs[0].end
         troubles = [self.troubles.get((run.subject, run.axis or Axis.LIVENESS)) for run in runs]
+        event = self._summarize(runs, troubles, now)
+        for run, trouble in zip(runs, troubles, strict=True):
+            self._withhold(run, Reason.BRAKE if run.reason is Reason.BRAKE else Reason.GROUPED, event.event_id)
+            if not run.end and trouble is not None and _is_beginning(run):
+                self._told_by(event, trouble, run.hook)
+
+    def _summarize(self, runs: Sequence[HookRun], troubles: Sequence[Trouble | None], now: int) -> Event:
+        """Owe one receiver a summary of all these."""
+        end = runs[0].end
         event = summary_of(self._chronicle, runs, troubles, self._wall.at(now))
         self._ledger.event(event)
         self._ledger.run(
@@ -751,13 +806,18 @@ class Alerts:
                 end=end,
             )
         )
-        for run, trouble in zip(runs, troubles, strict=True):
-            self._withhold(run, Reason.BRAKE if run.reason is Reason.BRAKE else Reason.GROUPED, event.event_id)
-            if not end and trouble is not None and _is_beginning(run):
-                said = Told(sent=True, via=event.event_id, level=_level(trouble), parts=trouble.parts)
-                told = {**trouble.told, run.hook: said}
-                self._keep(msgspec.structs.replace(trouble, told=told))
-                self._by_summary[event.event_id] = self._by_summary.get(event.event_id, 0) + 1
+        return event
+
+    def _told_by(self, summary: Event, trouble: Trouble, receiver: str) -> None:
+        """A summary tells `receiver` of a trouble."""
+        before = trouble.told.get(receiver, Told()).via
+        said = Told(sent=True, via=summary.event_id, level=_level(trouble), parts=trouble.parts)
+        self._keep(msgspec.structs.replace(trouble, told={**trouble.told, receiver: said}))
+        self._by_summary[summary.event_id] = self._by_summary.get(summary.event_id, 0) + 1
+        if before in self._by_summary:
+            self._by_summary[before] -= 1
+            if not self._by_summary[before]:
+                del self._by_summary[before]
 
     def _tell_alone(self, run: HookRun) -> None:
         trouble = self.troubles.get((run.subject, run.axis or Axis.LIVENESS))
@@ -871,6 +931,22 @@ def _knows(trouble: Trouble, run: HookRun) -> bool:
     """True when the receiver was told before it began to flap, and it is no worse than then."""
     told = trouble.told.get(run.hook, Told())
     return run.reason is Reason.FLAPPING and told.sent and not is_news(trouble, told)
+
+
+def _part_of(summary: HookRun, one: Trouble | str) -> HookRun:
+    """What a summary says of one of its members: a trouble, or one that is well again."""
+    if isinstance(one, str):
+        return msgspec.structs.replace(summary, subject=one, kind=Kind.NODE_RECOVERED, members=())
+    return msgspec.structs.replace(
+        summary,
+        subject=one.subject,
+        axis=one.axis,
+        kind=one.kind,
+        cause=one.cause,
+        rack=one.rack,
+        incident=one.incident,
+        members=(),
+    )
 
 
 def _is_beginning(run: HookRun) -> bool:

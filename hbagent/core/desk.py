@@ -292,6 +292,7 @@ class Desk:
         for run in revived.runs:
             assert isinstance(run, HookRun)
             if revived.named or self._root.alerts.holds(run):
+                self._root.alerts.letters.forget(run)
                 self._root.ledger.run(again(run, self._root.wall.at(now)))
                 retried.append(run.run_id)
             else:

@@ -95,6 +95,8 @@ class Dispatch:
         #: Runs that are first in all of their queues and not running, by hook: (due, order, first key).
         self._heads: dict[str, list[tuple[int, int, Key]]] = {}
         self._running: dict[str, _Owed] = {}
+        #: Every run that is not over.
+        self._owed: set[str] = set()
         self._scores = {hook.name: Score() for hook in hooks}
         self.waiting = 0
         self.folded = 0
@@ -116,6 +118,8 @@ class Dispatch:
         """Owe `run`, from the monotonic instant `due` on; returns runs that are given up instead, as they now are."""
         if run.hook not in self._hooks:
             return (self._give_up(run, "this hook is not in the config any more"),)
+        if run.run_id in self._owed:
+            return ()
         owed = _Owed(run, due)
         given_up: tuple[HookRun, ...] = ()
         if self.waiting >= self._limit:
@@ -128,6 +132,7 @@ class Dispatch:
             if queue:
                 owed.behind += 1
             queue.append(owed)
+        self._owed.add(run.run_id)
         self._count(run.hook, 1)
         if not owed.behind:
             self._wait(owed)
@@ -262,6 +267,7 @@ class Dispatch:
 
     def _leave(self, owed: _Owed, now: int) -> None:
         """It is over: whoever is first everywhere by that may start from `now` on."""
+        self._owed.discard(owed.run.run_id)
         self._count(owed.run.hook, -1)
         for key in owed.keys:
             queue = self._queues[key]

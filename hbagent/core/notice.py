@@ -124,6 +124,14 @@ def parts_of(known: Mapping[str, int], event: Event) -> dict[str, int]:
     return parts
 
 
+def bad_parts_in(input: bytes) -> dict[str, int]:
+    """What the document of a change of health says is not well, part by part, as `parts_of` has it."""
+    said: dict[str, Any] = msgspec.json.decode(input)
+    changes = [(f"{one['subject']} {one['name']}", Health(one["after"])) for one in said["evidence"].get("changes", ())]
+    found = changes or [("", Health(said["health"]["to"]))]
+    return {part: severity(Kind.HEALTH_CHANGED, health) for part, health in found if health is not Health.OK}
+
+
 def worsened(event: Event) -> tuple[str, ...]:
     """The parts of a node's health of which `event` tells that they are worse than before."""
     changes = event.evidence.changes if event.evidence is not None else ()

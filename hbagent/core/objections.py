@@ -99,10 +99,15 @@ class Objections:
         Who was not told for a silence could not know what he is not told for. And what flaps says nothing of the other
         parts of a node's health: one of those that got worse is told.
         """
-        told = receiver.name in trouble.flap_told or Kind.NODE_FLAPPING not in receiver.on
-        if not trouble.flapping or not told:
+        if not Objections.knows_of_flapping(trouble, receiver):
             return False
         return not trouble.parts or not is_news(trouble, trouble.told.get(receiver.name, Told()), trouble.flap_parts)
+
+    @staticmethod
+    def knows_of_flapping(trouble: Trouble, receiver: Receiver) -> bool:
+        """True when it flaps, and `receiver` was told so, or does not want to know it."""
+        told = receiver.name in trouble.flap_told or Kind.NODE_FLAPPING not in receiver.on
+        return bool(trouble.flapping) and told
 
     def _doubt(self, waiting: Waiting, receiver: Receiver, trouble: Trouble, now: int) -> Objection | None:
         """While others of the rack are in doubt, this may be one trouble of the rack."""

@@ -241,7 +241,12 @@ def test_one_or_all_of_them_are_owed_again(paging: Daemon, capsys: pytest.Captur
     )
     assert isinstance(paging.core, RootCore)
     paging.core.alerts.troubles["demo/rack1/node2", Axis.LIVENESS] = Trouble(
-        subject="demo/rack1/node2", axis=Axis.LIVENESS, rack="demo/rack1", incident="", kind=Kind.NODE_DEAD
+        subject="demo/rack1/node2",
+        axis=Axis.LIVENESS,
+        rack="demo/rack1",
+        incident="",
+        kind=Kind.NODE_DEAD,
+        event_id="e-2",
     )
     assert call(paging, "retry", "--all") == 0
     assert capsys.readouterr().out == "owed again: e-2-page\n"

@@ -151,6 +151,18 @@ class Life:
             evidence=Evidence(text=f"{app} is {health.value}", changes=(change,)),
         )
 
+    def fresh(self) -> None:
+        """Forget what receivers were told up to now."""
+        self._given.clear()
+        self._given.update(run.run_id for run in self.disk.runs.values() if run.state is RunState.PENDING)
+        self.told.clear()
+
+    def first(self, kind: Kind) -> Event:
+        return next(event for event in self.disk.events.values() if event.kind is kind)
+
+    def newest(self, kind: Kind) -> Event:
+        return [event for event in self.disk.events.values() if event.kind is kind][-1]
+
     def end(self, event: Event, state: RunState, receiver: str = "page") -> None:
         """Its hook has done with it."""
         run = msgspec.structs.replace(self.disk.runs[f"{event.event_id}-{receiver}"], state=state)
@@ -723,8 +735,7 @@ def test_what_still_burns_when_a_hook_works_again_is_told_and_what_has_passed_is
     life.say(BACK, "n2")
     life.start()
     works = life.say(DEAD, "n4")
-    life._given.clear()
-    life.told.clear()
+    life.fresh()
     life.end(works, RunState.DONE)
     assert life.kinds() == ["node-dead n1", "node-dead n3"]
     life.say(BACK, "n1")
@@ -737,8 +748,7 @@ def test_the_end_that_could_not_be_told_is_told_once_the_hook_works() -> None:
     life.end(life.say(DEAD), RunState.DONE)
     back = life.say(BACK)
     life.end(back, RunState.DEAD)
-    life._given.clear()
-    life.told.clear()
+    life.fresh()
     life.end(life.say(DEAD, "n2"), RunState.DONE)
     assert life.kinds() == ["node-dead n2", "node-recovered n1"]
     assert life.why(back)[0] is RunState.PENDING
@@ -748,9 +758,9 @@ def test_a_hook_that_works_again_and_has_nothing_new_to_tell_is_found_out() -> N
     life = Life()
     dead = life.say(DEAD)
     life.end(dead, RunState.DEAD)
-    life._given.clear()
-    assert life.pass_time(590).kinds() == ["node-dead n1"]
-    assert life.pass_time(20).kinds() == 2 * ["node-dead n1"]
+    life.fresh()
+    assert life.pass_time(590).kinds() == []
+    assert life.pass_time(20).kinds() == ["node-dead n1"]
     assert life.why(dead)[0] is RunState.PENDING
 
 
@@ -758,11 +768,108 @@ def test_a_letter_about_what_somebody_silenced_meanwhile_waits() -> None:
     life = Life()
     life.end(life.say(DEAD), RunState.DEAD)
     silence = life.silence(3600, nodes=("*/n1",))
-    life._given.clear()
-    life.told.clear()
+    life.fresh()
     life.end(life.say(DEAD, "n2"), RunState.DONE)
     assert life.kinds() == ["node-dead n2"], silence
     assert "node-dead n1" in life.pass_time(7300).kinds()
+
+
+def test_a_letter_that_a_silence_covers_outlasts_any_number_of_good_runs() -> None:
+    life = Life(brake=BrakeConfig(rack_max=100))
+    life.end(life.say(DEAD), RunState.DEAD)
+    life.silence(3600, nodes=("*/n1",))
+    for number in range(2, 10):
+        life.end(life.say(DEAD, f"n{number}"), RunState.DONE)
+        life.pass_time(20)
+    life.fresh()
+    assert life.pass_time(7200).kinds() == ["node-dead n1"]
+
+
+def test_a_letter_is_not_told_behind_a_newer_word() -> None:
+    life = Life()
+    older = life.sick("n1", Health.WARNING)
+    newer = life.pass_time(60).sick("n1", Health.CRITICAL)
+    other = life.say(DEAD, "n2")
+    life.end(older, RunState.DEAD)
+    life.fresh()
+    life.end(other, RunState.DONE)
+    assert life.kinds() == [], "the newer one waits for its turn"
+    life.end(newer, RunState.DONE)
+    life.start()
+    assert life.pass_time(7200).kinds() == [], "nor after a restart"
+
+
+def test_a_letter_about_another_part_of_a_nodes_health_is_told() -> None:
+    life = Life()
+    life.end(life.sick("n1", Health.CRITICAL, app="billing"), RunState.DEAD)
+    other = life.sick("n1", Health.WARNING, app="disk")
+    life.start()
+    life.pass_time(30).fresh()
+    life.end(other, RunState.DONE)
+    assert life.kinds() == ["health-changed n1"]
+    assert "billing" in life.disk.runs[f"{life.first(Kind.HEALTH_CHANGED).event_id}-page"].input.decode()
+
+
+def test_letters_that_are_true_no_more_keep_none_that_is_waiting() -> None:
+    life = Life(hook("page", DEAD))
+    for number in range(6):
+        life.end(life.say(DEAD, f"n{number}"), RunState.DEAD)
+        life.pass_time(30)
+    for number in range(5):
+        life.say(BACK, f"n{number}")
+    life.fresh()
+    assert life.pass_time(610).kinds() == ["node-dead n5"]
+
+
+def test_the_end_of_many_that_could_not_be_told_leaves_out_who_burns_again() -> None:
+    life = Life(brake=BrakeConfig(rack_max=1))
+    for number in range(4):
+        life.say(DEAD, f"n{number}", cause=Cause.PROCESS_EXIT)
+    life.end(life.pass_time(11).first(Kind.SUMMARY), RunState.DONE)
+    for number in range(4):
+        life.say(BACK, f"n{number}")
+    life.pass_time(30)
+    life.end(life.newest(Kind.SUMMARY), RunState.DEAD)
+    again = life.pass_time(120).say(DEAD, "n1", cause=Cause.PROCESS_EXIT)
+    life.fresh()
+    life.end(again, RunState.DONE)
+    assert life.kinds() == ["summary k1"]
+    assert [name[-2:] for name in life.newest(Kind.SUMMARY).members] == ["n2", "n3"]
+    assert "well again" in life.last()["evidence"]["text"]
+    life.check()
+
+
+def test_a_mass_that_could_not_be_told_is_told_of_those_that_are_left() -> None:
+    life = Life(brake=BrakeConfig(rack_max=1))
+    for number in range(5):
+        life.say(DEAD, f"n{number}", cause=Cause.PROCESS_EXIT)
+    life.end(life.pass_time(11).first(Kind.SUMMARY), RunState.DEAD)
+    for number in (1, 2, 3):
+        life.say(BACK, f"n{number}")
+    life.pass_time(30).fresh()
+    life.end(life.newest(Kind.SUMMARY), RunState.DONE)
+    assert life.kinds() == ["summary k1"]
+    assert [name[-2:] for name in life.newest(Kind.SUMMARY).members] == ["n4"]
+    life.say(BACK, "n4")
+    assert life.pass_time(30).kinds()[-1] == "node-recovered n4"
+    life.check()
+
+
+def test_what_flaps_is_told_when_it_stays_although_another_part_came_and_went() -> None:
+    life = Life(hook("page", DEAD, Kind.HEALTH_CHANGED, hold_ns=20 * SECOND))
+    life.sick("n1", Health.CRITICAL)
+    life.pass_time(30)
+    for health in 2 * (Health.WARNING, Health.CRITICAL):
+        life.pass_time(1).sick("n1", health)
+    life.pass_time(30).sick("n1", Health.OK)
+    life.sick("n1", Health.CRITICAL, app="db")
+    life.pass_time(5).sick("n1", Health.OK, app="db")
+    life.fresh()
+    life.pass_time(5).sick("n1", Health.CRITICAL)
+    life.pass_time(7200)
+    ends = [run for run in life.disk.runs.values() if run.end and run.state is RunState.PENDING]
+    assert ends == [] or life.kinds() != [], "he was told of its end, so he is told that it burns"
+    life.check()
 
 
 def test_a_summary_that_could_not_be_told_is_told_while_any_of_it_burns() -> None:
@@ -774,8 +881,7 @@ def test_a_summary_that_could_not_be_told_is_told_while_any_of_it_burns() -> Non
     life.end(summary, RunState.DEAD)
     life.say(BACK, "n2")
     life.start()
-    life._given.clear()
-    life.told.clear()
+    life.fresh()
     life.end(life.say(DEAD, "n8", R2), RunState.DONE)
     assert "summary k1" in life.kinds()
     life.check()
