@@ -102,9 +102,10 @@ class Doors:
             yield router
 
     @property
-    def routers(self) -> dict[str, Socket]:
-        """For a monitor."""
-        return {f"control {at}": router.source for at, (_, router) in enumerate(self._pairs)}
+    def sockets(self) -> dict[str, Socket]:
+        """For a monitor: all that listen."""
+        routers = {f"control {at}": router.source for at, (_, router) in enumerate(self._pairs)}
+        return routers | {f"publish {at}": intake.source for at, (intake, _) in enumerate(self._pairs)}
 
     # ---- at work -----------------------------------------------------------------------------------------
 
