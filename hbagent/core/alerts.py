@@ -46,6 +46,7 @@ from .notice import (
     document,
     is_news,
     of_drill,
+    parts_before,
     parts_of,
     phase_of,
     severity,
@@ -268,7 +269,8 @@ class Alerts:
     def _burn(self, key: Key, before: Trouble | None, event: Event, now: int) -> Trouble:
         """A trouble begins, or is another one now."""
         begins = before is None or before.over
-        known = before.parts if before is not None and not before.over else {}
+        # An older release kept no parts.
+        known = (before.parts or parts_before(event)) if before is not None and not before.over else {}
         parts = parts_of(known, event)
         flapping = before.flapping if before is not None else ""
         flap_told = before.flap_told if before is not None else ()
@@ -928,9 +930,10 @@ def _level(trouble: Trouble) -> int:
 
 
 def _knows(trouble: Trouble, run: HookRun) -> bool:
-    """True when the receiver was told before it began to flap, and it is no worse than then."""
+    """True when the receiver was told before it began to flap, and it is no worse than then, and no part is well."""
     told = trouble.told.get(run.hook, Told())
-    return run.reason is Reason.FLAPPING and told.sent and not is_news(trouble, told)
+    known = told.sent and not is_news(trouble, told) and told.parts.keys() <= trouble.parts.keys()
+    return run.reason is Reason.FLAPPING and known
 
 
 def _part_of(summary: HookRun, one: Trouble | str) -> HookRun:

@@ -16,7 +16,7 @@ import msgspec
 from .config import HookConfig, SinkConfig
 from .drill import is_drill
 from .health import RANK
-from .messages import HealthChange
+from .messages import CHANGES_MAX, HealthChange
 from .records import Event, Told, Trouble
 from .states import HEALTH_ORDER, Axis, Cause, Health, Kind, Liveness
 from .views import SCHEMA, evidence_view
@@ -112,7 +112,10 @@ def parts_of(known: Mapping[str, int], event: Event) -> dict[str, int]:
     if event.kind is not Kind.HEALTH_CHANGED or event.health_to is None:
         return {}
     changes = event.evidence.changes if event.evidence is not None else ()
-    parts = dict(known)
+    # An event names no more than this: of the others nobody knows here, and rather is one told twice than never.
+    parts = dict(known) if len(changes) < CHANGES_MAX else {}
+    if changes:
+        parts.pop("", None)
     for change in changes:
         if change.after is Health.OK:
             parts.pop(part_of(change), None)
@@ -132,6 +135,13 @@ def bad_parts_in(input: bytes) -> dict[str, int]:
     return {part: severity(Kind.HEALTH_CHANGED, health) for part, health in found if health is not Health.OK}
 
 
+def parts_before(event: Event) -> dict[str, int]:
+    """What was not well before `event`, as far as it says."""
+    changes = event.evidence.changes if event.evidence is not None else ()
+    bad = [change for change in changes if change.before is not Health.OK]
+    return {part_of(change): severity(event.kind, change.before) for change in bad}
+
+
 def worsened(event: Event) -> tuple[str, ...]:
     """The parts of a node's health of which `event` tells that they are worse than before."""
     changes = event.evidence.changes if event.evidence is not None else ()
@@ -145,7 +155,8 @@ def part_of(change: HealthChange) -> str:
 
 def is_news(trouble: Trouble, told: Told, but: Collection[str] = ()) -> bool:
     """True when something in `trouble` is worse than what a receiver was told of it, the parts of `but` aside."""
-    if trouble.parts:
+    # An older release kept no parts of what was told.
+    if trouble.parts and (told.parts or not told.sent):
         return any(level > told.parts.get(part, 0) for part, level in trouble.parts.items() if part not in but)
     return severity(trouble.kind, trouble.health) > told.level
 
@@ -177,6 +188,8 @@ def asks(receiver: Receiver, event: Event, told: bool, known: bool = True) -> As
 
 def of_drill(event: Event) -> bool:
     """True for what is told of drills alone."""
+    if event.axis is Axis.DRILL:
+        return True
     changes = event.evidence.changes if event.evidence is not None else ()
     return bool(changes) and all(is_drill(change.name) for change in changes)
 

@@ -15,7 +15,7 @@ from hbagent.core.chronicle import Chronicle
 from hbagent.core.config import BrakeConfig, HookConfig, RackConfig, RootConfig, SinkConfig
 from hbagent.core.health import worst
 from hbagent.core.ledger import Ledger
-from hbagent.core.messages import Evidence, Order
+from hbagent.core.messages import CHANGES_MAX, Evidence, Order
 from hbagent.core.records import Batch, Event, HookRun, Incident, Restored, RunState, Silence, Trouble
 from hbagent.core.states import Axis, Cause, Health, IncidentState, Kind, Liveness, Reason
 from hbagent.core.units import MINUTE, SECOND
@@ -486,6 +486,52 @@ def test_what_flaps_holds_down_no_other_part_of_its_node() -> None:
     assert life.kinds()[-2:] == ["node-steady n1", "health-changed n1"]
     assert life.disk.troubles == {}
     life.check()
+
+
+def test_that_another_part_is_well_again_is_told_once_the_node_is_steady() -> None:
+    life = Life(hook("page", *ALL_TROUBLES))
+    life.sick("n1", Health.CRITICAL, app="pay")
+    for health in 3 * (Health.OK, Health.WARNING):
+        life.pass_time(12).sick("n1", health, app="noisy")
+    well = life.sick("n1", Health.OK, app="pay")
+    told = life.kinds()
+    assert told[-1] == "node-flapping n1"
+    life.pass_time(3600)
+    assert life.kinds()[len(told) :] == ["node-steady n1", "health-changed n1"]
+    assert life.why(well)[0] is RunState.PENDING
+    life.check()
+
+
+def test_a_part_of_which_a_crowded_event_said_nothing_is_news_when_it_breaks() -> None:
+    life = Life()
+    apps = [f"app{number}" for number in range(CHANGES_MAX + 5)]
+    for app in apps:
+        life.pass_time(600).sick("n1", Health.CRITICAL, app=app)
+    healed = tuple(part(app, Health.OK, Health.CRITICAL) for app in apps[:CHANGES_MAX])
+    fields: dict[str, Any] = {"health_to": Health.CRITICAL, "evidence": Evidence(text="", changes=healed)}
+    incident = life.say(Kind.HEALTH_CHANGED, "n1", **fields).incident
+    life.alerts.incidents.acknowledge(incident, "ada", "", life.wall.at(life.now))
+    life.fresh()
+    life._apps[f"{R1}/n1"][apps[-1]] = Health.OK
+    life.pass_time(600).sick("n1", Health.CRITICAL, app=apps[-1])
+    assert life.kinds() == ["health-changed n1"]
+
+
+def test_a_trouble_that_an_older_release_kept_is_news_only_when_it_gets_worse() -> None:
+    life = Life()
+    incident = life.sick("n1", Health.CRITICAL).incident
+    life.alerts.incidents.acknowledge(incident, "ada", "", life.wall.at(life.now))
+    life.commit()
+    key = (f"{R1}/n1", Axis.HEALTH)
+    old = life.disk.troubles[key]
+    told = {name: msgspec.structs.replace(said, parts={}) for name, said in old.told.items()}
+    life.disk.troubles[key] = msgspec.structs.replace(old, parts={}, told=told)
+    life.start()
+    life.pass_time(60).fresh()
+    life.sick("n1", Health.WARNING)
+    assert life.kinds() == []
+    life.sick("n1", Health.DEADLOCKED)
+    assert life.kinds() == ["health-changed n1"]
 
 
 def test_a_part_that_waits_to_be_told_is_told_although_another_one_flaps_meanwhile() -> None:
