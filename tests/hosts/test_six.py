@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hosts.deployment import BOUND_S, LEADERS, Deployment
+from tests.hosts.deployment import BOUND_S, LEADERS, SLOWER, Deployment
 from tests.hosts.lab import wait_until
 
 
@@ -35,14 +35,16 @@ def test_every_connection_is_over_ipv6(six: Deployment) -> None:
 
 def test_a_killed_agent_and_a_host_without_power_are_told_with_their_causes(six: Deployment) -> None:
     killed, gone = six.host(4), six.host(6)
+    six.wait_told()
     before = len(six.told())
-    killed.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", "hbagent-agent")
-    gone.power_off()
-    assert wait_until(lambda: six.states().get(six.node(gone)) == ("DEAD", "host-gone"), BOUND_S), six.states()
-    assert wait_until(lambda: len([one for one in six.told()[before:] if one["kind"] == "node-dead"]) == 2, BOUND_S)
+    with killed.changed_unit("hbagent-agent", SLOWER):
+        killed.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", "hbagent-agent")
+        gone.power_off()
+        assert wait_until(lambda: six.states().get(six.node(gone)) == ("DEAD", "host-gone"), BOUND_S), six.states()
+        assert wait_until(lambda: len([one for one in six.told()[before:] if one["kind"] == "node-dead"]) == 2, BOUND_S)
     deaths = {one["node"]: one["cause"] for one in six.told()[before:] if one["kind"] == "node-dead"}
     assert deaths == {six.node(killed): "process-exit", six.node(gone): "host-gone"}
     six.lab.heal()
     gone.boot()
     six.lab.wait_booted(gone)
-    six.wait_alive(60)
+    six.wait_alive(90)
