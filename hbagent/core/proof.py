@@ -439,12 +439,12 @@ def _of_others(
         return ()
     free = unseen
     for tid in living:
-        path: set[int] = set()
+        path: dict[int, None] = {}
         while tid in edges and tid not in held and tid not in path:
-            path.add(tid)
+            path[tid] = None
             tid = edges[tid].owner
         if tid in held:
-            held |= path
+            held.update(path)
         else:
             free += 1
     if not free:
