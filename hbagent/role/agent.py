@@ -267,7 +267,7 @@ class EchoPort:
 def _keys(settings: AgentSettings) -> KeyPair | None:
     if settings.security.plain or settings.security.key is None:
         return None
-    return load_secret(settings.security.key)
+    return load_secret(settings.security.key, settings.core.node)
 
 
 def _boot_id() -> str:

@@ -54,7 +54,7 @@ class Usage(NamedTuple):
 def places(settings: LeaderSettings | RootSettings) -> list[Place]:
     """The pair of the present key, and that of the next one while it is changed. Raises KeyFileError."""
     security, rotation = settings.security, settings.rotation
-    keys = None if security.plain or security.key is None else load_secret(security.key)
+    keys = None if security.plain or security.key is None else load_secret(security.key, settings.core.name)
     found = [Place(keys, settings.publish, settings.control)]
     if rotation is not None and keys is not None:
         coming = load_secret(rotation.key)

@@ -164,14 +164,17 @@ def secret_file(path: Path, environment: Mapping[str, str] = os.environ) -> Path
     return Path(directory, name)
 
 
-def load_secret(path: Path) -> KeyPair:
+def load_secret(path: Path, of: str = "") -> KeyPair:
     """The key pair of a secret key file, or of `credential:NAME`.
 
     Raises KeyFileError when the file is missing, malformed, a symbolic link, readable or writable by anybody but its
-    owner and this user, or owned by anybody but root and this user.
+    owner and this user, or owned by anybody but root and this user; and when it is not the key `of` this name, for who
+    has it would be taken for another.
     """
     path = secret_file(path)
     name, secret = _parse(path, _read(path, secret=True), _SECRET_WORD)
+    if of and name != of:
+        raise KeyFileError(f"{path} is the key of {name}, not of {of}")
     return KeyPair(name=name, public=zmq.curve_public(secret.encode()).decode(), secret=secret)
 
 

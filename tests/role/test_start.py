@@ -94,6 +94,22 @@ def test_what_an_operator_must_change_first_is_named(fleet: Fleet, spoil: Callab
     assert all(line.startswith("hbagent: ") for line in text.splitlines())
 
 
+@pytest.mark.parametrize("name", [NODE, LEADER, "root"])
+def test_a_key_of_another_name_is_refused(fleet: Fleet, name: str) -> None:
+    """By its key it would be taken for that one, while it takes itself for another."""
+    other = key_file(fleet, "root" if name == LEADER else LEADER)
+    own = key_file(fleet, name)
+    replace(fleet, name, own.name, other.name)
+    code, text = start(fleet, name)
+    assert code == EXIT_USAGE
+    (line,) = text.splitlines()
+    names = [file.stem.replace(".", "/") for file in (other, own)]
+    assert (
+        line
+        == f"hbagent: {fleet.config(name).parent / '../keys' / other.name} is the key of {names[0]}, not of {names[1]}"
+    )
+
+
 def test_a_hook_that_may_not_be_run_is_named_before_anything_starts(fleet: Fleet) -> None:
     (fleet.directory / "etc" / "hook").chmod(0o722)
     code, text = start(fleet, "root")
