@@ -20,6 +20,11 @@ from hbagent.cli.tree import Argument, Command, commands
 NODES = ["dc1/rack1/host1", "dc1/rack1/host2"]
 
 
+@pytest.fixture(autouse=True)
+def patient() -> None:
+    """Nobody is asked here, and what is written for a shell says how long people wait."""
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a completion for each shell, and a cache of names."""
