@@ -139,7 +139,8 @@ class Daemon:
                 elif isinstance(effect, Revive):
                     assert self._history is not None
                     runs = self._history.given_up(effect.run_id)
-                    effects += self.core.receive("", Revived(effect.asker, effect.id, runs, named=bool(effect.run_id)), self.now)
+                    found = Revived(effect.asker, effect.id, runs, named=bool(effect.run_id))
+                    effects += self.core.receive("", found, self.now)
 
     def _evidence(self, node: str, wanted: EvidenceWanted) -> Iterator[Effect]:
         """The node answers in pages, or says that it has nothing."""
