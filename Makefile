@@ -86,11 +86,13 @@ test-fast: $(VENV)/installed
 	$(PYTEST) $(AT_ONCE) $(ARGS)
 
 # First what computes, as much at once as there are processors; then what mostly waits for its own processes, two files
-# at a time; then what measures time, and has the machine for itself.
+# at a time; then what measures time, and has the machine for itself. All three, also when one of them fails.
 test-slow: $(VENV)/installed
-	HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "$(COMPUTING)" $(ARGS) $(NONE_WILL_DO)
-	$(PYTEST) --numprocesses 2 --dist loadfile -m paired $(ARGS) $(NONE_WILL_DO)
-	$(PYTEST) -m alone $(ARGS) $(NONE_WILL_DO)
+	failed=0; \
+	HBAGENT_EXAMPLES=all $(PYTEST) $(PARALLEL) -m "$(COMPUTING)" $(ARGS) $(NONE_WILL_DO) || failed=1; \
+	$(PYTEST) --numprocesses 2 --dist loadfile -m paired $(ARGS) $(NONE_WILL_DO) || failed=1; \
+	$(PYTEST) -m alone $(ARGS) $(NONE_WILL_DO) || failed=1; \
+	exit $$failed
 
 test-pythons:
 	@test -n "$(strip $(PYTHONS))" || { echo "make: none of the Pythons that hbagent runs on is here" >&2; exit 1; }
