@@ -30,7 +30,7 @@ Key = tuple[str, Axis, str]
 class Flapping:
     """Weights by subject, axis and part. Bounded: beyond `KEYS_MAX` the one that was calm for longest is forgotten."""
 
-    __slots__ = ("_calm", "_config", "_due", "_flapping", "_weight_max")
+    __slots__ = ("_calm", "_config", "_due", "_flapping", "_keys", "_weight_max")
 
     def __init__(self, config: FlapConfig) -> None:
         self._config = config
@@ -38,15 +38,16 @@ class Flapping:
         #: Weight, and when it was that; the one whose trouble is longest ago first.
         self._calm: dict[Key, tuple[float, int]] = {}
         self._flapping: dict[Key, tuple[float, int]] = {}
-        #: When to look at what flaps: one entry for each, early rather than late.
+        #: The keys of both, by subject.
+        self._keys: dict[str, set[Key]] = {}
+        #: When to look at what flaps: an entry for each, early rather than late, and some of what was forgotten.
         self._due: list[tuple[int, str, Axis, str]] = []
 
     def use(self, config: FlapConfig) -> None:
         """Another config: what flaps goes on until it is below the new `stop`."""
         self._config = config
         self._weight_max = max(config.start, config.stop * 2**QUIET_HALF_LIVES)
-        self._due = [(self._over_at(key), *key) for key in self._flapping]
-        heapq.heapify(self._due)
+        self._look_anew()
 
     def trouble(self, subject: str, axis: Axis, now: int, part: str = "") -> bool:
         """Weigh one more; True when it begins to flap with this one."""
@@ -57,9 +58,11 @@ class Flapping:
         weight = self._heavier(self._calm.pop(key, (0.0, now)), now)
         self._forget_light(now)
         if len(self._flapping) >= KEYS_MAX:
+            self._leave(key)
             return False
         if weight < self._config.start:
             self._calm[key] = (weight, now)
+            self._keys.setdefault(subject, set()).add(key)
             return False
         self.resume(subject, axis, now, weight, part)
         return True
@@ -70,6 +73,7 @@ class Flapping:
         self._calm.pop(key, None)
         if key in self._flapping:
             return
+        self._keys.setdefault(subject, set()).add(key)
         self._flapping[key] = (self._config.start if weight is None else weight, now)
         heapq.heappush(self._due, (self._over_at(key), *key))
 
@@ -100,10 +104,22 @@ class Flapping:
 
     def forget(self, subject: str) -> None:
         """A subject that is known no more; its flapping ends without a word."""
-        for kept in (self._calm, self._flapping):
-            for key in [key for key in kept if key[0] == subject]:
-                del kept[key]
-        self._due = [entry for entry in self._due if entry[1] != subject]
+        for key in self._keys.pop(subject, ()):
+            self._calm.pop(key, None)
+            self._flapping.pop(key, None)
+        # Their entries are passed over when they come due; so many that most are of those, and it is done at once.
+        if len(self._due) > 2 * len(self._flapping):
+            self._look_anew()
+
+    def _leave(self, key: Key) -> None:
+        """Nothing is remembered of it any more."""
+        keys = self._keys.get(key[0], set())
+        keys.discard(key)
+        if not keys:
+            self._keys.pop(key[0], None)
+
+    def _look_anew(self) -> None:
+        self._due = [(self._over_at(key), *key) for key in self._flapping]
         heapq.heapify(self._due)
 
     def _weight(self, kept: tuple[float, int], now: int) -> float:
@@ -126,3 +142,4 @@ class Flapping:
             if self._calm[key][1] > nothing and len(self._calm) + len(self._flapping) < KEYS_MAX:
                 return
             del self._calm[key]
+            self._leave(key)

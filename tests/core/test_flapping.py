@@ -90,6 +90,46 @@ def test_what_was_forgotten_ends_without_a_word_and_may_begin_anew() -> None:
     assert sorted(flapping.steady(DAY)) == [(NODE, Axis.LIVENESS, ""), ("d/r1/n2", Axis.LIVENESS, "")]
 
 
+class Compared(str):
+    """A name that counts how often it is compared with another."""
+
+    times = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return str.__eq__(self, other)
+
+    __ne__ = str.__ne__
+
+
+def test_one_of_many_is_forgotten_without_looking_at_the_others() -> None:
+    flapping = Flapping(CONFIG)
+    for number in range(500):
+        begin(flapping, f"d/r1/n{number}")
+        flapping.trouble(f"d/r2/n{number}", Axis.HEALTH, 0, "part")
+
+    for number in range(10):
+        flapping.forget(Compared(f"d/r1/n{number}"))
+        flapping.forget(Compared(f"d/r2/n{number}"))
+
+    assert Compared.times <= 100
+    assert not flapping.is_flapping("d/r1/n9", Axis.LIVENESS)
+    assert flapping.is_flapping("d/r1/n10", Axis.LIVENESS)
+    assert len(flapping.steady(DAY)) == 490
+
+
+def test_what_is_forgotten_and_begins_again_and_again_is_remembered_once() -> None:
+    flapping = Flapping(CONFIG)
+    for _ in range(100):
+        begin(flapping)
+        begin(flapping, axis=Axis.HEALTH)
+        flapping.forget(NODE)
+    assert flapping.deadline() is None, "nothing is left to look at"
+    begin(flapping)
+    assert flapping.steady(DAY) == [(NODE, Axis.LIVENESS, "")]
+
+
 def test_what_flapped_in_an_earlier_life_is_taken_up_and_ends_once() -> None:
     flapping = Flapping(CONFIG)
     flapping.resume(NODE, Axis.LIVENESS, 0)
