@@ -16,7 +16,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -311,19 +311,16 @@ class History(Reading):
     def _read(self, database: Database) -> Restored:
         """What a start finds. Raises DamagedError when a row that matters is not what was written."""
         troubles = _all_records(database, TROUBLES)
-        waiting = [
-            record
-            for table, states in ((RUNS, (RunState.PENDING, RunState.DEAD)), (UNSENT, (RunState.HELD,)))
-            for record in _all_records(database, table, *(state.value for state in states))
-        ]
         burning = {(trouble.subject, trouble.axis) for trouble in troubles if not trouble.over}
         summaries = {told.via for trouble in troubles for told in trouble.told.values() if told.via}
-        runs: dict[str, HookRun] = {
-            run.run_id: run
-            for run in waiting
+
+        def matters(run: HookRun) -> bool:
             # A dead letter about what has passed is told again by nobody but people.
-            if run.state is not RunState.DEAD or (run.subject, run.axis) in burning or run.event_id in summaries
-        }
+            return run.state is not RunState.DEAD or (run.subject, run.axis) in burning or run.event_id in summaries
+
+        owed = _all_records(database, RUNS, RunState.PENDING.value, RunState.DEAD.value, keep=matters)
+        held = _all_records(database, UNSENT, RunState.HELD.value)
+        runs: dict[str, HookRun] = {run.run_id: run for run in (*owed, *held)}
         named = {told.run_id: None for trouble in troubles for told in trouble.told.values() if told.run_id}
         for run_id in named:
             for table in (UNSENT, RUNS) if run_id not in runs else ():
@@ -390,10 +387,13 @@ def unbalanced(database: Database) -> list[str]:
     return wrong
 
 
-def _all_records(database: Database, table: Table, *wanted: Any) -> list[Any]:
-    """Every record of a table, or those whose third column is `wanted`. Raises DamagedError if any row is damaged.
+def _all_records(
+    database: Database, table: Table, *wanted: Any, keep: Callable[[Any], bool] = lambda record: True
+) -> list[Any]:
+    """Every record of a table, or those whose third column is `wanted`; of these the ones to `keep`.
 
     Rows that are not wanted are looked at too: an owed notification must not vanish behind a flipped bit of its state.
+    What is not kept is let go of row by row: there may be 100,000 of them. Raises DamagedError if any row is damaged.
     """
     found, damaged = [], 0
     for row in database.each(f"SELECT {table.columns_sql} FROM {table.name}"):
@@ -403,7 +403,7 @@ def _all_records(database: Database, table: Table, *wanted: Any) -> list[Any]:
         record = record_of(table, row)
         if record is None:
             damaged += 1
-        else:
+        elif keep(record):
             found.append(record)
     if damaged:
         raise DamagedError(f"{damaged} rows of {table.name} do not match their checksum")

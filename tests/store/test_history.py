@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgspec
 import pytest
 
@@ -216,6 +218,23 @@ def test_dead_letters_are_told_and_given_back(open_store: Open) -> None:
     assert history.given_up(limit=1) == (dead[0],)
     assert history.given_up("event-2-page") == (dead[1],)
     assert history.given_up("event-4-page") == history.given_up("event-2") == ()
+
+
+def test_dead_letters_about_what_has_passed_cost_a_start_no_memory(open_store: Open) -> None:
+    history = open_store()
+    document = b"x" * 2_500
+    passed = [run(number, RunState.DEAD, subject="dc1/rack1/well", input=document) for number in range(2, 6_002)]
+    burning = run(1, RunState.DEAD)
+    history.commit(Batch(runs=(burning, *passed), troubles=(trouble(1),)))
+    history = open_store()
+    tracemalloc.start()
+    try:
+        restored = history.restore()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert restored.runs == (burning,)
+    assert peak < len(passed) * len(document) * 3 / 4, "they never stand in memory all at once"
 
 
 def test_incidents_are_read_newest_first_also_when_they_are_over(open_store: Open) -> None:
