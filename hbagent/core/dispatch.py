@@ -9,7 +9,8 @@ order than things were told. It joins all of them at once, hence the oldest run 
 everywhere, and no two ever wait for one another.
 
 A hook that hangs holds up its own runs and nobody else's. So there is a place more for each hook beside the first, no
-hook has more than `concurrency`, and none takes a second one that would leave another hook without any.
+hook has more than `concurrency`, and none takes a second one that would leave another hook without any. The places of
+all are bounded by what the hook runner has hands for: a run that waited there would wait with its time limit running.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from .wallclock import rfc3339
 
 Key = tuple[str, str]
 
+#: Runs under way at once, whatever a config asks for: the 64 that one may ask for, and one for each of four more hooks.
+#: With more hooks than that one has fewer than it may; with more than this, one that hangs may hold up another.
+PLACES_MAX = 68
 #: What a hook printed, as it is kept of its last run for whoever asks: the end says what went wrong.
 OUTPUT_KEPT_MAX = 4096
 #: The last line of it stands beside the error of a failed run, and goes to disk with it.
@@ -238,7 +242,7 @@ class Dispatch:
     @property
     def places(self) -> int:
         """How many runs may be under way at once, of all hooks together."""
-        return self._concurrency + max(0, len(self._names()) - 1)
+        return min(self._concurrency + max(0, len(self._names()) - 1), PLACES_MAX)
 
     def _names(self) -> list[str]:
         """The hooks of the config, and those that are gone from it and still have something to tell."""

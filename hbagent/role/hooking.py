@@ -19,7 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from hbagent.core.dispatch import PLACES_MAX
 from hbagent.core.effects import Effect, RunHook
+from hbagent.core.hooktest import TESTS_MAX
 from hbagent.core.messages import HookFinished
 from hbagent.core.units import MILLISECOND, MINUTE, SECOND
 from hbagent.hooks import runner
@@ -31,8 +33,9 @@ from .handsport import HandsPort
 from .link import HookOrder, Line, Link
 from .sdnotify import Notifier
 
-#: Hooks at once: 64 of the root's queue, the most that a config may ask for, and a few tests by hand.
-RUNS_MAX = 72
+#: Hooks at once: all that the root starts of its queue, and the tests by hand. A run that found no hand would wait with
+#: its time limit running.
+RUNS_MAX = PLACES_MAX + TESTS_MAX
 #: Results that wait for a root that is stopped: all of these runs with all that they printed.
 RESULTS_WAITING_MAX = 8 << 20
 #: How often the tasks of this user are counted anew, for the limit of what hooks may add to them.

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbagent.core.config import HookConfig
-from hbagent.core.dispatch import LINE_KEPT_MAX, OUTPUT_KEPT_MAX, Dispatch, revived
+from hbagent.core.dispatch import LINE_KEPT_MAX, OUTPUT_KEPT_MAX, PLACES_MAX, Dispatch, revived
 from hbagent.core.effects import RunHook
+from hbagent.core.hooktest import TESTS_MAX
 from hbagent.core.records import HookRun, RunState
 from hbagent.core.states import Kind
+from hbagent.role.hooking import RUNS_MAX
 from tests.build import NODE, NODE2, WALL_NS, T, ended, hook, run
 
 RETRIES = (T(1), T(5))
@@ -548,6 +550,36 @@ def test_a_hook_that_is_gone_from_the_config_tells_what_it_owes_beside_the_other
     dispatch.reconfigure((hook("log"),), 1, RETRIES, 100)
     dispatch.add(run(2, hook="log", run_id="e-2-log"), 0)
     assert sorted(ids(dispatch.ready(0))) == ["e-1-page", "e-2-log"]
+
+
+def test_no_more_runs_are_under_way_than_the_runner_has_hands_for_and_each_hook_has_its_place() -> None:
+    names = [f"hook{number}" for number in range(20)]
+    dispatch = make(concurrency=64, limit=10_000, hooks=tuple(hook(name) for name in names))
+    runs = iter(range(10_000))
+    for name in names[:-1]:
+        for number in itertools.islice(runs, 70):
+            dispatch.add(run(number, node=f"dc1/rack1/node{number}", hook=name, run_id=f"{number}-{name}"), 0)
+
+    started = dispatch.ready(0)
+
+    assert len(started) == PLACES_MAX - 1, "one is left to the hook that has nothing to tell"
+    assert {order.hook for order in started} == set(names[:-1])
+    dispatch.add(run(next(runs), hook=names[-1], run_id="last"), 0)
+    assert ids(dispatch.ready(0)) == ["last"]
+    assert (dispatch.places, dispatch.deadline()) == (PLACES_MAX, None)
+    assert RUNS_MAX == PLACES_MAX + TESTS_MAX
+
+
+def test_more_hooks_than_there_are_places_are_all_told_one_after_the_other() -> None:
+    names = [f"hook{number:03}" for number in range(PLACES_MAX + 10)]
+    dispatch = make(concurrency=4, limit=10_000, hooks=tuple(hook(name) for name in names))
+    for number, name in enumerate(names):
+        dispatch.add(run(number, hook=name, run_id=name), 0)
+    first = ids(dispatch.ready(0))
+    assert len(first) == PLACES_MAX
+    for run_id in first:
+        dispatch.finished(ended(run_id), 0, WALL_NS)
+    assert sorted([*first, *ids(dispatch.ready(0))]) == names
 
 
 # ---- what came of them -----------------------------------------------------------------------------------
