@@ -1,8 +1,12 @@
 """Which programs this daemon runs for whoever configured it: hooks at the root, checks of a prober.
 
-Whoever can write the file runs commands as this daemon, and so does whoever can put another one in its place: only root
-and the daemon's own user may. So every directory on the way is looked at, as sshd does before it believes a file, and
-that of each link on the way as well.
+Whoever can write the file runs commands as this daemon, and so does whoever can put another one in its place. So who
+owns the file, every directory on the way to it, and every link on the way with the directories that lead to that: only
+root and the daemon's own user may. Nobody else may be able to write to the file, and not everybody to a directory.
+
+Groups are looked at for the file alone. A directory that its group may write to is believed, whatever that group is:
+/usr/local is so on Debian (staff), and who is in it was decided by whoever owns the directory. Nor are lists of access
+(ACLs) looked at beyond what they show in the mode, nor what is mounted where, nor what a script goes on to run.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ def distrust(argv: Sequence[str], what: str) -> str:
     path = Path(argv[0])
     try:
         found = path.stat()
-        places = {place: place.stat() for place in _places(path)}
+        places = {place: place.lstat() for place in _places(path)}
     except (OSError, ValueError, RuntimeError) as error:
         return f"{path}: {getattr(error, 'strerror', None) or error}"
     if not stat.S_ISREG(found.st_mode):
@@ -34,13 +38,19 @@ def distrust(argv: Sequence[str], what: str) -> str:
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"{path}: writable by group or others; chmod go-w it"
     for place, status in places.items():
-        # Its owner can always write there, and in a sticky one remove what is not his.
+        link = stat.S_ISLNK(status.st_mode)
+        # The owner of a directory can always write there, and in a sticky one the owner of a link can set another.
         if status.st_uid not in (0, os.geteuid()):
+            if link:
+                return (
+                    f"{path}: the link {place} is owned by user {status.st_uid}; must be owned by root or by the user "
+                    f"of this process: chown -h it to root, or put the {what} elsewhere"
+                )
             return (
-                f"{path}: its directory {place} is owned by user {status.st_uid}; "
-                "must be owned by root or by the user of this process"
+                f"{path}: its directory {place} is owned by user {status.st_uid}; must be owned by root or by the user "
+                f"of this process: chown it to root, or put the {what} elsewhere"
             )
-        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        if not link and status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
             return f"{path}: its directory {place} is writable by everybody; chmod o-w it"
     if not os.access(path, os.X_OK):
         return f"{path}: not executable; chmod +x it"
@@ -48,7 +58,7 @@ def distrust(argv: Sequence[str], what: str) -> str:
 
 
 def _places(path: Path) -> Iterator[Path]:
-    """Every directory in which whoever may write there decides what an absolute `path` means. Raises OSError."""
+    """Every directory and every link of which whoever may change it decides what `path` means. Raises OSError."""
     here, links = Path("/"), 0
     ahead = list(path.parts[1:])
     yield here
@@ -59,6 +69,7 @@ def _places(path: Path) -> Iterator[Path]:
             continue
         step = here / part
         if step.is_symlink():
+            yield step
             links += 1
             if links > _LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))

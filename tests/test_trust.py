@@ -41,7 +41,7 @@ def test_a_directory_of_another_user_on_the_way_forbids_it_however_far_up(place:
 
     assert refusal == (
         f"{command}: its directory {directory} is owned by user {STRANGER}; must be owned by root or by the user of "
-        "this process"
+        "this process: chown it to root, or put the program elsewhere"
     )
 
 
@@ -73,6 +73,36 @@ def test_a_link_that_another_user_could_point_elsewhere_forbids_it(place: Path, 
     os.chown(theirs, STRANGER, -1)
 
     assert f"its directory {theirs} is owned by user {STRANGER}" in distrust([str(tmp_path / "link/check")], "program")
+
+
+@pytest.mark.root
+def test_a_link_of_another_user_forbids_it_for_in_a_directory_like_tmp_he_can_set_another(
+    place: Path, tmp_path: Path
+) -> None:
+    program(place / "check")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "theirs").symlink_to(place)
+    (tmp_path / "link").symlink_to("shared/theirs/check")
+    assert distrust([str(tmp_path / "link")], "program") == ""
+    os.lchown(shared / "theirs", STRANGER, -1)
+
+    assert distrust([str(tmp_path / "link")], "program") == (
+        f"{tmp_path}/link: the link {shared}/theirs is owned by user {STRANGER}; must be owned by root or by the user "
+        "of this process: chown -h it to root, or put the program elsewhere"
+    )
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("group", [0, STRANGER])
+def test_a_directory_that_its_group_may_write_to_is_believed_and_a_file_is_not(place: Path, group: int) -> None:
+    command = program(place / "check")
+    os.chown(place, -1, group)
+    place.chmod(0o2775)
+    assert distrust([command], "program") == ""
+    Path(command).chmod(0o775)
+    assert distrust([command], "program") == f"{command}: writable by group or others; chmod go-w it"
 
 
 @pytest.mark.root
