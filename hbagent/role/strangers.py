@@ -32,6 +32,8 @@ REMEMBERED_MAX = 1_000
 OFTEN = 3
 
 OTHER_MODE, OTHER_KEY, NO_HBAGENT, BROKEN_OFF = "other-mode", "other-public-key", "no-hbagent", "broken-off"
+#: All of them: of connections, while every other reason of a refusal is of a message.
+REASONS = (OTHER_MODE, OTHER_KEY, NO_HBAGENT, BROKEN_OFF)
 
 _REMEDIES = {
     OTHER_KEY: "its file has another public_key for this side than `hbagent keys show` says here",
