@@ -28,8 +28,10 @@ that is stopped and continued dies of that.
 
 A program that ends as programs do, by the end of its script or by `sys.exit(0)`, or because it was interrupted
 (SIGINT), says that it stops. One that ends by an exception, by `sys.exit` with anything else, by a signal or by
-`os._exit` says nothing, and the agent says that it failed. `raise SystemExit(3)` looks like a good end from inside:
-call `sys.exit(3)`, or start the program by `hbagent run-app`, which knows each exit status; then nothing is said here.
+`os._exit` says nothing, and the agent says that it failed, unless systemd knows better. With which status a program
+ends by `raise SystemExit(...)`, by the `exit(...)` of the interactive shell, or by an `exit` that was imported from
+`sys` before this module was, cannot be seen from inside, so then nothing is said either, be it 0: call `sys.exit`, say
+`stopping()` before, or start the program by `hbagent run-app`, which knows each exit status; then nothing is said here.
 
 Nothing here raises into the program, waits for anything, or needs hbagent to run. Nothing else of hbagent is imported,
 and CPython 3.8 is enough: the file may be copied into a program.
@@ -48,6 +50,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import NoReturn
 
 #: The usual time in which a number must move while work waits.
@@ -355,33 +358,54 @@ class Progress:
 _LIVING: weakref.WeakSet[Progress] = weakref.WeakSet()
 #: As whose main process this one is known, and where.
 _introduced: dict[str, str] = {}
-#: What `sys.exit` was called with last, by the thread whose exit is that of the program.
+#: What `sys.exit` was called with last, by the thread whose exit is that of the program; False: it was not called.
+_exit_called = False
 _exit_code: object = None
-_plain_exit: Callable[..., NoReturn] | None = None
+_plain_exit: Callable[..., NoReturn] = sys.exit
+#: The script itself as it runs: its end is seen by where it has come to.
+_script: FrameType | None = None
 
 
 def _notice_exits() -> None:
-    """Have `sys.exit` say what it was called with: nothing else tells a program that ends which status it ends with."""
-    global _plain_exit
-    if _plain_exit is None:
-        _plain_exit, sys.exit = sys.exit, _exit
+    """Know the script, whose end is that of the program, by its outermost frame."""
+    global _script
+    if _script is not None:
+        return
+    with contextlib.suppress(Exception):
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        while frame is not None:
+            if frame.f_globals.get("__name__") == "__main__":
+                _script = frame
+            frame = frame.f_back
 
 
 def _exit(status: object = None, /) -> NoReturn:
-    global _exit_code
+    """In the place of `sys.exit`: nothing else tells a program that ends which status it ends with."""
+    global _exit_called, _exit_code
     if threading.current_thread() is threading.main_thread():
-        _exit_code = status
-    assert _plain_exit is not None
+        _exit_called, _exit_code = True, status
     _plain_exit(status)
 
 
+def _came_to_its_end() -> bool:
+    """The last that the script did was to return: no exception has ended it, and no SystemExit either."""
+    with contextlib.suppress(Exception):
+        from opcode import opname
+
+        if _script is not None:
+            return opname[_script.f_code.co_code[_script.f_lasti]].startswith("RETURN_")
+    return False
+
+
 def _ends_well() -> bool:
-    """This is an end on purpose, as far as the program itself can know."""
+    """This is an end on purpose, as far as the program itself can know. In doubt it is none."""
+    if _came_to_its_end():
+        return True
     # Set for an exception that nobody caught, whatever is done with it.
     failed = getattr(sys, "last_value", None)
     if failed is not None:
         return isinstance(failed, KeyboardInterrupt)
-    return _exit_code is None or (isinstance(_exit_code, int) and _exit_code == 0)
+    return _exit_called and (_exit_code is None or (isinstance(_exit_code, int) and _exit_code == 0))
 
 
 def _after_fork() -> None:
@@ -399,9 +423,12 @@ def _at_exit() -> None:
         made.settimeout(_LAST_WORD_S)
         for name, address in _introduced.items():
             with contextlib.suppress(OSError):
-                made.sendto(f"X_HBAGENT_APP={name}\nSTOPPING=1".encode("utf-8", "replace"), address)
+                text = f"X_HBAGENT_APP={name}\nSTOPPING=1\nX_HBAGENT_GUESS=1"
+                made.sendto(text.encode("utf-8", "replace"), address)
 
 
+# At once: a script that ends by `sys.exit(main())` looks it up before it calls main().
+sys.exit = _exit
 os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
 

@@ -440,6 +440,7 @@ def test_an_end_by_exit_lets_the_marks_rest(listener: Listener, start: Start) ->
 
 ENDS = """
 import os, signal, sys, threading
+from sys import exit as early_exit
 from hbagent.progress import Progress
 progress = Progress(app="web")
 mark = progress.mark("m", window=0.8)
@@ -460,7 +461,13 @@ sys.stdin.read(1)
         ("os.kill(os.getpid(), signal.SIGINT); signal.pause()", True),
         ("threading.Thread(target=sys.exit, args=[3]).start()", True),
         ("child = os.fork()\nif child:\n    os.waitpid(child, 0)\n    os._exit(0)", False),
+        ("try: sys.exit(3)\nexcept SystemExit: pass", True),
+        ("def main(): sys.exit(0)\nsys.exit(main())", True),
         ("sys.exit(5)", False),
+        ("raise SystemExit(3)", False),
+        ("def main(): raise SystemExit(3)\nmain()", False),
+        ("exit(3)", False),
+        ("early_exit(3)", False),
         ("sys.exit('no database')", False),
         ("sys.excepthook = lambda *_: None; 1 / 0", False),
         ("os._exit(0)", False),
@@ -474,7 +481,33 @@ def test_who_ends_as_a_program_ends_says_that_it_stops(
     assert listener.until(lambda: listener.said("X_HBAGENT_MAIN") == [str(process.pid)])
     process.communicate("x", timeout=BOUND_S)
     everything_read(listener)
-    assert listener.said("STOPPING") == (["1"] if on_purpose else [])
+    assert listener.said("STOPPING") == listener.said("X_HBAGENT_GUESS") == (["1"] if on_purpose else [])
+
+
+IN_MAIN = """
+import sys
+from hbagent.progress import Progress
+def main():
+    progress = Progress(app="web")
+    mark = progress.mark("m", window=0.8)
+    mark.queued(9)
+    sys.stdin.read(1)
+    return CODE
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.paired
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_exit_that_was_looked_up_before_the_work_began_is_noticed(
+    listener: Listener, start: Start, code: int
+) -> None:
+    process = start(IN_MAIN.replace("CODE", str(code)))
+    assert listener.until(lambda: listener.said("X_HBAGENT_MAIN") == [str(process.pid)])
+    process.communicate("x", timeout=BOUND_S)
+    everything_read(listener)
+    assert listener.said("STOPPING") == ([] if code else ["1"])
 
 
 def test_of_an_end_that_somebody_else_tells_nothing_is_said(listener: Listener, start: Start) -> None:

@@ -7,7 +7,7 @@ stuck means is for an examination to find out; until that has come back, nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from .config import AppConfig
 from .messages import DETAILS_MAX, AppRow, Examined, MarkRow
@@ -29,12 +29,14 @@ UNIT_NS = 4 * SECOND
 #: no recovery. As long as the longest usual window.
 RESTORED_NS = MINUTE
 
-#: A program that was asked to end has so long for it, as the stop of a unit has 90 s: while it does nothing is due of
-#: it. One that lives on after that is judged again.
+#: A program that was asked to end, or says that it does, has so long for it, as the stop of a unit has 90 s: while it
+#: does nothing is due of it. One that lives on after that is judged again.
 STOP_NS = 5 * MINUTE
 #: SIGINT and SIGTERM: who gets one ends, as a rule. SIGHUP and SIGQUIT make many a program do something else.
 _ENDING = (2, 15)
 _SIGNALS_MAX = 64
+#: What is said of the end of a process, and only of that one.
+_OF_AN_END = ("STOPPING", "X_HBAGENT_ASKED", "X_HBAGENT_RESULT")
 _ENDED = (AppState.STOPPING, AppState.STOPPED, AppState.FAILED)
 
 
@@ -82,6 +84,8 @@ class App:
         self.start = 0
         #: It said so itself; otherwise it was only the first to speak.
         self.pid_told = False
+        #: Who named that process last, itself or whoever started it, and its parent; 0: not known.
+        self.named_by = self.parent = 0
         self.state = AppState.READY
         self.status = ""
         self.stacks = 0
@@ -118,9 +122,10 @@ class App:
         self._question: int | None = None
         #: Signals that whoever started it was asked to hand on; an end by one of these is no failure.
         self.asked: set[int] = set()
-        #: Since when it stops because it was asked to; None: it does not, or has said so itself.
+        #: Since when it stops because it was asked to, or said so; None: it does not, or that was too long ago.
         self._asked_at: int | None = None
-        self._says_stopping = False
+        #: It said that it stops, and nothing else since; or it has only guessed so as it ended.
+        self.says_stopping = self.guesses = False
         self._result = ""
         #: How the last run of a job failed, for as long as none has succeeded since.
         self.failed_run = ""
@@ -131,28 +136,61 @@ class App:
     # ---- what it says ------------------------------------------------------------------------------------
 
     def begin(self, pid: int, start: int, now: int) -> None:
-        """It has a (new) process of its own telling."""
+        """It has a (new) process of its own telling, or of that of whoever started it."""
         self.pid, self.start, self.pid_told = pid, start, True
         self._restart(now)
 
-    def tell(self, fields: Iterable[tuple[str, str]], now: int, by: int = 0, begins: bool = False) -> int:
+    def named(self, by: int, ancestors: Sequence[int]) -> None:
+        """This process has named the main one: itself, one that it has started, or its parent."""
+        self.named_by = by
+        lineage = (by, *ancestors, 0)
+        self.parent = lineage[lineage.index(self.pid) + 1] if self.pid in lineage else by
+
+    def others(self, by: int, ancestors: Sequence[int]) -> Sequence[str]:
+        """What this process says of an end and does not mean the main one: that is told of by itself, its children, and
+        whoever named it; by its parent as well, which may be one that it has relieved and stops itself. Who was
+        relieved speaks of its own end, and so does whoever started that one."""
+        if not self.pid or not self.pid_told or by in (self.pid, self.named_by) or self.pid in ancestors:
+            return ()
+        return _OF_AN_END[:1] if by == self.parent or not self.named_by else _OF_AN_END
+
+    def tell(
+        self, fields: Iterable[tuple[str, str]], now: int, by: int = 0, begins: bool = False, others: Sequence[str] = ()
+    ) -> int:
         """Take what a datagram says; returns how many of its lines made no sense. What is unknown is passed over.
 
         `by` is the process that sent it. With `begins` it is what whoever started the application says of it: a term
-        is then set and not yet kept, and a watchdog not yet fed.
+        is then set and not yet kept, and a watchdog not yet fed. Lines of `others` are about another
+        process of it.
         """
         self.heard_at = now
-        return sum(not self._tell(key, value, now, by, begins) for key, value in fields)
+        fields = tuple(fields)
+        guess = ("X_HBAGENT_GUESS", "1") in fields
+        bad = 0
+        for key, value in fields:
+            if key in others:
+                bad += not self._other_ended(key, value, now)
+            elif key == "STOPPING" and value == "1":
+                self._stop(by, guess, now)
+            else:
+                bad += not self._tell(key, value, now, by, begins)
+        return bad
+
+    def _other_ended(self, key: str, value: str, now: int) -> bool:
+        """Another process of it ends, or has ended: of a job, with a success nevertheless."""
+        if key == "X_HBAGENT_RESULT" and value == "0":
+            self._succeed(now)
+        return key == "STOPPING" or _is_count(value)
 
     def _tell(self, key: str, value: str, now: int, by: int, begins: bool) -> bool:
         if key == "READY" and value == "1":
             self._fed_at = now
             self._succeed(now)
             self._come(AppState.READY)
+            if self._gone_at is None:
+                self.says_stopping = self.guesses = False
         elif key == "RELOADING" and value == "1":
             self._come(AppState.RELOADING)
-        elif key == "STOPPING" and value == "1":
-            self._stop(by)
         elif key == "STATUS":
             self.status = value[:TEXT_LENGTH_MAX]
         elif key == "WATCHDOG" and value == "1":
@@ -220,12 +258,21 @@ class App:
         if self._gone_at is None or state is AppState.READY:
             self.state = state
 
-    def _stop(self, by: int) -> None:
+    def _stop(self, by: int, guess: bool, now: int) -> None:
         """It says that it stops; the process that has ended since may have been the one that said so."""
+        if not self.pid and self.gone_pid and self.state in (AppState.STOPPED, AppState.FAILED):
+            # It is known how it ended.
+            return
         if self._gone_at is None:
-            self.state, self._says_stopping, self._asked_at = AppState.STOPPING, True, None
-        elif by and by == self.gone_pid:
+            self.state, self._asked_at = AppState.STOPPING, now
+        elif not by or by != self.gone_pid:
+            return
+        elif not guess or not self.runs_in:
             self.state, self._gone_at = AppState.STOPPED, None
+        if guess:
+            self.guesses = True
+        else:
+            self.says_stopping = True
 
     def _ask(self, value: str, now: int) -> bool:
         """It was sent a signal by whoever started it."""
@@ -257,14 +304,16 @@ class App:
         self.marks.clear()
         self._silent.clear()
         self._says_stuck = False
-        self._fed_at = self._judged_from = None
-        if self.state is AppState.STOPPING:
+        self._fed_at = self._judged_from = self._asked_at = None
+        if self.state is AppState.STOPPING and self.guesses and not self.says_stopping and self.runs_in:
+            self._gone_at = now
+        elif self.state is AppState.STOPPING or (self.says_stopping and self.state not in _ENDED):
             self.state = AppState.STOPPED
         elif (told or self.state is AppState.STUCK) and self.state not in _ENDED:
             self._gone_at = now
 
     def wants_answer(self) -> bool:
-        """Nobody has said how it ended, and systemd may know."""
+        """Nobody has said how it ended, or it has only guessed, and systemd may know."""
         return self._gone_at is not None and self._question is None and bool(self.runs_in and self.gone_pid)
 
     def ask(self, run: int) -> None:
@@ -300,7 +349,7 @@ class App:
         if code == 0:
             self.state = AppState.STOPPED
             self._succeed(now)
-        elif self._says_stopping or code - 128 in self.asked:
+        elif self.says_stopping or code - 128 in self.asked:
             # On purpose. A program that catches the signal that asked ends with the status of one that does not.
             self.state = AppState.STOPPED
         else:
@@ -326,14 +375,14 @@ class App:
         self._says_stuck = False
         self._gone_at = self._judged_from = self._asked_at = None
         self.gone_pid = 0
-        self._says_stopping = False
+        self.says_stopping = self.guesses = False
         self.asked.clear()
         self._result = ""
         self._rest()
 
     def restarted(self, now: int) -> None:
         """Its unit was restarted: another process, of which nothing is known yet."""
-        self.pid = self.start = 0
+        self.pid = self.start = self.named_by = self.parent = 0
         self.pid_told = False
         self._restart(now)
 
@@ -365,7 +414,10 @@ class App:
         before = self.health, self.state, self.stall, self.bundle
         if self._gone_at is not None and now >= self._told_until():
             self._gone_at = None
-            self._fail("its process is gone, and nobody said why")
+            if self.guesses:
+                self.state = AppState.STOPPED
+            else:
+                self._fail("its process is gone, and nobody said why")
         self._look(now)
         if self.health is not before[0]:
             self.since = now
@@ -518,6 +570,8 @@ class App:
         first_bundle: str,
         watchdog_ns: int,
         asked: Iterable[int],
+        says_stopping: bool,
+        guesses: bool,
         failed_run: str,
         now: int,
     ) -> None:
@@ -531,9 +585,9 @@ class App:
         if self.watchdog_ns and state in (AppState.READY, AppState.STUCK):
             self._fed_at = now
         self.asked, self.failed_run = set(asked), failed_run
+        self.says_stopping, self.guesses = says_stopping, guesses
         if state is AppState.STOPPING:
-            self._says_stopping = not self.asked
-            self._asked_at = now if self.asked else None
+            self._asked_at = now
         if state is AppState.FAILED:
             self._result = text
         if state is AppState.STUCK:

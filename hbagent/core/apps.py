@@ -85,7 +85,8 @@ class Apps:
             app.stacks = notified.stacks
         known = app.speakers()
         said = [item for item in notified.fields if item[0] not in _NAMING]
-        bad = app.tell(said, now, notified.pid, begins="X_HBAGENT_MAIN" in fields)
+        others = app.others(notified.pid, notified.ancestors)
+        bad = app.tell(said, now, notified.pid, "X_HBAGENT_MAIN" in fields, others)
         if notified.pid in app.speakers() - known:
             effects.append(Watch(notified.pid, notified.start))
         for _ in range(bad):
@@ -124,8 +125,10 @@ class Apps:
         app.runs_in = app.unit or _service(notified)
         if (pid, notified.main_start) == (app.pid, app.start):
             app.pid_told = True
+            app.named(notified.pid, notified.ancestors)
             return []
         app.begin(pid, notified.main_start, now)
+        app.named(notified.pid, notified.ancestors)
         return [Watch(pid, notified.main_start)]
 
     def _of(self, notified: Notified, now: int) -> App | str:
@@ -227,6 +230,8 @@ class Apps:
                 "pid": app.pid,
                 "start": app.start,
                 "told": app.pid_told,
+                "named_by": app.named_by,
+                "parent": app.parent,
                 "runs_in": app.runs_in,
                 "state": app.state.value,
                 "health": app.health.value,
@@ -237,6 +242,8 @@ class Apps:
                 "watchdog_ns": app.watchdog_ns,
                 "ttl_ns": app.ttl_ns,
                 "asked": sorted(app.asked),
+                "says_stopping": app.says_stopping,
+                "guesses": app.guesses,
                 "failed_run": app.failed_run,
                 "due_wall_ns": wall.at(app.due_at) if app.due_at is not None else None,
                 "since_wall_ns": wall.at(app.since),
@@ -278,6 +285,8 @@ class Apps:
             first_bundle=str(item.get("first_bundle", "")),
             watchdog_ns=_count(item.get("watchdog_ns")),
             asked=_counts(item.get("asked")),
+            says_stopping=bool(item.get("says_stopping", item.get("state") == "stopping" and not item.get("asked"))),
+            guesses=bool(item.get("guesses")),
             failed_run=str(item.get("failed_run", "")),
             now=now,
         )
@@ -293,6 +302,7 @@ class Apps:
         app.runs_in = app.unit or str(item.get("runs_in", ""))
         if alive.get(pid) == start:
             app.pid, app.start, app.pid_told = pid, start, bool(item.get("told"))
+            app.named_by, app.parent = _count(item.get("named_by")), _count(item.get("parent"))
             return [Watch(pid, start)]
         if item.get("told"):
             app.pid, app.start, app.pid_told = pid, start, True

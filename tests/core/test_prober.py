@@ -415,6 +415,74 @@ def test_who_says_that_it_stops_and_is_heard_after_its_end_has_stopped_and_nobod
     host = Host().remember().give(registered()).give(ProcessGone(APP_PID)).wait(0.5)
     host.give(said("X_HBAGENT_APP=web", "STOPPING=1", pid=777)).wait(5)
     assert host.app().state is AppState.FAILED
+    host.give(said("X_HBAGENT_APP=web", "STOPPING=1")).wait(5)
+    assert host.app().state is AppState.FAILED, "too late"
+
+
+OLD, NEW = 100, APP_PID
+
+
+def relieved() -> Host:
+    """A host on which one process of an application has relieved another, which is about to end."""
+    host = Host().remember()
+    for pid in (OLD, NEW):
+        host.give(registered(pid=pid)).wait(5)
+    return host
+
+
+@pytest.mark.parametrize(
+    "words", [("STOPPING=1",), ("STOPPING=1", "X_HBAGENT_GUESS=1"), ("X_HBAGENT_ASKED=15",), ("X_HBAGENT_RESULT=143",)]
+)
+@pytest.mark.parametrize("pid", [OLD, OLD - 1, 777])
+def test_the_end_of_a_process_that_was_relieved_is_none_of_its_successor(words: tuple[str, ...], pid: int) -> None:
+    host = relieved().give(said("X_HBAGENT_APP=web", *words, pid=pid)).give(ProcessGone(OLD))
+    assert working(host, 5).wait(20).app().health is Health.STALLED
+    assert host.app().pid == NEW
+
+
+def test_a_good_end_of_an_earlier_run_is_a_success_of_the_job_all_the_same() -> None:
+    host = Host(apps=(app(ttl_ns=seconds(60)),)).remember()
+    for pid in (OLD, NEW):
+        host.give(registered(pid=pid))
+    host.wait(50).give(said("X_HBAGENT_APP=web", "X_HBAGENT_RESULT=0", pid=OLD - 1)).wait(30)
+    assert (host.app().state, host.app().health) == (AppState.READY, OK)
+
+
+@pytest.mark.parametrize("sender", [{}, {"pid": 777, "ancestors": (776, NEW, 1)}, {"pid": NEW - 1}])
+def test_it_says_itself_that_it_stops_or_a_child_does_or_whoever_started_it(sender: dict[str, Any]) -> None:
+    host = relieved().give(said("X_HBAGENT_APP=web", "STOPPING=1", **sender))
+    assert host.app().state is AppState.STOPPING
+
+
+def test_the_parent_of_one_that_named_itself_tells_how_that_ended_and_not_that_it_stops() -> None:
+    host = Host().remember().give(registered(pid=OLD))
+    itself: dict[str, Any] = {"main_uid": APP_UID, "main_start": NEW * 10, "ancestors": (OLD, 1)}
+    host.give(said("X_HBAGENT_APP=web", f"X_HBAGENT_MAIN={NEW}", **itself)).wait(5)
+    host.give(said("X_HBAGENT_APP=web", "STOPPING=1", pid=OLD)).wait(1)
+    assert host.app().state is AppState.READY
+    host.give(said("X_HBAGENT_APP=web", "X_HBAGENT_RESULT=3", pid=OLD)).wait(1)
+    assert (host.app().state, host.app().text) == (AppState.FAILED, "it ended with exit status 3")
+
+
+def test_who_started_it_is_known_over_a_restart_of_the_prober() -> None:
+    again = reborn(relieved(), 3).wait(5)
+    again.give(said("X_HBAGENT_APP=web", "STOPPING=1", pid=OLD))
+    assert again.app().state is AppState.READY
+    again.give(asked(15)).wait(1)
+    assert again.app().state is AppState.STOPPING
+
+
+def test_who_says_that_it_stops_and_lives_on_is_judged_again_and_has_stopped_when_it_ends_at_last() -> None:
+    host = Host().remember().give(registered())
+    working(host, 5).give(said("STOPPING=1")).wait(240)
+    assert (host.app().state, host.orders(Examine)) == (AppState.STOPPING, [])
+    assert host.wait(90).app().health is Health.STALLED
+    assert host.give(ProcessGone(APP_PID)).wait(5).app().state is AppState.STOPPED
+
+
+def test_who_serves_again_after_it_said_that_it_stops_fails_when_it_ends_without_a_word() -> None:
+    host = Host().remember().give(registered()).give(said("STOPPING=1")).give(said("READY=1"))
+    assert host.give(ProcessGone(APP_PID)).wait(5).app().state is AppState.FAILED
 
 
 # ---- systemd knows ---------------------------------------------------------------------------------------
@@ -436,6 +504,38 @@ def test_a_unit_that_was_stopped_has_stopped_and_one_that_failed_has_failed(apps
     assert (host.app().state, host.app().text) == (AppState.FAILED, "shop.service: core-dump")
     host = of_a_unit(None, apps=apps).give(ProcessGone(APP_PID)).wait(10)
     assert (host.app().state, host.app().text) == (AppState.FAILED, "its process is gone, and nobody said why")
+
+
+@pytest.mark.parametrize(
+    ("stopped", "state"), [(True, AppState.STOPPED), (False, AppState.FAILED), (None, AppState.STOPPED)]
+)
+@pytest.mark.parametrize("order", ["guessed first", "gone first", "a restart of the prober between"])
+def test_what_it_guesses_of_its_own_end_systemd_knows_better(stopped: bool | None, state: AppState, order: str) -> None:
+    host, guess = of_a_unit(stopped, "exit-code 3"), said("X_HBAGENT_APP=web", "STOPPING=1", "X_HBAGENT_GUESS=1")
+    if order == "gone first":
+        host.give(ProcessGone(APP_PID)).give(guess)
+    elif order == "guessed first":
+        host.give(guess).give(ProcessGone(APP_PID))
+    else:
+        again = Host()
+        again.ends = host.ends
+        host = again.remember(kept(host.give(guess).wait(5)))
+    assert host.wait(10).app().state is state
+    assert len(host.orders(AskUnit)) == 1
+    assert [health for _, health in host.changes()] == ([OK] if state is AppState.STOPPED else [OK, CRIT])
+
+
+def test_what_it_guesses_of_its_own_end_holds_where_no_unit_is_and_until_its_exit_status_is_told() -> None:
+    guess = said("X_HBAGENT_APP=web", "STOPPING=1", "X_HBAGENT_GUESS=1")
+    for first, then in ((guess, ProcessGone(APP_PID)), (ProcessGone(APP_PID), guess)):
+        host = Host().remember().give(registered()).give(first).give(then).wait(0.1)
+        assert host.app().state is AppState.STOPPED
+        assert host.give(result(3)).wait(5).app().state is AppState.FAILED
+
+
+def test_what_it_said_itself_systemd_is_not_asked_about() -> None:
+    host = of_a_unit(False, "exit-code 3").give(said("STOPPING=1")).give(ProcessGone(APP_PID)).wait(10)
+    assert (host.app().state, host.orders(AskUnit)) == (AppState.STOPPED, [])
 
 
 def test_systemd_may_take_its_time_to_answer_and_is_not_waited_for_for_ever() -> None:
@@ -626,8 +726,8 @@ def job(pid: int, **fields: Any) -> Notified:
     return said(*names, main_uid=APP_UID, main_start=pid * 10, pid=pid - 1, **fields)
 
 
-def ended_job(code: int, *lines: str) -> Notified:
-    return said("X_HBAGENT_APP=job", *lines, f"X_HBAGENT_RESULT={code}")
+def ended_job(code: int, of: int = 900) -> Notified:
+    return said("X_HBAGENT_APP=job", f"X_HBAGENT_RESULT={code}", pid=of - 1)
 
 
 def test_a_job_that_failed_is_well_again_when_it_succeeds_and_not_when_it_starts_again() -> None:
@@ -636,13 +736,13 @@ def test_a_job_that_failed_is_well_again_when_it_succeeds_and_not_when_it_starts
         host.give(job(pid)).wait(50)
         assert (host.app("job").state, host.app("job").health) == (AppState.READY, CRIT)
         assert host.app("job").text == "it ended with exit status 1, and is running again"
-        host.give(ProcessGone(pid)).give(ended_job(1)).wait(50)
+        host.give(ProcessGone(pid)).give(ended_job(1, pid)).wait(50)
     host.give(job(930)).wait(10).give(ProcessGone(930)).wait(5)
     assert host.app("job").state is AppState.FAILED, "nobody says how that one ended"
-    host.give(job(940)).wait(10).give(said("X_HBAGENT_APP=job", "X_HBAGENT_ASKED=15")).wait(1)
-    host.give(ended_job(143)).wait(10)
+    host.give(job(940)).wait(10).give(said("X_HBAGENT_APP=job", "X_HBAGENT_ASKED=15", pid=939)).wait(1)
+    host.give(ended_job(143, 940)).wait(10)
     assert (host.app("job").state, host.app("job").health) == (AppState.STOPPED, CRIT), "that was no success either"
-    host.give(job(950)).wait(10).give(ended_job(0)).wait(10)
+    host.give(job(950)).wait(10).give(ended_job(0, 950)).wait(10)
     assert [health for _, health in host.changes("job")] == [OK, CRIT, OK]
 
 
@@ -660,7 +760,7 @@ def test_a_failed_run_outlives_the_prober_and_what_is_forgotten_begins_anew() ->
     host = Host().remember().give(job(900)).give(ended_job(3)).wait(1).give(job(910)).wait(2)
     again = reborn(host, 3, alive=False).wait(0.5).give(job(920)).wait(5)
     assert again.app("job").health is CRIT
-    assert again.give(ended_job(0)).wait(1).app("job").health is OK
+    assert again.give(ended_job(0, 920)).wait(1).app("job").health is OK
     failed = Host().remember().give(job(900)).give(ended_job(3)).wait(1)
     failed.give(said("X_HBAGENT_APP=job", "X_HBAGENT_FORGET=1")).give(job(910)).wait(1)
     assert failed.app("job").health is OK
