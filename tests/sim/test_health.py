@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from hbagent.core import leader as leader_module
+from hbagent.core import weighing
 from hbagent.core.healthrecord import HealthRecord, News
-from hbagent.core.leader import LeaderCore
 from hbagent.core.messages import Transition
 from hbagent.core.states import Health
 from hbagent.core.units import SECOND
@@ -99,7 +99,8 @@ def test_what_changed_while_the_leader_was_away_is_read_from_rows(
 
 def deaf_leader(patch: pytest.MonkeyPatch) -> None:
     """Reports are taken in and compared with nothing."""
-    patch.setattr(LeaderCore, "_weigh", lambda self, member, now: ())
+    patch.setattr(leader_module, "weigh", lambda member: ())
+    patch.setattr(leader_module, "look_at", lambda members: ())
     patch.setattr(HealthRecord, "overdue", lambda self, patience_ns, now: False)
 
 
@@ -132,7 +133,7 @@ def impatient(patch: pytest.MonkeyPatch) -> None:
         member.mark = member.progress
         return was is not member.stalled
 
-    patch.setattr(leader_module, "look", look)
+    patch.setattr(weighing, "look", look)
 
 
 def forgetful_root(patch: pytest.MonkeyPatch) -> None:

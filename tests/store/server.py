@@ -115,10 +115,6 @@ class Server:
     def cut_off(self, application: str) -> None:
         """End the connections of an application."""
         self.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{application}'")
-        self.ends(application)
-
-    def ends(self, application: str) -> None:
-        """Wait until no connection of an application is left: one that was closed holds its locks for a moment."""
         count = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{application}'"
         assert wait_until(lambda: self.ask(count) == [(0,)], 30, step=0.01)
 
