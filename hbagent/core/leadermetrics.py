@@ -71,7 +71,7 @@ class LeaderMetrics:
         leader = self._leader
         stats = leader.stats(now)
         refused = [(labels(reason=reason), count) for reason, count in sorted(stats.refused.items())]
-        out.counter("hbagent_refused", "Messages and handshakes refused, by reason.", refused)
+        out.counter("hbagent_refused", "Messages refused, by reason.", refused)
         out.counter("hbagent_doubts", "Doubts begun.", [("", stats.doubts)])
         out.counter(
             "hbagent_doubts_cleared", "Doubts that an answer ended before anybody was told.", [("", stats.cleared)]

@@ -451,7 +451,7 @@ class RootMetrics:
     def _itself(self, out: Exposition, facts: ProcessFacts) -> None:
         root = self._root
         refused = [(labels(reason=reason), count) for reason, count in sorted(root.refused.items())]
-        out.counter("hbagent_refused", "Messages and handshakes refused, by reason.", refused)
+        out.counter("hbagent_refused", "Messages refused, by reason.", refused)
         out.counter("hbagent_events", "Events in the history, also of earlier lives.", [("", root.chronicle.newest)])
         out.gauge("hbagent_isolated", "1 while all leaders are silent together.", [("", root.leases.isolated)])
         out.gauge(

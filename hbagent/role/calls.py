@@ -22,9 +22,8 @@ from hbagent.core.messages import WireMessage
 from hbagent.core.units import SECOND
 from hbagent.transport import sockets
 from hbagent.transport.backoff import Backoff
-from hbagent.transport.monitor import ATTEMPTS, OUTCOMES, Link, LinkEvent, Monitor
+from hbagent.transport.monitor import Link, LinkEvent, Monitor
 
-from .attempts import Attempts
 from .control import ControlDealer
 from .defects import Tell
 from .driver import Driver
@@ -36,10 +35,6 @@ CONTROL = "control"
 SETTLE_NS = SECOND
 #: A new address that does not work within this is told of.
 MOVE_TOLD_NS = 10 * SECOND
-#: A connection that is not up for so long is told of, and looked at again so often while it lasts. A leader that is
-#: restarted is back by then, and so are most of ten thousand who come back at once.
-TOLD_NS = 8 * SECOND
-LOOK_AGAIN_NS = 30 * SECOND
 #: What was said last at an old address may still be on its way to the kernel.
 LINGER_MS = 1_000
 
@@ -80,7 +75,6 @@ class Calls:
         self._linked = linked
         self._publishers = publishers if publishers is not None else {}
         self._admits = admits
-        self._plain = caller.keys is None
         self._calls: dict[str, _Call] = {}
 
     def __len__(self) -> int:
@@ -135,12 +129,10 @@ class Calls:
             line.sockets[kind] = make()
         line.sockets[CONTROL] = control = sockets.control_dealer(self._context, self._caller, ())
         line.dealer = ControlDealer(control, peer.name, functools.partial(self._said, line), self._accepts)
-        line.attempts = {kind: Attempts() for kind in line.sockets}
-        line.monitor = Monitor(line.sockets, functools.partial(self._link_changed, line), ATTEMPTS)
+        line.monitor = Monitor(line.sockets, functools.partial(self._link_changed, line))
         self._driver.add(line.dealer)
         for kind in line.sockets:
             sockets.connect(line.sockets[kind], self._caller, line.target(kind))
-        self._look_for_trouble_later(line, TOLD_NS)
         return line
 
     def _shut(self, line: _Line, linger_ms: int = 0) -> None:
@@ -186,7 +178,7 @@ class Calls:
             "peer": line.peer.name,
             "new": line.peer.control,
             "kept": call.line.peer.control,
-            "reason": "it refuses our key" if any(one.refused for one in line.attempts.values()) else reason,
+            "reason": "it refuses our key" if line.backoffs else reason,
         }
         self._tell("warning", "new-address-does-not-work", fields)
 
@@ -223,9 +215,7 @@ class Calls:
 
     def _link_changed(self, line: _Line, link: Link) -> None:
         """In the monitor's thread: the loop decides."""
-        line.attempts[link.socket].took(link, self._plain)
-        if link.event in OUTCOMES:
-            self._driver.mailbox.post(functools.partial(self._on_link, line, link))
+        self._driver.mailbox.post(functools.partial(self._on_link, line, link))
 
     def _on_link(self, line: _Line, link: Link) -> None:
         call = self._call_of(line)
@@ -237,8 +227,8 @@ class Calls:
             line.backoffs.pop(kind, None)
         else:
             line.up.discard(kind)
-            self._call_again(line, kind)
-            self._look_for_trouble_later(line, TOLD_NS)
+            if link.event is LinkEvent.REFUSED:
+                self._refused(line, kind)
         if kind == CONTROL:
             line.admitted = False
             line.dealer.lost()
@@ -255,55 +245,16 @@ class Calls:
         elif line is call.next and (up or was_up):
             self._linked(name, True, False, True)
 
-    def _call_again(self, line: _Line, kind: str) -> None:
-        """libzmq gives up a connection that was refused, or where it was answered by somebody who is no hbagent; call
-        again in a while, unless it does."""
+    def _refused(self, line: _Line, kind: str) -> None:
+        """libzmq gives up a connection that was refused; call again in a while."""
         backoff = line.backoffs.setdefault(kind, Backoff(self._random))
         if backoff.retry_at is None:
             at = backoff.refused(time.monotonic_ns())
             self._driver.call_later(at, functools.partial(self._knock_again, line, kind, backoff))
 
     def _knock_again(self, line: _Line, kind: str, backoff: Backoff) -> None:
-        if not line.open or line.backoffs.get(kind) is not backoff or not backoff.due(time.monotonic_ns()):
-            return
-        if line.attempts[kind].again:
-            del line.backoffs[kind]
-        else:
+        if line.open and line.backoffs.get(kind) is backoff and backoff.due(time.monotonic_ns()):
             sockets.reconnect(line.sockets[kind], self._caller, line.target(kind))
-
-    # ---- trouble -----------------------------------------------------------------------------------------
-
-    def _look_for_trouble_later(self, line: _Line, in_ns: int) -> None:
-        if not line.looks:
-            line.looks = True
-            at = time.monotonic_ns() + in_ns
-            self._driver.call_later(at, functools.partial(self._look_for_trouble, line))
-
-    def _look_for_trouble(self, line: _Line) -> None:
-        """Tell what is not up, once for each reason; of a line to a new address somebody else tells."""
-        line.looks = False
-        down = [kind for kind in line.sockets if kind not in line.up]
-        if not line.open or not down:
-            return
-        self._look_for_trouble_later(line, LOOK_AGAIN_NS)
-        call = self._call_of(line)
-        if call is None or line is not call.line:
-            return
-        for address in dict.fromkeys(line.target(kind).endpoint for kind in down):
-            kinds = [kind for kind in down if line.target(kind).endpoint == address]
-            attempts = line.attempts[kinds[0]]
-            if attempts.refused or attempts.trouble.reason == attempts.told:
-                continue
-            attempts.told = attempts.trouble.reason
-            fields: dict[str, object] = {
-                "peer": line.peer.name,
-                "address": address,
-                "for": ",".join(kinds),
-                "reason": attempts.trouble.reason,
-                "attempts": attempts.count,
-                "remedy": attempts.trouble.remedy,
-            }
-            self._tell("warning", "not-connected", fields)
 
     def _call_of(self, line: _Line) -> _Call | None:
         call = self._calls.get(line.peer.name)
@@ -323,10 +274,7 @@ class _Line:
         self.up: set[str] = set()
         self.admitted = False
         self.open = True
-        #: What is known of each connection that is not up, and whether somebody will look at that.
-        self.attempts: dict[str, Attempts] = {}
-        self.looks = False
-        #: One for each connection that libzmq may have given up, and that has not been up since.
+        #: One for each connection that was refused and has not been up since.
         self.backoffs: dict[str, Backoff] = {}
 
     def target(self, kind: str) -> sockets.Target:

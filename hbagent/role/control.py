@@ -31,7 +31,6 @@ from hbagent.core.messages import (
     WireMessage,
 )
 from hbagent.core.units import MILLISECOND
-from hbagent.transport.monitor import Link, LinkEvent
 from hbagent.transport.sockets import Socket
 from hbagent.wire import codec, minors
 from hbagent.wire.refusal import Refusal
@@ -42,6 +41,7 @@ from .driver import Driver
 if TYPE_CHECKING:
     # Only the bound end has them; an agent does without.
     from hbagent.transport.connections import Connections
+    from hbagent.transport.monitor import Link
 
 #: Messages taken before the loop looks at its deadlines again.
 DRAIN_MAX = 500
@@ -222,8 +222,6 @@ class Losses:
 
     def told(self, link: Link) -> None:
         """In the monitor's thread."""
-        if link.event is not LinkEvent.LOST:
-            return
         if self._connections.knows(link.value) and link.value not in self._lost:
             self._lost[link.value] = None
             self._driver.mailbox.post(self._look)

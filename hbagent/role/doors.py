@@ -102,10 +102,9 @@ class Doors:
             yield router
 
     @property
-    def sockets(self) -> dict[str, Socket]:
-        """For a monitor: all that listen."""
-        routers = {f"control {at}": router.source for at, (_, router) in enumerate(self._pairs)}
-        return routers | {f"publish {at}": intake.source for at, (intake, _) in enumerate(self._pairs)}
+    def routers(self) -> dict[str, Socket]:
+        """For a monitor."""
+        return {f"control {at}": router.source for at, (_, router) in enumerate(self._pairs)}
 
     # ---- at work -----------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ from hbagent.store.journal import Journal, JournalError
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
 from hbagent.transport.connections import Connections
-from hbagent.transport.monitor import ARRIVALS, Monitor, both
+from hbagent.transport.monitor import LinkEvent, Monitor
 from hbagent.transport.zap import ZapServer
 from hbagent.wire import codec
 from hbagent.wire.pages import report_pages, summary_pages, transition_pages
@@ -73,7 +73,6 @@ from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .selfstat import process_facts
 from .settings import LeaderSettings, load_leader
-from .strangers import Strangers
 from .worker import Worker
 
 #: Agents alone publish; the control path is open to the other leaders of the racks as well.
@@ -144,8 +143,7 @@ class Leader:
         for place in doors:
             self._open_door(place, 2 * len(members))
         losses = Losses(self._connections, self._driver)
-        strangers = Strangers(self._driver, self.core.refused, self._log.write, plain=self._plain)
-        self._losses_monitor = Monitor(self._doors.sockets, both(strangers.told, losses.told), ARRIVALS)
+        self._losses_monitor = Monitor(self._doors.routers, losses.told, (LinkEvent.LOST,))
         self._desks = Desks()
         self._questions = Questions(
             sockets.query_router(self._context, settings.query, settings.group),

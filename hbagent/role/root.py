@@ -41,7 +41,7 @@ from hbagent.store.opening import StoreUnavailableError, open_history
 from hbagent.transport import sockets
 from hbagent.transport.allow import Role
 from hbagent.transport.connections import Connections
-from hbagent.transport.monitor import ARRIVALS, Monitor, both
+from hbagent.transport.monitor import LinkEvent, Monitor
 from hbagent.transport.poster import Poster
 from hbagent.transport.zap import ZapServer
 
@@ -62,7 +62,6 @@ from .reload import Reload, needs_restart
 from .sdnotify import Notifier
 from .selfstat import process_facts
 from .settings import ConfigError, Problem, RootSettings, load_root
-from .strangers import Strangers
 from .visitors import Door, Local, Operators, Users
 from .worker import Worker
 
@@ -137,8 +136,7 @@ class Root:
         for place in doors:
             self._open_door(place, 2 * len(leaders))
         losses = Losses(self._connections, self._driver)
-        strangers = Strangers(self._driver, self.core.refused, self._log.write, plain=self._plain)
-        self._monitor = Monitor(self._doors.sockets, both(strangers.told, losses.told), ARRIVALS)
+        self._monitor = Monitor(self._doors.routers, losses.told, (LinkEvent.LOST,))
         self._desks = Desks()
         users = Local(Users(self._files, self._driver))
         self._operators = Operators(self._connections, self._driver.feed)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 import random
-import socket as bsd
-import threading
 import time
 from collections.abc import Callable, Iterator
 
-import msgspec
 import pytest
-import zmq
 
 from hbagent.core.messages import Admission, Hello
 from hbagent.core.units import HOUR
@@ -23,13 +18,9 @@ from hbagent.role.control import ControlRouter
 from hbagent.role.driver import Driver
 from hbagent.role.settings import Endpoint
 from hbagent.transport import sockets
-from hbagent.transport.allow import AllowList, Role
 from hbagent.transport.backoff import Backoff
 from hbagent.transport.connections import Connections
-from hbagent.transport.keys import KeyPair
 from hbagent.transport.sockets import Context
-from hbagent.transport.zap import ZapServer
-from tests.loopback import OWN
 from tests.role.parts import Lines
 from tests.role.test_driver import turn_until
 from tests.transport.doors import Door, OpenDoor, caller, enrolled, new_keys
@@ -245,217 +236,3 @@ def test_the_same_address_and_key_disturb_nobody(agent: Caller, leader: Leader) 
     assert (agent.told, leader.greetings, len(agent.calls)) == ([], 1, 1)
     agent.calls.use([])
     assert len(agent.calls) == 0
-
-
-# ---- calls that do not come about ------------------------------------------------------------------------------
-
-
-class Elsewhere:
-    """Something that listens and is no hbagent."""
-
-    def __init__(self, says: bytes = b"", hangs_up: bool = False) -> None:
-        self._socket = bsd.create_server((OWN, 0))
-        self._says, self._hangs_up = says, hangs_up
-        self.callers: list[bsd.socket] = []
-        self.port = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._answer, daemon=True)
-        self._thread.start()
-
-    def _answer(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with contextlib.suppress(OSError):
-                connection.sendall(self._says)
-            if self._hangs_up:
-                connection.close()
-            else:
-                self.callers.append(connection)
-
-    def close(self) -> None:
-        self._socket.shutdown(bsd.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
-        for connection in self.callers:
-            connection.close()
-
-
-@contextlib.contextmanager
-def control_at(port: int | str, keys: KeyPair | None) -> Iterator[int]:
-    """The control path of a leader at a port, which is the value."""
-    context: Context = zmq.Context()
-    allow = AllowList.named(Role.AGENT, [NODE.name]) if keys is None else enrolled(NODE)
-    zap = ZapServer(context, allow, {"agents": Role.AGENT}, plain=keys is None)
-    host = sockets.Host(keys=keys, domain="agents", peers_expected=1)
-    control = sockets.control_router(context, host, f"tcp://{OWN}:{port}")
-    try:
-        yield int(control.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
-    finally:
-        control.close()
-        zap.stop()
-        context.term()
-
-
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not come about is told at once, and tried again at once."""
-    monkeypatch.setattr(calls_module, "TOLD_NS", 100_000_000)
-    monkeypatch.setattr(calls_module, "LOOK_AGAIN_NS", 20_000_000)
-    monkeypatch.setattr(
-        calls_module, "Backoff", functools.partial(Backoff, minimum_ns=20_000_000, maximum_ns=40_000_000)
-    )
-
-
-@pytest.fixture
-def calling(context: Context, driver: Driver, lines: Lines, soon: None) -> Iterator[Callable[..., Calls]]:
-    """Makes calls to one leader."""
-    made: list[Calls] = []
-
-    def call(endpoint: Endpoint, keys: KeyPair | None = NODE, beats: bool = True) -> Calls:
-        who = caller(keys, NODE.name)
-        made.append(
-            Calls(
-                context,
-                who,
-                driver,
-                random.Random(1),
-                lines,
-                heard=lambda name, message: None,
-                accepts=(Admission,),
-                linked=lambda name, up, refused, moved: lines("info", "linked", {"up": up, "refused": refused}),
-                publishers={"beats": functools.partial(sockets.beat_publisher, context, who, ())} if beats else {},
-            )
-        )
-        made[-1].use([endpoint])
-        return made[-1]
-
-    yield call
-    for calls in made:
-        calls.close()
-
-
-def at(port: int, key: str = "") -> Endpoint:
-    address = f"tcp://{OWN}:{port}"
-    return Endpoint(name=LEADER, publish=address, control=address, public_key=key)
-
-
-UP = {"up": True, "refused": False}
-
-
-def reasons(lines: Lines) -> set[str]:
-    return {str(line["reason"]) for line in lines.of("not-connected")}
-
-
-@pytest.mark.parametrize(
-    ("plain", "why"),
-    [
-        (False, "it has a key, and this side says plain = true"),
-        (True, "it says plain = true, and this side has a key"),
-    ],
-)
-def test_a_call_in_the_other_mode_is_told_with_its_remedy_and_works_once_it_is_mended(
-    calling: Callable[..., Calls], driver: Driver, lines: Lines, plain: bool, why: str
-) -> None:
-    keys = new_keys(LEADER)
-    with control_at("*", None if plain else keys) as port:
-        calling(at(port, keys.public if plain else ""), NODE if plain else None, beats=False)
-        # Who finds out first is a matter of luck, and the other one does not learn why.
-        assert turn_until(driver, lambda: why in reasons(lines))
-        line = next(line for line in lines.of("not-connected") if line["reason"] == why)
-        assert (line["peer"], line["address"], line["for"]) == (LEADER, f"tcp://{OWN}:{port}", "control")
-        assert "both sides or on none" in line["remedy"]
-        assert reasons(lines) <= {why, "it breaks off before anybody can be admitted"}
-    # libzmq has given up by now. Whoever mends the leader need not restart its agents.
-    with control_at(port, keys if plain else None):
-        assert turn_until(driver, lambda: UP in lines.of("linked"))
-
-
-@pytest.mark.parametrize(
-    ("says", "hangs_up", "why"),
-    [
-        (b"SSH-2.0-OpenSSH_9.2p1\r\n", False, "what listens there is something else"),
-        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", True, "what listens there is something else"),
-        (b"", False, "something takes the connection and says nothing"),
-        (b"", True, "it breaks off before anybody can be admitted"),
-    ],
-)
-def test_what_listens_there_and_is_no_leader_is_told_once_and_called_again_until_it_is_one(
-    calling: Callable[..., Calls],
-    driver: Driver,
-    lines: Lines,
-    says: bytes,
-    hangs_up: bool,
-    why: str,
-) -> None:
-    other = Elsewhere(says, hangs_up)
-    keys = new_keys(LEADER)
-    try:
-        calling(at(other.port, keys.public))
-        assert turn_until(driver, lambda: why in reasons(lines))
-        (line,) = [line for line in lines.of("not-connected") if line["reason"] == why]
-        assert (line["peer"], line["for"]) == (LEADER, "beats,control")
-        assert line["address"] == f"tcp://{OWN}:{other.port}" and line["remedy"]
-    finally:
-        other.close()
-
-    with control_at(other.port, keys):
-        assert turn_until(driver, lambda: UP in lines.of("linked"))
-
-
-def test_a_leader_that_does_not_run_and_one_with_another_key_are_told_of(
-    calling: Callable[..., Calls], open_door: OpenDoor, driver: Driver, lines: Lines
-) -> None:
-    calls = calling(NOBODY)
-    assert turn_until(driver, lambda: lines.of("not-connected"))
-    (line,) = lines.of("not-connected")
-    assert line["reason"] == "nobody answers there"
-    calls.close()
-    door = open_door(enrolled(NODE))
-    calling(msgspec.structs.replace(NOBODY, control=door.control_target.endpoint, publish=door.publish.endpoint))
-    assert turn_until(driver, lambda: len(lines.of("not-connected")) >= 3)
-    assert {line["for"] for line in lines.of("not-connected")[1:]} == {"control", "beats"}
-    for line in lines.of("not-connected")[1:]:
-        assert line["reason"] == "it breaks off before anybody can be admitted"
-        assert line["remedy"].startswith("compare public_key with `hbagent keys show` over there")
-
-
-def test_exchanged_ports_are_told_of(
-    calling: Callable[..., Calls], open_door: OpenDoor, driver: Driver, lines: Lines
-) -> None:
-    door = open_door(enrolled(NODE))
-    assert door.keys is not None
-    control, publish = door.publish.endpoint, door.control_target.endpoint
-    calling(Endpoint(name=LEADER, publish=publish, control=control, public_key=door.keys.public))
-    assert turn_until(driver, lambda: len(lines.of("not-connected")) >= 2)
-    assert {line["for"] for line in lines.of("not-connected")} == {"control", "beats"}
-    for line in lines.of("not-connected"):
-        assert "publish and control" in str(line["remedy"])
-
-
-def test_who_is_refused_hears_of_that_and_of_nothing_else(
-    calling: Callable[..., Calls], open_door: OpenDoor, driver: Driver, lines: Lines
-) -> None:
-    door = open_door(enrolled(STRANGER))
-    assert door.keys is not None
-    control, publish = door.control_target.endpoint, door.publish.endpoint
-    calling(Endpoint(name=LEADER, publish=publish, control=control, public_key=door.keys.public))
-    refused = {"up": False, "refused": True}
-    assert turn_until(driver, lambda: lines.of("linked").count(refused) >= 5)
-    assert lines.of("not-connected") == []
-
-
-def test_a_leader_that_is_away_for_a_moment_is_no_trouble_and_one_that_stays_away_is_told_once(
-    agent: Caller, leader: Leader, driver: Driver, lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calls_module, "TOLD_NS", 300_000_000)
-    monkeypatch.setattr(calls_module, "LOOK_AGAIN_NS", 20_000_000)
-    leader.leave()
-    assert turn_until(driver, lambda: (False, False, False) in agent.told)
-    assert lines.of("not-connected") == []
-    assert turn_until(driver, lambda: len(lines.of("not-connected")) >= 2)
-    attempts = agent.calls._calls[LEADER].line.attempts["control"]
-    count = attempts.count
-    assert turn_until(driver, lambda: attempts.count >= count + 10)
-    assert [line["reason"] for line in lines.of("not-connected")] == ["nobody answers there"] * 2

@@ -71,7 +71,7 @@ class House:
                 beside=self.doors.first,
             )
             self.doors.add(intake, router)
-        self._monitor = Monitor(self.doors.sockets, Losses(self.connections, driver).told, (LinkEvent.LOST,))
+        self._monitor = Monitor(self.doors.routers, Losses(self.connections, driver).told, (LinkEvent.LOST,))
         for port in self.doors:
             driver.add(port)
         self.told: list[object] = []

@@ -8,7 +8,7 @@ import pytest
 
 from hbagent.transport.allow import AllowList, Role
 from hbagent.transport.keys import KeyPair
-from hbagent.transport.monitor import OUTCOMES, Link, LinkEvent, Monitor
+from hbagent.transport.monitor import Link, LinkEvent, Monitor
 from hbagent.transport.sockets import Context, Socket
 from tests.transport.doors import ANY_PORT, CallersContext, Domains, Door, OpenDoor, Watch, new_keys
 
@@ -52,7 +52,7 @@ def watch(context: Context) -> Iterator[Watch]:
     def start(
         sockets: Mapping[str, Socket],
         callback: Callable[[Link], None],
-        events: Collection[LinkEvent] = OUTCOMES,
+        events: Collection[LinkEvent] = tuple(LinkEvent),
     ) -> Monitor:
         monitors.append(Monitor(sockets, callback, events))
         return monitors[-1]
