@@ -43,6 +43,7 @@ from .notice import (
     asks,
     axis_of,
     bad_parts_in,
+    changes_of,
     document,
     is_news,
     of_drill,
@@ -319,7 +320,7 @@ class Alerts:
         """
         if axis is Axis.DRILL:
             return ()
-        if axis is Axis.HEALTH and event.evidence is not None and event.evidence.changes:
+        if axis is Axis.HEALTH and changes_of(event):
             return worsened(event)
         return ("",) if begins else ()
 
@@ -525,10 +526,13 @@ class Alerts:
 
     def _objects(self, run: HookRun, trouble: Trouble, now: int) -> bool:
         """True when a receiver is not to be told again of a trouble now."""
-        receiver = self.receivers[run.hook]
-        waiting = Waiting(run, now - receiver.hold_ns)
+        return self.objections.to_telling(self._waited(run, now), self.receivers[run.hook], trouble, now) is not None
+
+    def _waited(self, run: HookRun, now: int) -> Waiting:
+        """A notification that has waited for others and for its receiver's hold before: neither objects again."""
+        waiting = Waiting(run, now - self.receivers[run.hook].hold_ns)
         waiting.doubted = True
-        return self.objections.to_telling(waiting, receiver, trouble, now) is not None
+        return waiting
 
     def _tell_rest(self, run: HookRun, now: int) -> bool:
         """Tell what is still so of what a summary told: the same once more, or a summary of the rest."""
@@ -840,8 +844,7 @@ class Alerts:
             if trouble is None or run.hook not in self.receivers or _knows(trouble, run):
                 del self._aside[run_id]
                 continue
-            waiting = Waiting(run, now - self.receivers[run.hook].hold_ns)
-            waiting.doubted = True
+            waiting = self._waited(run, now)
             objection = self.objections.to_telling(waiting, self.receivers[run.hook], trouble, now)
             waits = objection is not None and objection.until is not None
             if objection is None or waits or (objection.reason, objection.ref) != (run.reason, run.ref):

@@ -111,7 +111,7 @@ def parts_of(known: Mapping[str, int], event: Event) -> dict[str, int]:
     broke; `known` is what was not well before. Empty on the other axes."""
     if event.kind is not Kind.HEALTH_CHANGED or event.health_to is None:
         return {}
-    changes = event.evidence.changes if event.evidence is not None else ()
+    changes = changes_of(event)
     # An event names no more than this: of the others nobody knows here, and rather is one told twice than never.
     parts = dict(known) if len(changes) < CHANGES_MAX else {}
     if changes:
@@ -137,15 +137,18 @@ def bad_parts_in(input: bytes) -> dict[str, int]:
 
 def parts_before(event: Event) -> dict[str, int]:
     """What was not well before `event`, as far as it says."""
-    changes = event.evidence.changes if event.evidence is not None else ()
-    bad = [change for change in changes if change.before is not Health.OK]
+    bad = [change for change in changes_of(event) if change.before is not Health.OK]
     return {part_of(change): severity(event.kind, change.before) for change in bad}
 
 
 def worsened(event: Event) -> tuple[str, ...]:
     """The parts of a node's health of which `event` tells that they are worse than before."""
-    changes = event.evidence.changes if event.evidence is not None else ()
-    return tuple(part_of(change) for change in changes if RANK[change.after] < RANK[change.before])
+    return tuple(part_of(change) for change in changes_of(event) if RANK[change.after] < RANK[change.before])
+
+
+def changes_of(event: Event) -> tuple[HealthChange, ...]:
+    """The parts of a node's health that `event` says have changed."""
+    return event.evidence.changes if event.evidence is not None else ()
 
 
 def part_of(change: HealthChange) -> str:
@@ -190,7 +193,7 @@ def of_drill(event: Event) -> bool:
     """True for what is told of drills alone."""
     if event.axis is Axis.DRILL:
         return True
-    changes = event.evidence.changes if event.evidence is not None else ()
+    changes = changes_of(event)
     return bool(changes) and all(is_drill(change.name) for change in changes)
 
 

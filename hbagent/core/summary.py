@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .chronicle import Chronicle
 from .messages import Evidence
-from .notice import part_of
+from .notice import changes_of, part_of
 from .records import MEMBERS_TOLD_MAX, Event, HookRun, Trouble
 from .states import Cause, Kind, Liveness
 
@@ -26,7 +26,7 @@ _ENDS = {Kind.NODE_LEFT: "gone on purpose"}
 def topic_of(event: Event) -> str:
     """What the members of one incident have in common with the subject of this event."""
     if event.kind is Kind.HEALTH_CHANGED:
-        changes = event.evidence.changes if event.evidence is not None else ()
+        changes = changes_of(event)
         return part_of(changes[0]) if changes else ""
     if event.kind is Kind.NODE_DEAD:
         return event.cause.value if event.cause is not None else ""
